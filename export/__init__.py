@@ -1,0 +1,1 @@
+"""Checkpoints into bundles: graphs, their proof, and the folder that is served."""

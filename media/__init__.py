@@ -1,0 +1,12 @@
+"""Bytes into arrays: probe, decode, log-mel, frames, windows."""
+
+from .clip import Clip, ClipReader, Modality, read_clips, read_frames, read_waveform
+from .container import MediaLimits, Source
+from .errors import MediaError
+from .probe import MediaInfo, probe
+from .spec import ClipSpec
+
+__all__ = [
+    "Clip", "ClipReader", "ClipSpec", "MediaError", "MediaInfo", "MediaLimits", "Modality", "Source", "probe",
+    "read_clips", "read_frames", "read_waveform",
+]  # fmt: skip

@@ -1,0 +1,66 @@
+"""What can be wrong with media, as one tree. Each class has a stable `code`; the message says what to do.
+
+MediaError
+- EmptyMedia          no bytes at all
+- UnsupportedMedia    no container, codec or stream that can be read here
+- CorruptMedia        a known container or codec, but nothing could be decoded
+- MissingModality     the file is fine, the stream that was asked for is not in it
+  - MissingAudio
+  - MissingVideo
+- MediaTooLarge       over one of `MediaLimits`
+- InvalidSpan         start, end or stride are no times inside the media
+"""
+
+
+class MediaError(Exception):
+    """The base of all; never raised itself."""
+
+    code = "media_error"
+
+
+class EmptyMedia(MediaError):
+    """There are no bytes."""
+
+    code = "empty_media"
+
+
+class UnsupportedMedia(MediaError):
+    """No container, codec or stream that can be read here."""
+
+    code = "unsupported_media"
+
+
+class CorruptMedia(MediaError):
+    """A known container or codec, but nothing could be decoded."""
+
+    code = "corrupt_media"
+
+
+class MissingModality(MediaError):
+    """The stream that was asked for is not in the file."""
+
+    code = "missing_modality"
+
+
+class MissingAudio(MissingModality):
+    """There is no sound in the file."""
+
+    code = "missing_audio"
+
+
+class MissingVideo(MissingModality):
+    """There is no picture in the file; cover art is none."""
+
+    code = "missing_video"
+
+
+class MediaTooLarge(MediaError):
+    """Over one of `MediaLimits`; the message names it."""
+
+    code = "media_too_large"
+
+
+class InvalidSpan(MediaError):
+    """Start, end or stride are no times inside the media."""
+
+    code = "invalid_span"

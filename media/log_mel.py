@@ -1,0 +1,52 @@
+"""Log-mel spectrogram: mono samples to log power per mel band.
+
+Hann window, power spectrum divided by the window's energy (white noise of variance s has power s in every bin),
+triangular HTK mel filters of peak 1, log(power + log_offset). Frames are centred on their hop and the outside of a
+window reads as zeros, so a window of media depends on nothing but itself.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import scipy.fft
+from jaxtyping import Float32
+
+from .spec import ClipSpec
+
+
+def log_mel(
+    waveform: Float32[np.ndarray, " samples"], spec: ClipSpec
+) -> Float32[np.ndarray, "mel_frames mel_bins"]:
+    """Log-mel spectrogram of `samples // hop_length` frames.
+
+    Args:
+        waveform: mono samples in [-1, 1] at `spec.sample_rate`.
+        spec: the numbers.
+    """
+    edge = (spec.window_length - spec.hop_length) // 2
+    padded = np.pad(waveform, (edge, edge + spec.window_length))
+    num_frames = len(waveform) // spec.hop_length
+    frames = np.lib.stride_tricks.sliding_window_view(padded, spec.window_length)[:: spec.hop_length]
+    hann = _hann(spec.window_length)
+    spectrum = scipy.fft.rfft(frames[:num_frames] * hann, axis=1)
+    power = (spectrum.real**2 + spectrum.imag**2) / np.float32(hann @ hann)
+    return np.log(power @ mel_filters(spec) + np.float32(spec.log_offset))
+
+
+@lru_cache(maxsize=8)
+def mel_filters(spec: ClipSpec) -> Float32[np.ndarray, "fft_bins mel_bins"]:
+    """Triangles of height 1, equally wide on the HTK mel scale 2595 log10(1 + f / 700)."""
+    edges_mel = np.linspace(_hz_to_mel(spec.min_hz), _hz_to_mel(spec.max_hz), spec.num_mel_bins + 2)
+    lower, centre, upper = edges_mel[:-2], edges_mel[1:-1], edges_mel[2:]
+    bins_mel = _hz_to_mel(np.fft.rfftfreq(spec.window_length, 1 / spec.sample_rate))[:, None]
+    rising, falling = (bins_mel - lower) / (centre - lower), (upper - bins_mel) / (upper - centre)
+    return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def _hann(length: int) -> Float32[np.ndarray, " samples"]:
+    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)).astype(np.float32)
+
+
+def _hz_to_mel(hz: float | np.ndarray) -> np.ndarray:
+    return 2595 * np.log10(1 + np.asarray(hz, np.float64) / 700)

@@ -1,0 +1,35 @@
+"""One answer for a whole clip, from its windows.
+
+A window's vote weighs as many seconds as it holds of real material of the stream that answers: neither padding nor
+silence votes. Values are averaged with these weights, before any softmax.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from .clip import Clip, Modality
+
+
+def window_weights(clips: Sequence[Clip], modality: Modality) -> Float[np.ndarray, " windows"]:
+    """Seconds of real material in each window: of sound that is not silent, of picture, or the larger for fusion.
+
+    If there is none at all, as in a silent recording, all windows weigh the same.
+    """
+    weights = np.array([_seconds(clip, modality) for clip in clips])
+    return weights if weights.any() else np.ones(len(clips))
+
+
+def pool(values: Float[np.ndarray, "windows dim"], weights: Float[np.ndarray, " windows"]) -> Float[np.ndarray, " dim"]:
+    """Weighted mean over windows."""
+    return np.average(values, axis=0, weights=weights).astype(values.dtype)
+
+
+def _seconds(clip: Clip, modality: Modality) -> float:
+    audio_seconds = 0.0 if clip.is_silent else clip.audio_seconds
+    if modality == Modality.AUDIO:
+        return audio_seconds
+    if modality == Modality.VIDEO:
+        return clip.video_seconds
+    return max(audio_seconds, clip.video_seconds)

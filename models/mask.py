@@ -1,0 +1,56 @@
+"""The Zorro mask: which stream may read which. The only masking logic there is.
+
+Audio reads audio, video reads video, fusion reads everything; nobody else reads fusion.
+Recasens et al. 2023, arXiv:2301.09595.
+
+The model never builds the N x N mask: it asks `READS` which keys a stream attends to and attends to just those, in
+one mask-free call per stream. So an audio output cannot have seen the picture: no operation connects them.
+`zorro_mask` is the same rule as a truth table, for the tests and for reading.
+"""
+
+from enum import IntEnum
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+
+class Stream(IntEnum):
+    """What a token, or an output query, belongs to. GLOBAL is an output query only: it reads all and is never read."""
+
+    AUDIO = 0
+    VIDEO = 1
+    FUSION = 2
+    GLOBAL = 3
+
+    @property
+    def key(self) -> str:
+        """Name in outputs and weights; `global` is a word of Python and cannot be one."""
+        return "overall" if self == Stream.GLOBAL else self.name.lower()
+
+
+READS: dict[Stream, tuple[Stream, ...]] = {
+    Stream.AUDIO: (Stream.AUDIO,),
+    Stream.VIDEO: (Stream.VIDEO,),
+    Stream.FUSION: (Stream.AUDIO, Stream.VIDEO, Stream.FUSION),
+}
+"""In the trunk: the streams whose tokens a stream's tokens read."""
+
+POOLS: dict[Stream, tuple[Stream, ...]] = {
+    Stream.AUDIO: (Stream.AUDIO,),
+    Stream.VIDEO: (Stream.VIDEO,),
+    Stream.FUSION: (Stream.FUSION,),
+    Stream.GLOBAL: (Stream.AUDIO, Stream.VIDEO, Stream.FUSION),
+}
+"""At the outputs: the streams whose tokens an output query reads."""
+
+
+def zorro_mask(stream_of_token: Int[Tensor, " tokens"]) -> Bool[Tensor, "query key"]:
+    """True where the query (row) may read the key (column), in every layer of the trunk."""
+    query, key = stream_of_token[:, None], stream_of_token[None, :]
+    allowed = torch.zeros(len(stream_of_token), len(stream_of_token), dtype=torch.bool)
+    for reader, read in READS.items():
+        for stream in read:
+            is_reader, is_read = query == reader, key == stream
+            allowed |= is_reader & is_read
+    return allowed

@@ -1,0 +1,142 @@
+"""Zorro: audio, video or both in; features, embedding and logits of each stream out.
+
+Recasens et al. 2023, arXiv:2301.09595. What reads what is decided in `mask.py` and nowhere else.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .attention import Pairing
+from .config import ZorroConfig
+from .heads import AttentionPool, StreamHead, StreamOutput
+from .mask import Stream
+from .registry import build_trunk
+from .tokens import AudioTokens, VideoTokens
+
+
+@dataclass(frozen=True, slots=True)
+class ZorroOutput:
+    """Answers per stream; audio or video is None if the call had none."""
+
+    audio: StreamOutput | None
+    """Reads audio tokens only."""
+    video: StreamOutput | None
+    """Reads video tokens only."""
+    fusion: StreamOutput
+    """Read from the fusion tokens, which read whatever is present."""
+    overall: StreamOutput
+    """The global output query: reads the tokens of all three streams."""
+
+
+class Zorro(nn.Module):
+    """The multimodal transformer whose unimodal streams are pure."""
+
+    def __init__(self, config: ZorroConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.audio_tokens, self.video_tokens = AudioTokens(config), VideoTokens(config)
+        fusion = torch.empty(config.num_fusion_tokens, config.embed_dim)
+        self.fusion_tokens = nn.Parameter(nn.init.trunc_normal_(fusion, std=0.02))
+        self.trunk = build_trunk(config)
+        self.pool = AttentionPool(config)
+        self.heads = nn.ModuleDict({stream.key: StreamHead(config) for stream in Stream})
+        self.apply(_initialise)
+
+    def forward(
+        self,
+        audio: Tensor | None = None,
+        video: Tensor | None = None,
+        *,
+        has_audio: Tensor | None = None,
+        has_video: Tensor | None = None,
+    ) -> ZorroOutput:
+        """Answers for a batch whose row i holds audio i and video i.
+
+        Args:
+            audio: log-mel spectrograms as `media` makes them, [batch, mel_frames, mel_bins], or None.
+            video: uint8 RGB, [batch, frames, height, width, 3], or None.
+            has_audio: bool [batch]; rows that are False have no audio, whatever `audio` holds there. Default: all.
+            has_video: the same for video.
+
+        Raises:
+            ValueError: nothing is given, shapes are not those of the config, or a row has neither modality.
+        """
+        batch = self._check(audio, video)
+        if has_audio is None and has_video is None:
+            return self.forward_pairs(audio, video, None)
+        presence = [
+            torch.zeros(batch, dtype=torch.bool) if x is None else torch.ones(batch, dtype=torch.bool) if has is None else has
+            for x, has in ((audio, has_audio), (video, has_video))
+        ]  # fmt: skip
+        if not (presence[0] | presence[1]).all():
+            raise ValueError("every row needs audio or video; drop the rows that have neither")
+        items = [None if x is None or not has.any() else x[has] for x, has in zip((audio, video), presence, strict=True)]
+        out = self.forward_pairs(items[0], items[1], Pairing.of_presence(presence[0], presence[1]))
+        return ZorroOutput(_to_rows(out.audio, presence[0]), _to_rows(out.video, presence[1]), out.fusion, out.overall)
+
+    def forward_pairs(self, audio: Tensor | None, video: Tensor | None, pairing: Pairing | None) -> ZorroOutput:
+        """Answers for audio items, video items, and fusion rows over them.
+
+        Each item goes through its stream once, however many rows of `pairing` read it. Audio and video outputs have one
+        row per item, fusion and overall one per row of `pairing`; with None, row i reads item i of whatever is given.
+        """
+        self._check(audio, video, same_batch=pairing is None)
+        tokens = {}
+        if audio is not None:
+            tokens[Stream.AUDIO] = self.audio_tokens(audio)
+        if video is not None:
+            tokens[Stream.VIDEO] = self.video_tokens(video)
+        rows = next(iter(tokens.values())) if pairing is None else pairing.audio_index
+        tokens[Stream.FUSION] = self.fusion_tokens.expand(rows.shape[0], -1, -1)
+        tokens = self.trunk(tokens, pairing)
+        answers = {stream: self._answer(stream, tokens, pairing) for stream in (*tokens, Stream.GLOBAL)}
+        return ZorroOutput(
+            answers.get(Stream.AUDIO), answers.get(Stream.VIDEO), answers[Stream.FUSION], answers[Stream.GLOBAL]
+        )
+
+    def forward_stream(self, stream: Stream, x: Tensor) -> StreamOutput:
+        """Answer of one unimodal stream, with no work done for fusion: what `audio.onnx` and `video.onnx` hold."""
+        embed = {Stream.AUDIO: self.audio_tokens, Stream.VIDEO: self.video_tokens}[stream]
+        return self._answer(stream, self.trunk({stream: embed(x)}, None), None)
+
+    def _answer(self, stream: Stream, tokens: dict[Stream, Tensor], pairing: Pairing | None) -> StreamOutput:
+        return self.heads[stream.key](self.pool(stream, tokens, pairing))
+
+    def _check(self, audio: Tensor | None, video: Tensor | None, *, same_batch: bool = True) -> int:
+        wanted = {"audio": (audio, self.config.audio_shape), "video": (video, self.config.video_shape)}
+        given = {name: x for name, (x, _) in wanted.items() if x is not None}
+        if not given:
+            raise ValueError("give audio, video or both; got neither")
+        for name, x in given.items():
+            shape = wanted[name][1]
+            if tuple(x.shape[1:]) != shape:
+                raise ValueError(f"{name} has shape {tuple(x.shape)}, this model wants (batch, {', '.join(map(str, shape))})")
+        sizes = [x.shape[0] for x in given.values()]  # not len(), which would fix the batch of an exported graph
+        if same_batch and sizes[0] != sizes[-1]:
+            raise ValueError(f"audio and video must have one row per clip; got {sizes[0]} and {sizes[-1]}")
+        return sizes[0]
+
+
+def _to_rows(out: StreamOutput | None, present: Tensor) -> StreamOutput | None:
+    """Items back to the rows that own them; rows without one are zeros."""
+    if out is None:
+        return None
+
+    def scatter(x: Tensor) -> Tensor:
+        return x.new_zeros(len(present), *x.shape[1:]).masked_scatter(present[:, None], x)
+
+    return StreamOutput(scatter(out.features), scatter(out.embedding), scatter(out.logits), present)
+
+
+def _initialise(module: nn.Module) -> None:
+    """ViT's: truncated normal of 0.02 for linear maps, Kaiming for convolutions before a ReLU."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

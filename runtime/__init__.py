@@ -1,0 +1,11 @@
+"""A bundle into numbers: the Python API."""
+
+from .bundle import Bundle, find_bundles, read_bundle
+from .errors import ZorroError
+from .pipeline import Space, Zorro
+from .results import ClipResult, LabelScore, StreamResult, WindowResult
+
+__all__ = [
+    "Bundle", "ClipResult", "LabelScore", "Space", "StreamResult", "WindowResult", "Zorro", "ZorroError",
+    "find_bundles", "read_bundle",
+]  # fmt: skip

@@ -1,0 +1,116 @@
+"""Bundles: what serving needs and nothing else, read and verified to the last byte.
+
+A folder NAME/VERSION/ with `bundle.json`, the graphs, their weights, golden clips and a model card. `bundle.json` holds the
+sha256 of every other file, and `bundle.sha256` holds the sha256 of `bundle.json`.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from media import ClipSpec, Modality
+
+from .errors import BundleCorrupt, BundleIncompatible, BundleNotFound
+
+SCHEMA_VERSION = 1
+MANIFEST_FILE, SEAL_FILE = "bundle.json", "bundle.sha256"
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One class."""
+
+    id: str
+    label: str
+    modalities: tuple[str, ...]
+    """What it was learned from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A verified bundle."""
+
+    path: Path
+    name: str
+    version: str
+    clip_spec: ClipSpec
+    labels: tuple[Label, ...]
+    graphs: dict[Modality, Path]
+    manifest: dict[str, Any]
+    """All of `bundle.json`: metrics, parity, licence, provenance."""
+    sha256: str
+    """Of `bundle.json`, and so of everything."""
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_bundle(path: str | Path) -> Bundle:
+    """Read and verify the bundle at `path`.
+
+    Raises:
+        BundleNotFound, BundleCorrupt, BundleIncompatible: see `errors`.
+    """
+    path = Path(path)
+    manifest, seal = _read_manifest(path)
+    if manifest.get("schema_version") != SCHEMA_VERSION:
+        raise BundleIncompatible(
+            f"{path} has schema {manifest.get('schema_version')}, this version reads {SCHEMA_VERSION}; export it again"
+        )
+    _verify_files(path, manifest["files"])
+    spec = ClipSpec.from_dict(manifest["clip_spec"])
+    if spec.hash != manifest["clip_spec_hash"]:
+        raise BundleIncompatible(f"{path}: the ClipSpec's hash is not the one it was trained with; export it again")
+    return Bundle(
+        path=path,
+        name=manifest["name"],
+        version=manifest["version"],
+        clip_spec=spec,
+        labels=tuple(Label(x["id"], x["label"], tuple(x["modalities"])) for x in manifest["labels"]),
+        graphs={Modality(name): path / graph["file"] for name, graph in manifest["graphs"].items()},
+        manifest=manifest,
+        sha256=seal,
+    )
+
+
+def find_bundles(folder: str | Path) -> list[Path]:
+    """Bundles in a model repository, a folder of NAME/VERSION/, by name and then by number of version.
+
+    Raises:
+        BundleNotFound: there is no such folder, or no bundle in it.
+    """
+    found = [manifest.parent for manifest in Path(folder).glob(f"*/*/{MANIFEST_FILE}")]
+    if not found:
+        raise BundleNotFound(f"no NAME/VERSION/{MANIFEST_FILE} below {folder}; point BUNDLES at a model repository")
+    return sorted(found, key=lambda p: (p.parent.name, _version_key(p.name)))
+
+
+def _version_key(version: str) -> tuple[int, str]:
+    return (int(version), "") if version.isdecimal() else (-1, version)
+
+
+def _read_manifest(path: Path) -> tuple[dict[str, Any], str]:
+    if not (path / MANIFEST_FILE).is_file():
+        raise BundleNotFound(f"no {MANIFEST_FILE} in {path}; give the folder NAME/VERSION of a bundle")
+    content = (path / MANIFEST_FILE).read_bytes()
+    seal = hashlib.sha256(content).hexdigest()
+    try:
+        wanted = (path / SEAL_FILE).read_bytes()
+    except OSError as error:
+        raise BundleCorrupt(f"{path}: {SEAL_FILE} cannot be read; copy the bundle again") from error
+    if wanted != seal.encode() + b"\n":
+        raise BundleCorrupt(f"{path}: {MANIFEST_FILE} is not what {SEAL_FILE} says; copy the bundle again")
+    return json.loads(content), seal
+
+
+def _verify_files(path: Path, files: dict[str, str]) -> None:
+    for name, wanted in files.items():
+        if not (path / name).is_file():
+            raise BundleCorrupt(f"{path}: {name} is missing; copy the bundle again")
+        if sha256_of(path / name) != wanted:
+            raise BundleCorrupt(f"{path}: {name} has other bytes than when the bundle was made; copy it again")

@@ -1,0 +1,1 @@
+"""HTTP into calls of the runtime, and the web page."""

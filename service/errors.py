@@ -1,0 +1,68 @@
+"""Errors as `application/problem+json` (RFC 9457): one table of codes feeds the answers, the docs and their test."""
+
+from typing import Any, NamedTuple
+
+import orjson
+from starlette.responses import Response
+
+from media.errors import MediaError
+from runtime.errors import InvalidOption, ZorroError
+
+
+class Problem(NamedTuple):
+    """A kind of error."""
+
+    status: int
+    title: str
+
+
+PROBLEMS: dict[str, Problem] = {
+    "invalid_option": Problem(400, "An option means nothing"),
+    "invalid_span": Problem(400, "Start, end or stride are no times inside the media"),
+    "missing_file": Problem(400, "There is no part called file, or more than one"),
+    "invalid_multipart": Problem(400, "The body is not multipart/form-data as announced"),
+    "unknown_model": Problem(404, "There is no such model"),
+    "not_found": Problem(404, "There is no such route"),
+    "method_not_allowed": Problem(405, "The route does not take this method"),
+    "body_too_large": Problem(413, "The body is over the limit"),
+    "media_too_large": Problem(413, "The media is over a limit"),
+    "unsupported_content_type": Problem(415, "The body is not multipart/form-data"),
+    "unsupported_media": Problem(415, "No container, codec or stream that can be read"),
+    "empty_media": Problem(422, "The file has no bytes"),
+    "corrupt_media": Problem(422, "Nothing of the media decodes"),
+    "missing_audio": Problem(422, "The file has no sound"),
+    "missing_video": Problem(422, "The file has no picture"),
+    "internal_error": Problem(500, "The server failed; the fault is in its log under the request's id"),
+    "not_ready": Problem(503, "The models are not loaded yet"),
+}
+
+
+class ServiceError(Exception):
+    """An error with a code of `PROBLEMS` and a sentence that helps."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+def problem_response(code: str, detail: str, request_id: str) -> Response:
+    """The answer to a request that failed."""
+    problem = PROBLEMS[code]
+    body: dict[str, Any] = {
+        "type": f"/docs/errors#{code}",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": detail,
+        "code": code,
+        "request_id": request_id,
+    }
+    return Response(orjson.dumps(body), problem.status, media_type="application/problem+json")
+
+
+def code_of(error: Exception) -> str | None:
+    """The code for an expected error; None for a fault of ours."""
+    if isinstance(error, ServiceError | MediaError | InvalidOption):
+        return error.code if error.code in PROBLEMS else None
+    if isinstance(error, ZorroError):
+        return None
+    return None

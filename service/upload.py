@@ -1,0 +1,132 @@
+"""Uploads: multipart bodies counted as they come and streamed to a temporary file that never outlives the request."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import BinaryIO, cast
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import Request
+
+from .errors import ServiceError
+
+MAX_FIELD_BYTES = 64_000
+MAX_FIELDS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What a request brought."""
+
+    file: BinaryIO
+    """The clip, at its start."""
+    num_bytes: int
+    fields: dict[str, str]
+
+
+@asynccontextmanager
+async def receive(request: Request, *, max_bytes: int, folder: Path | None) -> AsyncIterator[Upload]:
+    """The request's clip as a temporary file, removed on leaving, and its fields.
+
+    Raises:
+        ServiceError: the body is not what it should be, or over the limit.
+    """
+    boundary = _boundary(request)
+    announced = request.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > max_bytes:
+        raise _too_large(max_bytes)
+    with NamedTemporaryFile(dir=folder, prefix="zorro-upload-") as file:
+        form = _Form(cast(BinaryIO, file))
+        parser = MultipartParser(boundary, form.callbacks())
+        received = 0
+        try:
+            async for chunk in request.stream():
+                received += len(chunk)
+                if received > max_bytes:
+                    raise _too_large(max_bytes)
+                parser.write(chunk)
+            parser.finalize()
+        except FormParserError as error:
+            raise ServiceError("invalid_multipart", "the body is no valid multipart/form-data; is it whole?") from error
+        if not form.is_complete:
+            raise ServiceError("invalid_multipart", "the body ends before its last boundary; send all of it")
+        if form.num_files != 1:
+            raise ServiceError("missing_file", f"got {form.num_files} parts called file; send the clip as one, e.g. -F file=@clip.mp4")
+        file.flush()
+        file.seek(0)
+        yield Upload(cast(BinaryIO, file), form.num_file_bytes, form.fields)
+
+
+def _boundary(request: Request) -> bytes:
+    content_type, options = parse_options_header(request.headers.get("content-type", ""))
+    if content_type != b"multipart/form-data":
+        got = content_type.decode("latin-1") or "no content type"
+        raise ServiceError("unsupported_content_type", f"got {got}; send multipart/form-data, e.g. curl -F file=@clip.mp4")
+    if not options.get(b"boundary"):
+        raise ServiceError("invalid_multipart", "multipart/form-data without a boundary; let your client set the header")
+    return options[b"boundary"]
+
+
+def _too_large(max_bytes: int) -> ServiceError:
+    return ServiceError("body_too_large", f"the body is over the limit of {max_bytes} bytes; cut or compress the clip")
+
+
+class _Form:
+    """Takes the parser's events: the part `file` to the temporary file, all others to `fields`."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.fields: dict[str, str] = {}
+        self.num_files = self.num_file_bytes = 0
+        self.is_complete = False
+        self._header_name = self._header_value = b""
+        self._name: str | None = None
+        self._value = bytearray()
+
+    def callbacks(self) -> dict[str, object]:
+        """For `MultipartParser`."""
+        return {
+            "on_part_begin": self._begin, "on_part_data": self._data, "on_part_end": self._end_part,
+            "on_header_field": self._field, "on_header_value": self._value_part, "on_header_end": self._header,
+            "on_end": self._end,
+        }  # fmt: skip
+
+    def _begin(self) -> None:
+        self._name, self._value = None, bytearray()
+
+    def _field(self, chunk: bytes, start: int, end: int) -> None:
+        self._header_name += chunk[start:end]
+
+    def _value_part(self, chunk: bytes, start: int, end: int) -> None:
+        self._header_value += chunk[start:end]
+
+    def _header(self) -> None:
+        if self._header_name.lower() == b"content-disposition":
+            name = parse_options_header(self._header_value)[1].get(b"name", b"")
+            self._name = name.decode("utf-8", "replace")
+            self.num_files += self._name == "file"
+        self._header_name = self._header_value = b""
+
+    def _data(self, chunk: bytes, start: int, end: int) -> None:
+        if self._name == "file":
+            self.file.write(chunk[start:end])
+            self.num_file_bytes += end - start
+            return
+        self._value += chunk[start:end]
+        if len(self._value) > MAX_FIELD_BYTES or len(self.fields) >= MAX_FIELDS:
+            raise ServiceError("invalid_option", f"more than {MAX_FIELDS} options, or one over {MAX_FIELD_BYTES} bytes")
+
+    def _end_part(self) -> None:
+        if self._name is None:
+            raise ServiceError("invalid_multipart", "a part has no name; name each, the clip file")
+        if self._name == "file":
+            return
+        if self._name in self.fields:
+            raise ServiceError("invalid_option", f"{self._name} is given twice; give it once, lists with commas")
+        self.fields[self._name] = self._value.decode("utf-8", "replace")
+
+    def _end(self) -> None:
+        self.is_complete = True

@@ -1,0 +1,1 @@
+"""Manifests into checkpoints: data, augmentation, losses, the loop, metrics."""

@@ -1,0 +1,161 @@
+"""Scores of a model on a split: sounds, sights, and pairs of both, each clip pooled over its windows as when served.
+
+The same tables are made of a checkpoint and of a bundle: both are a `Predictor`. Sound and sight of a pair are unseen
+files of one label, put together at random with a fixed seed, since the collection is not co-recorded.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from media.clip import Clip, Modality, read_clips
+from media.pooling import pool, window_weights
+from media.spec import ClipSpec
+from models.mask import Stream
+from models.zorro import Zorro
+
+from .manifests import Item
+from .metrics import expected_calibration_error, per_label_accuracy, top_k_accuracy
+
+PAIRS_PER_SOUND = 4
+
+
+class Predictor(Protocol):
+    """Logits of each window: what a checkpoint and a bundle have in common."""
+
+    def logits(self, modality: Modality, clips: Sequence[Clip]) -> np.ndarray:
+        """[clips, classes] of the stream that `modality` names."""
+        ...
+
+
+class ModelPredictor:
+    """A torch model as a `Predictor`."""
+
+    def __init__(self, model: Zorro, max_batch_size: int = 32) -> None:
+        self.model, self.max_batch_size = model, max_batch_size
+
+    @torch.no_grad()
+    def logits(self, modality: Modality, clips: Sequence[Clip]) -> np.ndarray:
+        """See `Predictor`."""
+        size = self.max_batch_size
+        return np.concatenate([self._run(modality, clips[i : i + size]) for i in range(0, len(clips), size)])
+
+    def _run(self, modality: Modality, clips: Sequence[Clip]) -> np.ndarray:
+        audio = torch.from_numpy(np.stack([c.audio for c in clips])) if modality != Modality.VIDEO else None
+        video = torch.from_numpy(np.stack([c.video for c in clips])) if modality != Modality.AUDIO else None
+        if modality == Modality.AUDIO:
+            return self.model.forward_stream(Stream.AUDIO, audio).logits.numpy()
+        if modality == Modality.VIDEO:
+            return self.model.forward_stream(Stream.VIDEO, video).logits.numpy()
+        return self.model(audio, video).fusion.logits.numpy()
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Tables by name, and the decoded clips for another round."""
+
+    tables: dict[str, dict[str, Any]]
+    clips: list[list[Clip]]
+
+
+def read_items(items: Sequence[Item], spec: ClipSpec) -> list[list[Clip]]:
+    """All windows of each item.
+
+    Raises:
+        MediaError: a file does not decode.
+    """
+    return [
+        list(read_clips(item.path, spec, audio=item.modality == "audio", video=item.modality == "video"))
+        for item in items
+    ]
+
+
+def evaluate_split(
+    predictor: Predictor,
+    items: Sequence[Item],
+    targets: dict[str, int],
+    spec: ClipSpec,
+    *,
+    clips: list[list[Clip]] | None = None,
+    seed: int = 0,
+) -> Evaluation:
+    """Tables `sounds`, `sights`, `pairs_fused`, and the single streams on the same pairs.
+
+    Args:
+        predictor: what is scored.
+        items: one split of a manifest.
+        targets: index of each label in the logits.
+        spec: the predictor's.
+        clips: what `read_items` gave for these items, to save decoding.
+        seed: of the pairing.
+    """
+    clips = clips or read_items(items, spec)
+    names = [label for label, _ in sorted(targets.items(), key=lambda pair: pair[1])]
+    truth = np.array([targets[item.label] for item in items])
+    heard = [i for i, item in enumerate(items) if item.modality == "audio"]
+    seen = [i for i, item in enumerate(items) if item.modality == "video"]
+    tables = {}
+    for name, modality, chosen in (("sounds", Modality.AUDIO, heard), ("sights", Modality.VIDEO, seen)):
+        if chosen:
+            logits = pooled_logits(predictor, modality, [clips[i] for i in chosen])
+            tables[name] = score(logits, truth[chosen], names)
+    pairs = make_pairs(items, seed=seed)
+    if pairs:
+        paired = [pair_clips(clips[i], clips[j]) for i, j in pairs]
+        pair_truth = truth[[i for i, _ in pairs]]
+        for modality in (Modality.FUSED, Modality.AUDIO, Modality.VIDEO):
+            logits = pooled_logits(predictor, modality, paired)
+            tables[f"pairs_{modality}"] = score(logits, pair_truth, names)
+    return Evaluation(tables, clips)
+
+
+def score(logits: np.ndarray, truth: np.ndarray, names: list[str]) -> dict[str, Any]:
+    """Top-1, top-5, calibration error, and accuracy per label."""
+    shifted = np.exp(logits - logits.max(1, keepdims=True))
+    probabilities = shifted / shifted.sum(1, keepdims=True)
+    return {
+        "clips": len(truth),
+        "top1": top_k_accuracy(logits, truth, 1),
+        "top5": top_k_accuracy(logits, truth, 5),
+        "calibration_error": expected_calibration_error(probabilities, truth),
+        "labels": per_label_accuracy(logits, truth, names),
+    }
+
+
+def pooled_logits(predictor: Predictor, modality: Modality, clips: Sequence[Sequence[Clip]]) -> np.ndarray:
+    """Logits of whole clips, [clips, classes]: windows run in one stream of batches, then pooled."""
+    windows = [window for clip in clips for window in clip]
+    logits = predictor.logits(modality, windows)
+    ends = np.cumsum([len(clip) for clip in clips])
+    return np.stack([
+        pool(logits[end - len(clip) : end], window_weights(clip, modality))
+        for clip, end in zip(clips, ends, strict=True)
+    ])  # fmt: skip
+
+
+def make_pairs(items: Sequence[Item], *, seed: int) -> list[tuple[int, int]]:
+    """Indices (sound, sight): each sound with `PAIRS_PER_SOUND` random sights of its label, if it has any."""
+    random = np.random.default_rng(seed)
+    sights: dict[str, list[int]] = {}
+    for i, item in enumerate(items):
+        if item.modality == "video":
+            sights.setdefault(item.label, []).append(i)
+    pairs = []
+    for i, item in enumerate(items):
+        if item.modality == "audio" and item.label in sights:
+            pool_ = sights[item.label]
+            chosen = random.choice(pool_, size=min(PAIRS_PER_SOUND, len(pool_)), replace=False)
+            pairs += [(i, int(j)) for j in chosen]
+    return pairs
+
+
+def pair_clips(sound: Sequence[Clip], sight: Sequence[Clip]) -> list[Clip]:
+    """The sound's windows, each with the picture of the sight's window of the same number, or of its last."""
+    return [
+        replace(window, video=picture.video, video_seconds=picture.video_seconds)
+        for i, window in enumerate(sound)
+        for picture in (sight[min(i, len(sight) - 1)],)
+    ]

@@ -1,0 +1,101 @@
+"""Recipe: every number of a training run, read from one TOML file; a key that means nothing is an error."""
+
+import tomllib
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+from media.spec import ClipSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Augmentation:
+    """Strengths of the augmentations; probabilities in [0, 1]. Zero turns one off."""
+
+    min_crop_area: float = 0.35  # of the picture
+    max_rotation_degrees: float = 10.0
+    pan_zoom_probability: float = 0.5  # that the camera moves over a still
+    colour_jitter: float = 0.4
+    grey_probability: float = 0.1
+    erase_probability: float = 0.25
+    max_time_stretch: float = 0.15
+    max_frequency_shift: float = 4.0  # mel bins
+    max_gain_db: float = 10.0
+    max_tilt_db: float = 6.0
+    noise_probability: float = 0.4
+    noise_snr_db: tuple[float, float] = (-5.0, 30.0)
+    time_mask_frames: int = 64  # SpecAugment, twice
+    frequency_mask_bins: int = 10  # SpecAugment, twice
+    mixup_probability: float = 0.5
+    mixup_alpha: float = 0.6
+    cutmix_probability: float = 0.25
+    ruin_probability: float = 0.1  # that an item is replaced by noise, for fusion to learn whom not to trust
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """One training run.
+
+    Raises:
+        ValueError: an unknown key, or numbers that contradict each other.
+    """
+
+    preset: str = "vit-tiny"
+    model: dict[str, Any] = field(default_factory=dict)
+    clip_spec: dict[str, Any] = field(default_factory=dict)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    seed: int = 0
+    num_steps: int = 2_500
+    num_audio: int = 32  # audio items per step
+    num_video: int = 32  # video items per step
+    num_pairs: int = 16  # rows per step whose sound and picture share their label
+    num_mixed_pairs: int = 16  # rows per step that pair items at random: the target is shared by both labels
+    learning_rate: float = 1e-3
+    min_learning_rate: float = 1e-5
+    num_warmup_steps: int = 150
+    weight_decay: float = 0.05
+    max_gradient_norm: float = 1.0
+    label_smoothing: float = 0.1
+    fusion_weight: float = 1.0
+    overall_weight: float = 0.5
+    contrastive_weight: float = 0.2
+    distillation_weight: float = 0.0
+    temperature: float = 0.08
+    average_decay: float = 0.998
+    bfloat16: bool = True
+    evaluate_every: int = 250
+    save_every: int = 125
+
+    def __post_init__(self) -> None:
+        if min(self.num_steps, self.num_audio, self.num_video) < 1:
+            raise ValueError("num_steps, num_audio and num_video must be at least 1")
+        if self.num_pairs > min(self.num_audio, self.num_video):
+            raise ValueError(f"{self.num_pairs=} exceeds {self.num_audio=} or {self.num_video=}")
+
+    @property
+    def spec(self) -> ClipSpec:
+        """The preprocessing numbers of the run."""
+        return ClipSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in self.clip_spec.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it would stand in TOML."""
+        return asdict(self)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a recipe file.
+
+        Raises:
+            ValueError: it is no TOML, or has a key that means nothing.
+        """
+        try:
+            keys = tomllib.loads(Path(path).read_text())
+        except tomllib.TOMLDecodeError as error:
+            raise ValueError(f"{path} is not TOML: {error}") from error
+        augmentation = keys.pop("augmentation", {})
+        for table, known in ((keys, cls), (augmentation, Augmentation)):
+            unknown = sorted(table.keys() - {f.name for f in fields(known)})
+            if unknown:
+                raise ValueError(f"{path}: unknown keys {unknown} for {known.__name__}")
+        lists = {k: tuple(v) if isinstance(v, list) else v for k, v in augmentation.items()}
+        return cls(**keys, augmentation=Augmentation(**lists))
