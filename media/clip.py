@@ -18,7 +18,7 @@ from jaxtyping import Float32, UInt8
 
 from .audio import AudioReader
 from .container import MediaLimits, SharedFile, Source, as_file, open_container
-from .errors import CorruptMedia, InvalidSpan, MissingAudio, MissingVideo
+from .errors import CorruptMedia, InvalidSpan, MediaTooLarge, MissingAudio, MissingVideo
 from .log_mel import log_mel
 from .probe import MediaInfo, describe
 from .spec import ClipSpec
@@ -115,6 +115,10 @@ class ClipReader:
             if self.info.is_still:
                 return
             index += 1
+            if index >= self._limits.max_windows:
+                raise MediaTooLarge(
+                    f"more than {self._limits.max_windows} windows; ask for a shorter part, or a longer stride"
+                )
 
     def _window(self, index: int, start: float, sound: "_SoundWindows | None", sight: "_SightWindows | None") -> Clip:
         spec = self._spec

@@ -41,6 +41,7 @@ class MediaLimits:
     max_duration_seconds: float = 24 * 3600.0
     max_pixels: int = 4096 * 2304
     max_streams: int = 32
+    max_windows: int = 100_000
 
 
 @contextmanager

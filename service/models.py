@@ -1,0 +1,72 @@
+"""The models being served: loaded, self-tested, and found by id."""
+
+from pathlib import Path
+from typing import Any
+
+from runtime import Zorro, find_bundles
+
+from .errors import ServiceError
+from .settings import Settings
+
+
+class Models:
+    """Bundles of a repository; none answers before all have passed their self-test."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._by_id: dict[str, Zorro] = {}
+        self.is_ready = False
+
+    def load(self) -> None:
+        """Open and self-test every bundle.
+
+        Raises:
+            ZorroError: one cannot be used; the server must not start.
+        """
+        settings = self._settings
+        for path in find_bundles(settings.bundles):
+            model = Zorro.open(
+                Path(path), providers=settings.providers,
+                num_threads=settings.num_threads, allow_fallback=settings.allow_fallback,
+            )  # fmt: skip
+            model.self_test()
+            self._by_id[f"{model.bundle.name}/{model.bundle.version}"] = model
+            self._by_id[model.bundle.name] = model  # versions come in order: the last is the newest
+        self.get(settings.default_model)
+        self.is_ready = True
+
+    def get(self, model_id: str | None) -> Zorro:
+        """The model with this id, NAME or NAME/VERSION; None is the default.
+
+        Raises:
+            ServiceError: there is none.
+        """
+        if model_id is None:
+            model_id = self._settings.default_model or next(iter(self._by_id))
+        if model_id not in self._by_id:
+            raise ServiceError("unknown_model", f"no model {model_id[:80]!r}; there are {', '.join(self._by_id)}")
+        return self._by_id[model_id]
+
+    def all(self) -> list[Zorro]:
+        """Each model once."""
+        return [model for model_id, model in self._by_id.items() if "/" in model_id]
+
+
+def describe(model: Zorro) -> dict[str, Any]:
+    """What a client may know of a model."""
+    bundle = model.bundle
+    return {
+        "id": f"{bundle.name}/{bundle.version}",
+        "object": "model",
+        "name": bundle.name,
+        "version": bundle.version,
+        "sha256": bundle.sha256,
+        "preprocessing": bundle.clip_spec.hash,
+        "window_sec": bundle.clip_spec.window_seconds,
+        "modalities": [str(modality) for modality in bundle.graphs],
+        "labels": [{"id": x.id, "label": x.label, "modalities": list(x.modalities)} for x in bundle.labels],
+        "providers": model.providers,
+        "parity": bundle.manifest["parity"],
+        "metrics": bundle.manifest["metrics"],
+        "about": bundle.manifest["about"],
+    }
