@@ -48,7 +48,8 @@ def _explained() -> Iterator[None]:
 
 @contextmanager
 def _progress() -> Iterator[Progress]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))  # fmt: skip
+    texts = TextColumn("{task.description}"), TextColumn("{task.fields[note]}")
+    columns = (texts[0], BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), texts[1])
     with Progress(*columns, console=err) as progress:
         yield progress
 

@@ -40,14 +40,15 @@ def export_checkpoint(
     metrics: dict[str, Any] | None = None,
     about: dict[str, Any] | None = None,
     force: bool = False,
-    on_progress: Callable[[str], None] = lambda stage: None,
+    on_progress: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Write the bundle `out`; returns its path.
 
     Args:
         checkpoint: folder that training wrote.
         out: folder to be made.
-        name, version: the model's id.
+        name: of the model.
+        version: of the model.
         clips: real windows on which parity is checked beside the golden ones, by modality.
         model_card: Markdown for people.
         metrics: scores, as `zorro evaluate` gives them.

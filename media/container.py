@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 import av
 import av.error
@@ -27,10 +27,13 @@ Source = str | os.PathLike[str] | bytes | BinaryIO
 """A path, the bytes themselves, or a seekable binary file object."""
 
 DEMUXERS = frozenset(
-    """aac ac3 aiff alac amr apng asf au avi bmp_pipe caf dts dv eac3 flac flv gif h264 hevc image2 ivf jpeg_pipe
-    jpegxl_pipe m4v matroska,webm mjpeg mov,mp4,m4a,3gp,3g2,mj2 mp3 mpeg mpegts mpegvideo mxf nut obu ogg
-    png_pipe rm tiff_pipe tta voc w64 wav webp_pipe wv av1""".split()
-)
+    {
+        "aac", "ac3", "aiff", "amr", "apng", "asf", "au", "av1", "avi", "bmp_pipe", "caf", "dts", "dv", "eac3", "flac",
+        "flv", "gif", "h264", "hevc", "image2", "ivf", "jpeg_pipe", "m4v", "matroska,webm", "mjpeg",
+        "mov,mp4,m4a,3gp,3g2,mj2", "mp3", "mpeg", "mpegts", "mpegvideo", "mxf", "nut", "obu", "ogg", "png_pipe", "rm",
+        "tiff_pipe", "tta", "voc", "w64", "wav", "webp_pipe", "wv",
+    }
+)  # fmt: skip
 STILL_CODECS = frozenset({"mjpeg", "png", "webp", "bmp", "tiff", "jpegxl", "gif", "apng"})
 
 
@@ -90,7 +93,7 @@ def as_file(source: Source) -> tuple[BinaryIO, bool]:
 def _open(file: BinaryIO) -> InputContainer:
     try:
         options = {"format_whitelist": ",".join(sorted(DEMUXERS)), "protocol_whitelist": "none"}
-        container = cast(InputContainer, av.open(file, mode="r", metadata_errors="ignore", options=options))
+        container = av.open(file, mode="r", metadata_errors="ignore", options=options)
     except (av.error.FFmpegError, ValueError, OverflowError) as error:
         raise UnsupportedMedia(
             "no container that can be read was found; send a complete file such as MP4, WebM, MOV, WAV, MP3 or JPEG"
@@ -126,7 +129,9 @@ def decode_stream(container: InputContainer, stream: Stream, faults: list[str]) 
             faults.append(f"{stream.type}: the file breaks off ({type(error).__name__})")
             return
         try:
-            yield from packet.decode()
+            for frame in packet.decode():
+                assert isinstance(frame, Frame)  # subtitles are never asked for
+                yield frame
         except (av.error.FFmpegError, OverflowError) as error:
             faults.append(f"{stream.type}: a packet does not decode ({type(error).__name__})")
 

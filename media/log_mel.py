@@ -30,7 +30,8 @@ def log_mel(
     hann = _hann(spec.window_length)
     spectrum = scipy.fft.rfft(frames[:num_frames] * hann, axis=1)
     power = (spectrum.real**2 + spectrum.imag**2) / np.float32(hann @ hann)
-    return np.log(power @ mel_filters(spec) + np.float32(spec.log_offset))
+    mel: np.ndarray = power @ mel_filters(spec) + np.float32(spec.log_offset)
+    return np.log(mel)
 
 
 @lru_cache(maxsize=8)
@@ -40,7 +41,8 @@ def mel_filters(spec: ClipSpec) -> Float32[np.ndarray, "fft_bins mel_bins"]:
     lower, centre, upper = edges_mel[:-2], edges_mel[1:-1], edges_mel[2:]
     bins_mel = _hz_to_mel(np.fft.rfftfreq(spec.window_length, 1 / spec.sample_rate))[:, None]
     rising, falling = (bins_mel - lower) / (centre - lower), (upper - bins_mel) / (upper - centre)
-    return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+    triangles: np.ndarray = np.maximum(0, np.minimum(rising, falling))
+    return triangles.astype(np.float32)
 
 
 @lru_cache(maxsize=8)

@@ -60,12 +60,12 @@ class ClipSpec:
 
     @property
     def audio_shape(self) -> tuple[int, int]:
-        """(num_mel_frames, num_mel_bins)"""
+        """Shape (num_mel_frames, num_mel_bins)."""
         return (self.num_mel_frames, self.num_mel_bins)
 
     @property
     def video_shape(self) -> tuple[int, int, int, int]:
-        """(num_video_frames, height, width, 3)"""
+        """Shape (num_video_frames, height, width, 3)."""
         return (self.num_video_frames, self.frame_size, self.frame_size, 3)
 
     @property
@@ -81,7 +81,8 @@ class ClipSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers as JSON types; `from_dict` is its inverse."""
-        return json.loads(json.dumps(asdict(self)))
+        numbers: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return numbers
 
     @classmethod
     def from_dict(cls, numbers: dict[str, Any]) -> Self:
@@ -94,4 +95,5 @@ class ClipSpec:
         if names != numbers.keys():
             missing, unknown = sorted(names - numbers.keys()), sorted(numbers.keys() - names)
             raise ValueError(f"not a ClipSpec: {missing=}, {unknown=}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in numbers.items()})
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in numbers.items()}
+        return cls(**plain)

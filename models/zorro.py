@@ -66,10 +66,7 @@ class Zorro(nn.Module):
         batch = self._check(audio, video)
         if has_audio is None and has_video is None:
             return self.forward_pairs(audio, video, None)
-        presence = [
-            torch.zeros(batch, dtype=torch.bool) if x is None else torch.ones(batch, dtype=torch.bool) if has is None else has
-            for x, has in ((audio, has_audio), (video, has_video))
-        ]  # fmt: skip
+        presence = [_presence(x, has, batch) for x, has in ((audio, has_audio), (video, has_video))]
         if not (presence[0] | presence[1]).all():
             raise ValueError("every row needs audio or video; drop the rows that have neither")
         items = [None if x is None or not has.any() else x[has] for x, has in zip((audio, video), presence, strict=True)]
@@ -112,11 +109,17 @@ class Zorro(nn.Module):
         for name, x in given.items():
             shape = wanted[name][1]
             if tuple(x.shape[1:]) != shape:
-                raise ValueError(f"{name} has shape {tuple(x.shape)}, this model wants (batch, {', '.join(map(str, shape))})")
+                raise ValueError(f"{name} has shape {tuple(x.shape)}, this model wants {('batch', *shape)}")
         sizes = [x.shape[0] for x in given.values()]  # not len(), which would fix the batch of an exported graph
         if same_batch and sizes[0] != sizes[-1]:
             raise ValueError(f"audio and video must have one row per clip; got {sizes[0]} and {sizes[-1]}")
         return sizes[0]
+
+
+def _presence(x: Tensor | None, has: Tensor | None, batch: int) -> Tensor:
+    if x is None:
+        return torch.zeros(batch, dtype=torch.bool)
+    return torch.ones(batch, dtype=torch.bool) if has is None else has
 
 
 def _to_rows(out: StreamOutput | None, present: Tensor) -> StreamOutput | None:

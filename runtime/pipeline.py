@@ -145,7 +145,7 @@ class Zorro:
         answer = Question(
             "logits", lambda value, _: StreamResult(labels=self._top(value, top_k=top_k, threshold=threshold))
         )
-        times = _times(start_seconds, end_seconds, stride_seconds)
+        times = _Times(start_seconds, end_seconds, stride_seconds)
         return self._answer(source, answer, modalities, times, skip_missing=skip_missing, limits=limits)
 
     def embed(
@@ -182,7 +182,7 @@ class Zorro:
             raise InvalidOption(f"space={space!r}; there are {', '.join(Space)}")
         kind = "embedding" if space == Space.SHARED else "features"
         answer = Question(kind, lambda value, _: StreamResult(embedding=_unit(value) if normalize else value))
-        times = _times(start_seconds, end_seconds, stride_seconds)
+        times = _Times(start_seconds, end_seconds, stride_seconds)
         return self._answer(source, answer, modalities, times, skip_missing=skip_missing, limits=limits)
 
     def _answer(
@@ -190,7 +190,7 @@ class Zorro:
         source: Source,
         question: "Question",
         modalities: Iterable[Modality | str] | None,
-        times: dict[str, float | None],
+        times: "_Times",
         *,
         skip_missing: bool,
         limits: MediaLimits | None,
@@ -201,7 +201,8 @@ class Zorro:
         asked = parse_modalities(modalities)
         present = _present(asked, info, must_have=modalities is not None and not skip_missing)
         reader = read_clips(
-            source, self.bundle.clip_spec, limits=limits, **times,
+            source, self.bundle.clip_spec, limits=limits,
+            start_seconds=times.start, end_seconds=times.end, stride_seconds=times.stride,
             audio=any(m != Modality.VIDEO for m in present), video=any(m != Modality.AUDIO for m in present),
         )  # fmt: skip
         collected = _Collected(present)
@@ -307,11 +308,18 @@ def _present(asked: Sequence[Modality], info: MediaInfo, *, must_have: bool) -> 
     return present
 
 
-def _times(start: float, end: float | None, stride: float | None) -> dict[str, float | None]:
-    for name, value in (("start_seconds", start), ("end_seconds", end), ("stride_seconds", stride)):
-        if value is not None and not (math.isfinite(value) and value >= 0):
-            raise InvalidOption(f"{name}={value}; give a time in seconds from 0")
-    return {"start_seconds": start, "end_seconds": end, "stride_seconds": stride}
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """Seconds, checked."""
+
+    start: float
+    end: float | None
+    stride: float | None
+
+    def __post_init__(self) -> None:
+        for name, value in (("start", self.start), ("end", self.end), ("stride", self.stride)):
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise InvalidOption(f"{name}_seconds={value}; give a time in seconds from 0")
 
 
 def _batches(clips: Iterable[Clip]) -> Iterator[list[Clip]]:

@@ -60,7 +60,7 @@ def _value(stream: StreamResult, encoding: Encoding) -> dict[str, Any]:
         return {"labels": [{"id": x.id, "label": x.label, "score": x.score} for x in stream.labels]}
     assert stream.embedding is not None
     vector = np.ascontiguousarray(stream.embedding, "<f4")
-    return {"embedding": base64.b64encode(vector).decode() if encoding == Encoding.BASE64 else vector}
+    return {"embedding": base64.b64encode(vector.tobytes()).decode() if encoding == Encoding.BASE64 else vector}
 
 
 def _span(result: ClipResult) -> tuple[float, float]:

@@ -127,7 +127,7 @@ def _add_questions(app: FastAPI) -> None:
                 methods=["POST"],
                 name=path,
                 summary=f"{task.capitalize()} a clip" + (f" by {modality} alone" if modality else ""),
-                responses={200: {"model": Answers}} | _problem_docs(),
+                responses=_answer_docs(),
                 openapi_extra={"requestBody": _body_docs(options)},
             )
 
@@ -206,11 +206,12 @@ def _body_docs(options: dict[str, tuple[Callable[[str], Any], str]]) -> dict[str
     return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
 
 
-def _problem_docs() -> dict[int | str, dict[str, Any]]:
+def _answer_docs() -> dict[int | str, dict[str, Any]]:
+    answers: dict[int | str, dict[str, Any]] = {200: {"model": Answers}}
     titles: dict[int, list[str]] = {}
     for code, problem in PROBLEMS.items():
         titles.setdefault(problem.status, []).append(code)
-    return {
+    return answers | {
         status: {
             "description": ", ".join(codes),
             "content": {"application/problem+json": {"schema": ProblemAnswer.model_json_schema()}},

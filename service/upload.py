@@ -8,7 +8,7 @@ from tempfile import NamedTemporaryFile
 from typing import BinaryIO, cast
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import MultipartCallbacks, MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from .errors import ServiceError
@@ -54,7 +54,8 @@ async def receive(request: Request, *, max_bytes: int, folder: Path | None) -> A
         if not form.is_complete:
             raise ServiceError("invalid_multipart", "the body ends before its last boundary; send all of it")
         if form.num_files != 1:
-            raise ServiceError("missing_file", f"got {form.num_files} parts called file; send the clip as one, e.g. -F file=@clip.mp4")
+            got = f"got {form.num_files} parts called file"
+            raise ServiceError("missing_file", f"{got}; send the clip as one, e.g. curl -F file=@clip.mp4")
         file.flush()
         file.seek(0)
         yield Upload(cast(BinaryIO, file), form.num_file_bytes, form.fields)
@@ -86,7 +87,7 @@ class _Form:
         self._name: str | None = None
         self._value = bytearray()
 
-    def callbacks(self) -> dict[str, object]:
+    def callbacks(self) -> MultipartCallbacks:
         """For `MultipartParser`."""
         return {
             "on_part_begin": self._begin, "on_part_data": self._data, "on_part_end": self._end_part,

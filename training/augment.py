@@ -55,6 +55,7 @@ def mix(x: Tensor, targets: Tensor, how: Augmentation, *, cut: bool) -> tuple[Te
     Args:
         x: [batch, ...]; for CutMix [batch, frames, height, width, 3].
         targets: [batch, classes], rows sum to one.
+        how: the strengths.
         cut: whether CutMix may be chosen.
     """
     choice = float(torch.rand(()))
@@ -137,7 +138,7 @@ def _stripe(batch: int, size: int, max_width: int) -> Tensor:
 
 
 def _random_frames(frames: Tensor, count: int) -> Tensor:
-    """`count` frames in order of time; a still gives its one frame again and again."""
+    """So many frames in order of time; a still gives its one frame again and again."""
     if len(frames) == 1:
         return frames.expand(count, -1, -1, -1)
     return frames[torch.randperm(len(frames))[:count].sort().values]

@@ -134,7 +134,7 @@ class Run:
         self.average.update(self.model)
         self.step += 1
         self.seconds += time.perf_counter() - started
-        figures = {name: round(float(loss), 4) for name, loss in losses.items()} | {"learning_rate": rate}
+        figures = {name: round(float(loss.detach()), 4) for name, loss in losses.items()} | {"learning_rate": rate}
         if self.step % 10 == 0:
             self._log({"kind": "train", "step": self.step, "seconds": round(self.seconds, 1), **figures})
         return figures
@@ -203,7 +203,8 @@ class Run:
 
 def step_losses(out: ZorroOutput, batch: Batch, recipe: Recipe) -> dict[str, torch.Tensor]:
     """Weighted losses of one step by name."""
-    assert out.audio is not None and out.video is not None
+    assert out.audio is not None
+    assert out.video is not None
     smooth = {"label_smoothing": recipe.label_smoothing}
     losses = {
         "audio": soft_cross_entropy(out.audio.logits, batch.audio_targets, weights=batch.audio_kept, **smooth),

@@ -1,6 +1,5 @@
 """Losses: cross-entropy with soft targets, and contrast between streams."""
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
