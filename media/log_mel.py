@@ -31,7 +31,8 @@ def log_mel(
     spectrum = scipy.fft.rfft(frames[:num_frames] * hann, axis=1)
     power = (spectrum.real**2 + spectrum.imag**2) / np.float32(hann @ hann)
     mel: np.ndarray = power @ mel_filters(spec) + np.float32(spec.log_offset)
-    return np.log(mel)
+    logs: np.ndarray = np.log(mel)
+    return logs
 
 
 @lru_cache(maxsize=8)

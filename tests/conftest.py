@@ -1,15 +1,72 @@
-"""Fixtures that all tests share."""
+"""Fixtures: made clips, a small untrained bundle, and the place of real media where it is there."""
 
 import os
 from pathlib import Path
 
 import pytest
 
+from media import ClipSpec
+from tests.made_media import moving_frames, tone, write_clip
+
+SMALL = {
+    "audio_shape": (64, 32), "patch_size": (16, 16), "video_shape": (2, 32, 32, 3), "tubelet_size": (2, 16, 16),
+    "embed_dim": 32, "depth": 2, "num_heads": 2, "num_fusion_tokens": 3, "projection_dim": 16,
+}  # fmt: skip
+
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
-    """The folder of shared documents and media: `ZORRO_SHARED`, or `shared` beside the checkout; skips without it."""
-    folder = Path(os.environ.get("ZORRO_SHARED", Path(__file__).resolve().parents[2] / "shared"))
-    if not folder.is_dir():
-        pytest.skip(f"needs the shared folder; looked for {folder}, or set ZORRO_SHARED")
+    """Real recordings; tests that use them are skipped where they are not."""
+    path = Path(os.environ.get("ZORRO_SHARED", Path(__file__).parents[2] / "shared"))
+    if not path.is_dir():
+        pytest.skip("no real recordings here: set ZORRO_SHARED to a folder that has them")
+    return path
+
+
+@pytest.fixture(scope="session")
+def spec() -> ClipSpec:
+    """Small shapes; windows of 0.64 s."""
+    return ClipSpec(num_mel_frames=64, num_mel_bins=32, num_video_frames=2, frame_size=32)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, spec: ClipSpec) -> Path:
+    """A small untrained model of four labels."""
+    import torch
+
+    from models import Zorro, preset
+    from models.weights import save_checkpoint
+
+    torch.manual_seed(0)
+    model = Zorro(preset("vit-tiny", num_classes=4, **SMALL))
+    folder = tmp_path_factory.mktemp("checkpoint")
+    labels = [{"id": x, "label": x.upper(), "modalities": ["audio", "video"]} for x in "abcd"]
+    save_checkpoint(folder, model, clip_spec=spec.to_dict(), labels=labels)
     return folder
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
+    """The small model as a bundle, exported by the real exporter."""
+    from export.bundle_writer import export_checkpoint
+
+    return export_checkpoint(checkpoint, tmp_path_factory.mktemp("bundles") / "small" / "1", name="small", version="1")
+
+
+@pytest.fixture(scope="session")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seconds of picture and sound."""
+    path = tmp_path_factory.mktemp("media") / "film.mp4"
+    return write_clip(path, waveform=tone(2.0), frames=moving_frames(2.0))
+
+
+@pytest.fixture(scope="session")
+def song(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One second of sound."""
+    return write_clip(tmp_path_factory.mktemp("media") / "song.wav", waveform=tone(1.0))
+
+
+@pytest.fixture(scope="session")
+def mute_film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One second of picture."""
+    return write_clip(tmp_path_factory.mktemp("media") / "mute.mp4", frames=moving_frames(1.0))

@@ -167,7 +167,7 @@ def _camera(aspect: Tensor, num_frames: int, how: Augmentation) -> Tensor:
 
 
 def _jitter_colours(video: Tensor, how: Augmentation) -> Tensor:
-    """Brightness, contrast, saturation, and grey for some; one draw per item. [batch, frames, 3, height, width]"""
+    """Brightness, contrast, saturation, and grey for some of [batch, frames, 3, height, width]; one draw per item."""
     B = len(video)
 
     def factor() -> Tensor:
