@@ -240,9 +240,7 @@ def read_frames(
     return np.stack([frames[t] for t in times_seconds])
 
 
-def _frames_at(
-    reader: VideoReader, times_seconds: Sequence[float], *, height: int, width: int
-) -> dict[float, np.ndarray]:
+def _frames_at(reader: VideoReader, times_seconds: Sequence[float], *, height: int, width: int) -> dict[float, np.ndarray]:
     """Converted frames by time; each decoded frame is converted once."""
     frames: dict[float, np.ndarray] = {}
     last_frame, last_rgb = None, None

@@ -18,9 +18,7 @@ from .mask import Stream
 # B batch, N query tokens, M key tokens, H heads, K head_dim, D = H * K embed_dim
 
 
-def attend(
-    q_BND: Tensor, k_BMD: Tensor, v_BMD: Tensor, *, num_heads: int, key_mask_BM: Tensor | None = None
-) -> Tensor:
+def attend(q_BND: Tensor, k_BMD: Tensor, v_BMD: Tensor, *, num_heads: int, key_mask_BM: Tensor | None = None) -> Tensor:
     """Softmax attention of every query to every key; `key_mask_BM` is True where a key exists."""
     q, k, v = (_split_heads(x, num_heads) for x in (q_BND, k_BMD, v_BMD))
     if torch.compiler.is_exporting():

@@ -142,9 +142,7 @@ class Zorro:
             raise InvalidOption(f"top_k={top_k}; ask for at least 1 label")
         if not 0 <= threshold <= 1:
             raise InvalidOption(f"threshold={threshold}; give a probability from 0 to 1")
-        answer = Question(
-            "logits", lambda value, _: StreamResult(labels=self._top(value, top_k=top_k, threshold=threshold))
-        )
+        answer = Question("logits", lambda value, _: StreamResult(labels=self._top(value, top_k=top_k, threshold=threshold)))
         times = _Times(start_seconds, end_seconds, stride_seconds)
         return self._answer(source, answer, modalities, times, skip_missing=skip_missing, limits=limits)
 
@@ -239,9 +237,7 @@ class Zorro:
         scores = exps / exps.sum()
         best = np.argsort(-scores, kind="stable")[:top_k]
         labels = self.bundle.labels
-        return tuple(
-            LabelScore(labels[i].id, labels[i].label, float(scores[i])) for i in best if scores[i] >= threshold
-        )
+        return tuple(LabelScore(labels[i].id, labels[i].label, float(scores[i])) for i in best if scores[i] >= threshold)
 
 
 @dataclass(frozen=True, slots=True)

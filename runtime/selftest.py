@@ -37,9 +37,7 @@ def self_test(bundle: Bundle, sessions: dict[Modality, GraphSession]) -> SelfTes
         given = {name: inputs[name] for name in session.input_names}
         singles = [session.run({k: v[i : i + 1] for k, v in given.items()}) for i in range(count)]
         runs = [session.run(given), {k: np.concatenate([s[k] for s in singles]) for k in singles[0]}]
-        errors[str(modality)] = max(
-            _error(run, expected, modality, tolerance, session.providers) for run in runs
-        )
+        errors[str(modality)] = max(_error(run, expected, modality, tolerance, session.providers) for run in runs)
     return SelfTestReport(errors, tolerance, count)
 
 

@@ -156,9 +156,7 @@ async def _ask(
         if modality is not None:
             options["modalities"] = [modality]
         result = await _run(request, model, task, upload, options)
-    body = to_answers(
-        model, result, scope=scope, encoding=encoding, request_id=request.state.id, num_bytes=upload.num_bytes
-    )
+    body = to_answers(model, result, scope=scope, encoding=encoding, request_id=request.state.id, num_bytes=upload.num_bytes)
     total = time.perf_counter() - started
     decode, inference = result.decode_seconds, result.inference_seconds
     seconds = {"upload": uploaded - started, "decode": decode, "inference": inference, "total": total}

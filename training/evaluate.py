@@ -68,8 +68,7 @@ def read_items(items: Sequence[Item], spec: ClipSpec) -> list[list[Clip]]:
         MediaError: a file does not decode.
     """
     return [
-        list(read_clips(item.path, spec, audio=item.modality == "audio", video=item.modality == "video"))
-        for item in items
+        list(read_clips(item.path, spec, audio=item.modality == "audio", video=item.modality == "video")) for item in items
     ]
 
 

@@ -152,9 +152,7 @@ class Run:
         result = evaluate_split(predictor, items, targets, self.recipe.spec, clips=self._validation_clips)
         self._validation_clips = result.clips
         torch.set_rng_state(state)
-        self.scores = {
-            f"{name}_top1": table["top1"] for name, table in result.tables.items() if "top1" in table
-        }
+        self.scores = {f"{name}_top1": table["top1"] for name, table in result.tables.items() if "top1" in table}
         self._log({"kind": "val", "step": self.step, **self.scores})
         return self.scores
 

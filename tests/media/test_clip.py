@@ -100,7 +100,9 @@ def test_a_still_is_one_full_window(spec: ClipSpec) -> None:
 
 def test_any_rate_and_channel_count_becomes_16_khz_mono(spec: ClipSpec, tmp_path: Path) -> None:
     for rate, channels in ((8_000, 1), (44_100, 2), (48_000, 6)):
-        path = write_clip(tmp_path / f"{rate}.wav", waveform=tone(1.0, sample_rate=rate), sample_rate=rate, channels=channels)
+        path = write_clip(
+            tmp_path / f"{rate}.wav", waveform=tone(1.0, sample_rate=rate), sample_rate=rate, channels=channels
+        )
         waveform = read_waveform(path, spec)
         assert len(waveform) == pytest.approx(16_000, abs=40)
         peak = np.abs(np.fft.rfft(waveform[:16_000], 16_000)).argmax()
@@ -185,7 +187,9 @@ def test_a_truncated_film_is_served_in_part_or_fails_clearly(share: float, film:
 
 
 def test_a_truncated_webm_is_served_with_a_warning_or_whole_windows(spec: ClipSpec, tmp_path: Path) -> None:
-    content = clip_bytes(".webm", tmp_path, frames=moving_frames(4.0), waveform=tone(4.0, sample_rate=48_000), sample_rate=48_000)
+    content = clip_bytes(
+        ".webm", tmp_path, frames=moving_frames(4.0), waveform=tone(4.0, sample_rate=48_000), sample_rate=48_000
+    )
     whole = list(read_clips(content, spec))
     part = list(read_clips(content[: len(content) // 2], spec))
     assert 0 < len(part) < len(whole)

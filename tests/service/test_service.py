@@ -138,9 +138,15 @@ def test_bodies_that_are_no_upload(client: TestClient, song: Path) -> None:
     post = client.post
     _is_problem(post("/v1/classify", content=b"x"), 415, "unsupported_content_type")
     _is_problem(post("/v1/classify", json={"file": "x"}), 415, "unsupported_content_type")
-    _is_problem(post("/v1/classify", content=b"x", headers={"content-type": "multipart/form-data"}), 400, "invalid_multipart")
+    _is_problem(
+        post("/v1/classify", content=b"x", headers={"content-type": "multipart/form-data"}), 400, "invalid_multipart"
+    )
     header = {"content-type": "multipart/form-data; boundary=b"}
-    for body in (b"nonsense", b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\nhalf', b"--b\r\n\r\nx\r\n--b--\r\n"):
+    for body in (
+        b"nonsense",
+        b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\nhalf',
+        b"--b\r\n\r\nx\r\n--b--\r\n",
+    ):
         _is_problem(post("/v1/classify", content=body, headers=header), 400, "invalid_multipart")
     _is_problem(post("/v1/classify", files={"clip": song.read_bytes()}), 400, "missing_file")
     two = [("file", ("a", b"1")), ("file", ("b", b"2"))]

@@ -1,0 +1,172 @@
+"""Training on made media: it resumes exactly, its losses and metrics are what arithmetic says."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from media import ClipSpec
+from models.attention import Pairing
+from models.weights import load_checkpoint
+from tests.made_media import jpeg_bytes, tone, write_clip
+from training.batch import row_target
+from training.loop import train
+from training.losses import distillation, info_nce, soft_cross_entropy
+from training.manifests import ManifestError, label_table, read_manifest
+from training.metrics import expected_calibration_error, per_label_accuracy, top_k_accuracy
+from training.recipe import Recipe
+from training.schedule import WeightAverage, warmup_cosine
+
+RECIPE = """
+num_steps = {steps}
+num_audio = 6
+num_video = 6
+num_pairs = 3
+num_mixed_pairs = 2
+num_warmup_steps = 2
+evaluate_every = 4
+save_every = 2
+bfloat16 = false
+[model]
+patch_size = [16, 16]
+tubelet_size = [2, 16, 16]
+embed_dim = 32
+depth = 1
+num_heads = 2
+projection_dim = 16
+drop_path_rate = 0.1
+[clip_spec]
+num_mel_frames = 64
+num_mel_bins = 32
+frame_size = 32
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two labels with sound and sight, one with sound alone; train and val."""
+    folder = tmp_path_factory.mktemp("data")
+    rows = []
+    for split in ("train", "val"):
+        for label, hz, colour in (("low", 200, (220, 30, 30)), ("high", 3_000, (30, 30, 220)), ("hum", 60, None)):
+            path = write_clip(folder / f"{split}_{label}.wav", waveform=tone(1.0, hz=hz))
+            rows.append((path.name, "audio", label, split))
+            if colour:
+                (folder / f"{split}_{label}.jpg").write_bytes(jpeg_bytes(np.full((48, 64, 3), colour, np.uint8)))
+                rows.append((f"{split}_{label}.jpg", "image", label, split))
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "modality", "label", "split"), *rows])
+    return folder
+
+
+def _recipe(folder: Path, steps: int) -> Path:
+    path = folder / "recipe.toml"
+    path.write_text(RECIPE.format(steps=steps))
+    return path
+
+
+def test_a_run_that_was_killed_resumes_to_the_same_weights(data: Path, tmp_path: Path) -> None:
+    recipe = _recipe(tmp_path, 8)
+    whole = load_checkpoint(train(recipe, tmp_path / "whole", data_dir=data)).model
+
+    def die(stage: str, done: int, *_: object) -> None:
+        if (stage, done) == ("train", 5):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "killed", data_dir=data, on_progress=die)
+    resumed = load_checkpoint(train(recipe, tmp_path / "killed", data_dir=data)).model
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+    steps = [json.loads(line)["step"] for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [4, 8]
+    assert (tmp_path / "whole" / "curves.png").stat().st_size > 1000
+
+
+def test_a_run_of_another_recipe_is_not_continued(data: Path, tmp_path: Path) -> None:
+    train(_recipe(tmp_path, 2), tmp_path / "run", data_dir=data)
+    with pytest.raises(ValueError, match="another recipe"):
+        train(_recipe(tmp_path, 4), tmp_path / "run", data_dir=data)
+    with pytest.raises(ValueError, match="holds a run already"):
+        train(_recipe(tmp_path, 2), tmp_path / "run", data_dir=data, resume=False)
+
+
+def test_the_shipped_recipe_reads(tmp_path: Path) -> None:
+    recipe = Recipe.load("training/recipes/sights-sounds.toml")
+    assert recipe.spec != ClipSpec()
+    (tmp_path / "bad.toml").write_text("learning_rat = 1.0")
+    with pytest.raises(ValueError, match="learning_rat"):
+        Recipe.load(tmp_path / "bad.toml")
+    (tmp_path / "bad.toml").write_text("no toml")
+    with pytest.raises(ValueError, match="not TOML"):
+        Recipe.load(tmp_path / "bad.toml")
+    with pytest.raises(ValueError, match="num_pairs"):
+        Recipe(num_pairs=99)
+
+
+def test_manifest_faults(data: Path, tmp_path: Path) -> None:
+    assert label_table(read_manifest(data / "manifest.csv"))[1] == {"id": "hum", "label": "hum", "modalities": ["audio"]}
+    with pytest.raises(ManifestError, match="no manifest"):
+        read_manifest(tmp_path / "manifest.csv")
+    (tmp_path / "manifest.csv").write_text("path,modality,label,split\ngone.wav,audio,x,train\n")
+    with pytest.raises(ManifestError, match="1 of 1 files do not exist"):
+        read_manifest(tmp_path / "manifest.csv")
+    (tmp_path / "manifest.csv").write_text("path,modality,label,split\na.wav,smell,x,train\n")
+    with pytest.raises(ManifestError, match="smell"):
+        read_manifest(tmp_path / "manifest.csv")
+
+
+def test_info_nce_against_arithmetic() -> None:
+    a, b = torch.eye(3), torch.eye(3)
+    expected = -np.log(np.exp(2) / (np.exp(2) + 2))
+    assert float(info_nce(a, b, temperature=0.5, group=torch.arange(3))) == pytest.approx(expected, rel=1e-5)
+    same = torch.zeros(3, dtype=torch.long)  # all positives of each other: the best is uniform
+    assert float(info_nce(a * 0, b, temperature=0.5, group=same)) == pytest.approx(np.log(3), rel=1e-5)
+
+
+def test_cross_entropy_weights_and_smoothing() -> None:
+    logits, targets = torch.tensor([[2.0, 0.0], [0.0, 5.0]]), torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    first = np.log(1 + np.exp(-2))
+    assert float(soft_cross_entropy(logits, targets, weights=torch.tensor([1.0, 0.0]))) == pytest.approx(first)
+    smooth = 0.9 * first + 0.1 * (first + 2)
+    assert float(soft_cross_entropy(logits[:1], targets[:1], label_smoothing=0.2)) == pytest.approx(smooth, rel=1e-5)
+
+
+def test_distillation_gives_the_teacher_no_gradient() -> None:
+    student, teacher = torch.randn(2, 3, requires_grad=True), torch.randn(2, 3, requires_grad=True)
+    distillation(student, teacher).backward()
+    assert teacher.grad is None
+    assert student.grad is not None
+
+
+def test_a_rows_target_is_the_mean_of_what_it_reads() -> None:
+    pairing = Pairing(torch.tensor([0, 0, -1, 1]), torch.tensor([-1, 0, 0, 0]))
+    sound, sight = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), torch.tensor([[0.0, 0.0, 1.0]])
+    targets, kept = row_target(pairing, sound, sight, torch.tensor([1.0, 0.0]), torch.tensor([1.0]))
+    assert targets.tolist() == [[1, 0, 0], [0.5, 0, 0.5], [0, 0, 1], [0, 0, 1]]
+    assert kept.tolist() == [1, 1, 1, 1]
+
+
+def test_schedule_and_average() -> None:
+    rates = [warmup_cosine(s, num_steps=10, num_warmup_steps=2, peak=1.0, final=0.1) for s in (0, 1, 2, 6, 10, 99)]
+    assert rates == pytest.approx([0.5, 1.0, 1.0, 0.55, 0.1, 0.1])
+    model = torch.nn.Linear(1, 1, bias=False)
+    average = WeightAverage(model, decay=0.99)
+    start = float(average.weights["weight"])
+    torch.nn.init.constant_(model.weight, 5.0)
+    average.update(model)
+    decay = 2 / 11
+    assert float(average.weights["weight"]) == pytest.approx(decay * start + (1 - decay) * 5)
+
+
+def test_metrics_against_arithmetic() -> None:
+    scores = np.array([[0.9, 0.1, 0.0], [0.2, 0.3, 0.5], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1]])
+    truth = np.array([0, 2, 1, 1])
+    assert top_k_accuracy(scores, truth) == 0.75
+    assert top_k_accuracy(scores, truth, 2) == 1.0
+    error = (abs(0.9 - 1) + abs(0.5 - 1) + abs(0.6 - 0) + abs(0.8 - 1)) / 4
+    assert expected_calibration_error(scores, truth, num_bins=1000) == pytest.approx(error)
+    assert per_label_accuracy(scores, truth, list("abc"))["b"] == {"accuracy": 0.5, "clips": 2}
