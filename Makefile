@@ -5,12 +5,17 @@ PORT ?= 8000
 BUNDLES ?= bundles
 DATA ?= data/sights_sounds
 RECIPE ?= training/recipes/sights-sounds.toml
+BENCHMARKS ?=
+NAME = $(basename $(notdir $(RECIPE)))
+ABOUT = $(wildcard $(basename $(RECIPE)).about.json)
+CARD = $(wildcard $(basename $(RECIPE)).card.md)
+export ORT_DISABLE_TELEMETRY = 1
 
 # help: list the targets
 help:
 	@grep -E '^# [a-z-]+: ' $(MAKEFILE_LIST) | sed 's/^# /  make /'
 
-# serve: serve BUNDLES on HOST:PORT, without torch
+# serve: serve BUNDLES on HOST and PORT, without torch
 serve: .venv-serve/ready
 	@ZORRO_HOST=$(HOST) ZORRO_PORT=$(PORT) ZORRO_BUNDLES=$(BUNDLES) exec .venv-serve/bin/zorro serve
 
@@ -28,29 +33,45 @@ lint: .venv/ready
 train: .venv/ready
 	.venv/bin/zorro train $(RECIPE) --data $(DATA)
 
-# export: export the last run of RECIPE to BUNDLES
+# export: export the last run of RECIPE to BUNDLES, with its scores on the test split of DATA
 export: .venv/ready
-	.venv/bin/zorro export runs/$(basename $(notdir $(RECIPE)))/checkpoint $(BUNDLES)/$(basename $(notdir $(RECIPE)))/1
+	.venv/bin/zorro export runs/$(NAME)/checkpoint runs/$(NAME)/bundle/1 --force
+	.venv/bin/zorro evaluate runs/$(NAME)/bundle/1 --data $(DATA) --split test --json > runs/$(NAME)/test.json
+	.venv/bin/zorro export runs/$(NAME)/checkpoint $(BUNDLES)/$(NAME)/1 --force --data $(DATA) \
+		--metrics runs/$(NAME)/test.json $(ABOUT:%=--about %) $(CARD:%=--card %)
 
-# bench: measure, write benchmarks/results/*.json and print tables
-bench: .venv/ready
-	.venv/bin/python -m benchmarks
+# bench: measure BENCHMARKS, write benchmarks/results/*.json and print tables
+bench: .venv/bench
+	.venv/bin/python -m benchmarks $(BENCHMARKS)
 
-# clean: remove what the other targets made
+# check-serve: start a server without torch, send it a clip, stop it
+check-serve: .venv-serve/ready
+	.venv-serve/bin/python deploy/check_serving.py --bundles $(BUNDLES)
+
+# image: build the container image without a Docker engine and get an answer from inside it (root, buildah, debootstrap)
+image:
+	BUNDLES=$(BUNDLES) deploy/build_image.sh
+
+# clean: remove what the other targets made, except runs and bundles
 clean:
 	rm -rf .venv .venv-serve build *.egg-info .coverage
 
-.venv-serve/ready: pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, got " + sys.version)'
-	$(PYTHON) -m venv .venv-serve
-	.venv-serve/bin/python -m pip install --quiet --editable '.[cpu]'
+# One environment serves, the other does the rest. pip runs again only when pyproject.toml has changed.
+.venv-serve/ready: EXTRAS = cpu
+.venv/ready: EXTRAS = cpu,train,export,dev
+
+.venv-serve/ready .venv/ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+		f"Python 3.11 or newer is needed, {sys.executable} is {sys.version.split()[0]}: make PYTHON=/path/to/python3.11 ...")'
+	@test -x $(@D)/bin/pip || $(PYTHON) -m venv $(@D)
+	@echo "installing [$(EXTRAS)] into $(@D)"
+	@$(@D)/bin/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	@touch $@
 
-.venv/ready: pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, got " + sys.version)'
-	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet 'torch==2.13.0'
-	.venv/bin/python -m pip install --quiet --editable '.[cpu,train,export,dev]'
+# What benchmarks compare with is no part of a test.
+.venv/bench: .venv/ready
+	@echo "installing [bench] into $(@D)"
+	@$(@D)/bin/python -m pip install --quiet --editable '.[bench]'
 	@touch $@
 
-.PHONY: help serve test lint train export bench clean
+.PHONY: help serve test lint train export bench check-serve image clean

@@ -16,34 +16,45 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Sound, picture, and both together.")
 bundle_app = typer.Typer(no_args_is_help=True, help="Look after bundles.")
 app.add_typer(bundle_app, name="bundle")
 out, err = Console(), Console(stderr=True)
 
+EXTRA_OF = {"torch": "cpu,train,export", "safetensors": "cpu,train,export", "matplotlib": "cpu,train",
+            "onnx": "cpu,export", "onnxscript": "cpu,export", "onnxruntime": "cpu"}  # fmt: skip
 DEFAULT_BUNDLE = Path("bundles/sights-sounds/1")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 BundleOption = Annotated[Path, typer.Option("--bundle", help="Folder NAME/VERSION of a bundle.")]
 Modalities = Annotated[list[str] | None, typer.Option("--modality", "-m", help="audio, video or fused; may repeat.")]
+Start = Annotated[float, typer.Option("--start", help="Second to start at.")]
+End = Annotated[float | None, typer.Option("--end", help="Second to end at; default the end of the media.")]
+Stride = Annotated[float | None, typer.Option("--stride", help="Seconds from window to window; default one window.")]
 DataOption = Annotated[Path, typer.Option("--data", help="Folder that holds manifest.csv.")]
 
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Expected errors become one line and exit status 1."""
-    from media.errors import MediaError
-    from runtime.errors import ZorroError
-
+    """Expected errors become a sentence and exit status 1."""
     try:
         yield
     except ModuleNotFoundError as error:
-        extra = "pip install 'zorro-av[cpu,train,export]'"
-        err.print(f"[red]error:[/red] this command needs {error.name}, which is not installed: {extra}", markup=True)
-        raise typer.Exit(1) from error
-    except (MediaError, ZorroError, ValueError, OSError) as error:
-        err.print("[red]error:[/red]", str(error), highlight=False)
-        raise typer.Exit(1) from error
+        install = f"pip install --editable '.[{EXTRA_OF.get(error.name or '', 'dev')}]'"
+        raise _stop(f"this command needs {error.name}, which is not installed: {install}") from error
+    except Exception as error:
+        from media.errors import MediaError
+        from runtime.errors import ZorroError
+
+        if isinstance(error, MediaError | ZorroError | ValueError | OSError):
+            raise _stop(str(error)) from error
+        raise
+
+
+def _stop(message: str) -> typer.Exit:
+    err.print(Text.assemble(("error: ", "red"), message), highlight=False, soft_wrap=True)
+    return typer.Exit(1)
 
 
 @contextmanager
@@ -142,13 +153,20 @@ def classify(
     bundle: BundleOption = DEFAULT_BUNDLE,
     modality: Modalities = None,
     top_k: Annotated[int, typer.Option(help="Labels per stream.")] = 5,
+    threshold: Annotated[float, typer.Option(help="Least probability of a label.")] = 0.0,
+    start: Start = 0.0,
+    end: End = None,
+    stride: Stride = None,
     as_json: AsJson = False,
 ) -> None:
     """What a clip's sound says, what its picture says, and what both say together."""
     with _explained():
         from runtime import Zorro
 
-        result = Zorro.open(bundle).classify(clip, modalities=modality, top_k=top_k)
+        result = Zorro.open(bundle).classify(
+            clip, modalities=modality, top_k=top_k, threshold=threshold,
+            start_seconds=start, end_seconds=end, stride_seconds=stride,
+        )  # fmt: skip
         if as_json:
             print(json.dumps(asdict(result)))
             return
@@ -170,13 +188,18 @@ def embed(
     bundle: BundleOption = DEFAULT_BUNDLE,
     modality: Modalities = None,
     space: Annotated[str, typer.Option(help="shared or features.")] = "shared",
+    start: Start = 0.0,
+    end: End = None,
+    stride: Stride = None,
     as_json: AsJson = False,
 ) -> None:
     """Embeddings of a clip."""
     with _explained():
         from runtime import Zorro
 
-        result = Zorro.open(bundle).embed(clip, modalities=modality, space=space)
+        result = Zorro.open(bundle).embed(
+            clip, modalities=modality, space=space, start_seconds=start, end_seconds=end, stride_seconds=stride
+        )
         if as_json:
             print(json.dumps(asdict(result), default=_plain))
             return
@@ -205,7 +228,13 @@ def serve(
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
         find_bundles(settings.bundles)
         err.print(f"Zorro AV on http://{settings.host}:{settings.port} - page at /, API at /docs", highlight=False)
-        uvicorn.run(create_app(settings), host=settings.host, port=settings.port, log_level="warning")
+        server = uvicorn.Server(
+            uvicorn.Config(create_app(settings), host=settings.host, port=settings.port, log_level="warning")
+        )
+        try:
+            server.run()
+        except SystemExit as error:  # uvicorn's way to say that it cannot listen
+            raise _stop(f"cannot serve on {settings.host}:{settings.port}; is the port taken?") from error
 
 
 def _plain(value: object) -> object:

@@ -38,4 +38,5 @@ def _film(spec: ClipSpec, random: np.random.Generator) -> np.ndarray:
         frame[(rows - 0.5) ** 2 + (columns - 0.4 - speed * step) ** 2 < 0.04] = colours[1]
         frame[np.abs(rows - 0.2 - speed * step) < 0.04] = colours[2]
         frames.append(frame + random.normal(0, 6, frame.shape))
-    return np.clip(frames, 0, 255).astype(np.uint8)
+    film: np.ndarray = np.clip(frames, 0, 255).astype(np.uint8)
+    return film

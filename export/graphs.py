@@ -7,25 +7,6 @@ from models.heads import StreamOutput
 from models.mask import Stream
 from models.zorro import Zorro
 
-INPUTS = {
-    Modality.AUDIO: ("audio",),
-    Modality.VIDEO: ("video",),
-    Modality.FUSED: ("audio", "video"),
-}
-STREAMS = {
-    Modality.AUDIO: ("audio",),
-    Modality.VIDEO: ("video",),
-    Modality.FUSED: ("audio", "video", "fusion"),
-}
-"""Streams that each graph answers for, in the order of its outputs."""
-
-ANSWERS = ("features", "embedding", "logits")
-
-
-def output_names(modality: Modality) -> list[str]:
-    """Names of a graph's outputs, `{stream}_{answer}`, in order."""
-    return [f"{stream}_{answer}" for stream in STREAMS[modality] for answer in ANSWERS]
-
 
 class UnimodalGraph(nn.Module):
     """One stream alone: nothing of the other modality or of fusion is in it."""

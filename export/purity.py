@@ -15,15 +15,24 @@ class ImpureGraphError(ValueError):
 
 
 def reached_inputs(graph: onnx.GraphProto) -> dict[str, set[str]]:
-    """For each output the inputs from which a path leads to it."""
-    inputs = {value.name for value in graph.input}
-    reached = {name: {name} for name in inputs}
-    for node in graph.node:  # ONNX keeps nodes in topological order
-        if any(attribute.HasField("g") for attribute in node.attribute):
-            raise ImpureGraphError(f"node {node.name} holds a subgraph, which this proof does not follow")
-        sources = set().union(*(reached.get(name, set()) for name in node.input))
-        for name in node.output:
-            reached[name] = sources
+    """For each output the inputs from which a path leads to it.
+
+    Every output of a node counts as reading every input of it, its shape too: more than the truth, never less.
+
+    Raises:
+        ImpureGraphError: an edge that cannot be followed, into a subgraph or from a name that nothing has made yet.
+    """
+    reached: dict[str, set[str]] = {value.name: {value.name} for value in graph.input}
+    reached |= {tensor.name: set() for tensor in graph.initializer if tensor.name not in reached}
+    reached[""] = set()  # an optional input that is not given
+    for node in graph.node:
+        if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
+            raise ImpureGraphError(f"node {node.name!r} holds a subgraph, which this proof does not follow")
+        for name in node.input:
+            if name not in reached:
+                raise ImpureGraphError(f"node {node.name!r} reads {name!r} before anything makes it; sort the nodes")
+        sources: set[str] = set().union(*(reached[name] for name in node.input))
+        reached |= {name: sources for name in node.output if name}
     return {value.name: reached[value.name] for value in graph.output}
 
 

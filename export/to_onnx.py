@@ -15,10 +15,11 @@ from torch import nn
 
 from media import ClipSpec, Modality
 from models.zorro import Zorro
+from runtime.signature import INPUTS, output_names
 
-from .graphs import INPUTS, build_graph, output_names
+from .audit import OPSET_VERSION
+from .graphs import build_graph
 
-OPSET_VERSION = 20
 WEIGHTS_FILE = "weights.bin"
 MIN_EXTERNAL_BYTES = 1024
 ALIGNMENT = 4096  # so that a runtime can map the file
@@ -81,7 +82,8 @@ def _fold_transposed_weights(graph: onnx.GraphProto, module: nn.Module) -> None:
     The exporter does so only for weights that one node reads; for those that several streams share it leaves a Transpose.
     """
     initializers = {tensor.name: tensor for tensor in graph.initializer}
-    transposes = [n for n in graph.node if n.op_type == "Transpose" and n.input[0] in initializers]
+    matrices = {name for name, tensor in initializers.items() if len(tensor.dims) == 2}
+    transposes = [n for n in graph.node if n.op_type == "Transpose" and n.input[0] in matrices]
     new_name = {node.output[0]: f"{node.input[0]}.T" for node in transposes}
     for node in transposes:
         name = f"{node.input[0]}.T"

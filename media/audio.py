@@ -1,7 +1,7 @@
 """Sound: any sample rate and channel count to mono at the spec's rate, placed by presentation time.
 
-Samples stand where their timestamps say: gaps read as zeros, overlaps are dropped, and what lies before the
-container's start is cut. Samples that are NaN or infinite become zero.
+Every channel counts the same. Samples stand where their timestamps say: gaps read as zeros, overlaps are dropped, and
+what lies before the container's start is cut. Samples that are no numbers become zero.
 """
 
 from collections import deque
@@ -11,13 +11,14 @@ import av
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.container import InputContainer
-from av.frame import Frame
 from jaxtyping import Float32
 
-from .container import audio_stream, decode_stream, origin_seconds
+from .container import MediaLimits, audio_stream
+from .decoding import Decoder
 from .errors import MissingAudio
 
 MAX_DRIFT_SECONDS = 0.05  # timestamps of lossy containers jitter by less; more is a gap or an overlap
+MAX_AMPLITUDE = 8.0  # of full scale 1: lossy decoders overshoot a little, anything beyond is damage
 SEEK_GAP_SECONDS = 10.0
 SEEK_MARGIN_SECONDS = 0.5  # decoded and dropped after a seek, for codecs that need to warm up
 
@@ -28,20 +29,24 @@ Chunk = tuple[int, Float32[np.ndarray, " samples"]]
 class AudioReader:
     """Reads spans of sound in order of time."""
 
-    def __init__(self, container: InputContainer, sample_rate: int) -> None:
+    def __init__(self, container: InputContainer, sample_rate: int, limits: MediaLimits) -> None:
         stream = audio_stream(container)
         if stream is None:
             raise MissingAudio("the file has no sound; send one that has, or ask for video")
         self.sample_rate = sample_rate
-        self.faults: list[str] = []
-        self.has_ended = False
-        self._container, self._stream = container, stream
-        self._chunks: Iterator[Chunk] = self._decode()
+        self.decoded_to = 0
+        """One past the last sample decoded so far."""
+        self._decoder: Decoder[AudioFrame] = Decoder(container, stream, limits)
+        self._chunks = self._place(self._decoder.frames())
         self._held: deque[Chunk] = deque()
-        self._decoded_to = 0
+
+    @property
+    def faults(self) -> list[str]:
+        """What did not decode so far."""
+        return self._decoder.faults
 
     def read(self, start: int, stop: int, *, keep_from: int) -> tuple[Float32[np.ndarray, " samples"], int]:
-        """Samples [start, stop), zeros where there are none, and how far real material reaches into the span.
+        """Samples [start, stop), zeros where there are none, and how many of them lie before the stream's end.
 
         Args:
             start: first sample, since the container's start.
@@ -50,87 +55,104 @@ class AudioReader:
         """
         self._seek_if_far(start)
         self._decode_to(stop)
-        samples, filled = np.zeros(stop - start, np.float32), 0
+        samples = np.zeros(stop - start, np.float32)
         for position, chunk in self._held:
             first, last = max(position, start), min(position + len(chunk), stop)
             if first < last:
                 samples[first - start : last - start] = chunk[first - position : last - position]
-                filled = max(filled, last - start)
         while self._held and self._held[0][0] + len(self._held[0][1]) <= keep_from:
             self._held.popleft()
-        return samples, filled
+        return samples, max(0, min(self.decoded_to, stop) - start)
 
-    def read_all(self, start: int, stop: int | None) -> Float32[np.ndarray, " samples"]:
-        """Samples from `start` to `stop`, or to the end of the stream."""
-        if stop is None:
-            self._seek_if_far(start)
-            self._decode_to(None)
-            stop = max(start, self._decoded_to)
-        samples, filled = self.read(start, stop, keep_from=stop)
-        return samples[:filled]
-
-    def _decode_to(self, stop: int | None) -> None:
-        while stop is None or self._decoded_to < stop:
+    def _decode_to(self, stop: int) -> None:
+        while self.decoded_to < stop:
             chunk = next(self._chunks, None)
             if chunk is None:
-                self.has_ended = True
                 return
             self._held.append(chunk)
-            self._decoded_to = max(self._decoded_to, chunk[0] + len(chunk[1]))
+            self.decoded_to = max(self.decoded_to, chunk[0] + len(chunk[1]))
 
     def _seek_if_far(self, start: int) -> None:
         target_seconds = start / self.sample_rate - SEEK_MARGIN_SECONDS
-        if target_seconds - self._decoded_to / self.sample_rate < SEEK_GAP_SECONDS:
+        if target_seconds - self.decoded_to / self.sample_rate < SEEK_GAP_SECONDS:
             return
-        try:
-            self._container.seek(int((target_seconds + origin_seconds(self._container)) * av.time_base))
-        except av.error.FFmpegError:
-            return  # no index: decode forward instead
-        self._held.clear()
-        self._chunks = self._decode()
+        frames = self._decoder.frames_before(target_seconds)
+        if frames is not None:
+            self._held.clear()
+            self.decoded_to = 0
+            self._chunks = self._place(frames)
 
-    def _decode(self) -> Iterator[Chunk]:
-        placer = _Placer(self.sample_rate, origin_seconds(self._container))
-        for frame in decode_stream(self._container, self._stream, self.faults):
-            yield from placer.place(frame)
+    def _place(self, frames: Iterator[tuple[float, AudioFrame]]) -> Iterator[Chunk]:
+        placer = _Placer(self.sample_rate, self._decoder.faults)
+        for seconds, frame in frames:
+            yield from placer.place(seconds, frame)
         yield from placer.flush()
 
 
 class _Placer:
     """Resamples frames and says where their samples belong; starts anew at every jump in time or change of format."""
 
-    def __init__(self, sample_rate: int, origin: float) -> None:
-        self.sample_rate, self.origin = sample_rate, origin
-        self.resampler: av.AudioResampler | None = None
-        self.format: tuple[object, ...] = ()
-        self.expected_seconds = 0.0
-        self.position = 0
+    def __init__(self, sample_rate: int, faults: list[str]) -> None:
+        self._sample_rate, self._faults = sample_rate, faults
+        self._resampler: av.AudioResampler | None = None
+        self._format: tuple[int, str] = (0, "")
+        self._expected_seconds = 0.0
+        self._position = 0
 
-    def place(self, frame: Frame) -> Iterator[Chunk]:
-        assert isinstance(frame, AudioFrame)
-        seconds = self.expected_seconds if frame.time is None else frame.time - self.origin
-        frame_format = (frame.sample_rate, frame.layout.name, frame.format.name)
-        jumps = abs(seconds - self.expected_seconds) > MAX_DRIFT_SECONDS
-        if self.resampler is None or jumps or frame_format != self.format:
+    def place(self, seconds: float, frame: AudioFrame) -> Iterator[Chunk]:
+        length_seconds = frame.samples / frame.sample_rate
+        frame = _mono(frame, self._faults)
+        frame_format = (frame.sample_rate, frame.format.name)
+        jumps = abs(seconds - self._expected_seconds) > MAX_DRIFT_SECONDS
+        if self._resampler is None or jumps or frame_format != self._format:
             yield from self.flush()
-            self.resampler = av.AudioResampler("flt", "mono", self.sample_rate)
-            self.format = frame_format
-            self.position = round(seconds * self.sample_rate)
-            self.expected_seconds = seconds
-        self.expected_seconds += frame.samples / frame.sample_rate
+            self._resampler = av.AudioResampler("flt", "mono", self._sample_rate)
+            self._format = frame_format
+            self._position = round(seconds * self._sample_rate)
+            self._expected_seconds = seconds
+        self._expected_seconds += length_seconds
         frame.pts = None  # the placing above is ours, not the resampler's
-        yield from self._positioned(self.resampler.resample(frame))
+        yield from self._positioned(self._resampler.resample(frame))
 
     def flush(self) -> Iterator[Chunk]:
-        if self.resampler is not None:
-            yield from self._positioned(self.resampler.resample(None))
-            self.resampler = None
+        if self._resampler is not None:
+            yield from self._positioned(self._resampler.resample(None))
+            self._resampler = None
 
     def _positioned(self, frames: list[AudioFrame]) -> Iterator[Chunk]:
         for frame in frames:
-            samples = np.nan_to_num(frame.to_ndarray()[0], copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-            position, self.position = self.position, self.position + len(samples)
+            samples = frame.to_ndarray()[0].clip(-MAX_AMPLITUDE, MAX_AMPLITUDE)
+            position, self._position = self._position, self._position + len(samples)
             if position < 0:
                 samples, position = samples[-position:], 0
             if len(samples):
-                yield position, samples.astype(np.float32, copy=False)
+                yield position, samples
+
+
+def _mono(frame: AudioFrame, faults: list[str]) -> AudioFrame:
+    """The mean of all channels; a single channel of whole numbers as it is."""
+    num_channels, is_float = frame.layout.nb_channels, frame.format.name.startswith(("flt", "dbl"))
+    if num_channels == 1 and not is_float:
+        return frame
+    samples = frame.to_ndarray()
+    if not frame.format.is_planar:
+        samples = samples.reshape(-1, num_channels).T
+    if is_float:
+        samples = _finite(samples, faults)
+        mixed = samples.mean(axis=0, dtype=np.float64)
+    else:
+        scale = 2.0 ** (8 * samples.dtype.itemsize - 1)
+        offset = 1.0 if samples.dtype.kind == "u" else 0.0
+        mixed = samples.mean(axis=0, dtype=np.float64) / scale - offset
+    mono = av.AudioFrame.from_ndarray(mixed.astype(np.float32)[None], format="flt", layout="mono")
+    mono.sample_rate = frame.sample_rate
+    return mono
+
+
+def _finite(samples: np.ndarray, faults: list[str]) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        is_sound = np.abs(samples) < 1e6  # false for NaN
+    if is_sound.all():
+        return samples
+    faults.append("audio: samples that are no numbers are read as silence")
+    return np.where(is_sound, samples, 0)

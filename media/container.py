@@ -9,19 +9,18 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Lock
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import av
 import av.error
 from av.audio.stream import AudioStream
 from av.container import InputContainer
-from av.frame import Frame
-from av.stream import Disposition, Stream
+from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from .errors import EmptyMedia, MediaTooLarge, UnsupportedMedia
+from .errors import CorruptMedia, EmptyMedia, MediaError, MediaTooLarge, UnsupportedMedia
+from .shared_file import SharedFile
 
 Source = str | os.PathLike[str] | bytes | BinaryIO
 """A path, the bytes themselves, or a seekable binary file object."""
@@ -29,20 +28,29 @@ Source = str | os.PathLike[str] | bytes | BinaryIO
 DEMUXERS = frozenset(
     {
         "aac", "ac3", "aiff", "amr", "apng", "asf", "au", "av1", "avi", "bmp_pipe", "caf", "dts", "dv", "eac3", "flac",
-        "flv", "gif", "h264", "hevc", "image2", "ivf", "jpeg_pipe", "m4v", "matroska,webm", "mjpeg",
+        "flv", "gif", "h264", "hevc", "ivf", "jpeg_pipe", "jpegxl_pipe", "m4v", "matroska,webm", "mjpeg",
         "mov,mp4,m4a,3gp,3g2,mj2", "mp3", "mpeg", "mpegts", "mpegvideo", "mxf", "nut", "obu", "ogg", "png_pipe", "rm",
         "tiff_pipe", "tta", "voc", "w64", "wav", "webp_pipe", "wv",
     }
 )  # fmt: skip
-STILL_CODECS = frozenset({"mjpeg", "png", "webp", "bmp", "tiff", "jpegxl", "gif", "apng"})
+SIGNATURES = (
+    (4, b"ftyp"), (4, b"moov"), (0, b"RIFF"), (0, b"\x1aE\xdf\xa3"), (0, b"OggS"), (0, b"fLaC"), (0, b"ID3"),
+    (0, b"\x89PNG"), (0, b"\xff\xd8\xff"), (0, b"GIF8"), (0, b"FLV"), (0, b"\x30\x26\xb2\x75"),
+)  # fmt: skip
+"""(offset, bytes) of containers so well known that a file which has them and does not open must be damaged."""
+NO_PICTURE = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.dependent
+MIN_SAMPLE_RATE = 1_000  # Hz; less is no sound, and would swell to many times its size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaLimits:
     """The most a file may ask of us."""
 
+    max_bytes: int = 64 << 30
     max_duration_seconds: float = 24 * 3600.0
+    """Of the span that is read, not of the file."""
     max_pixels: int = 4096 * 2304
+    """Of one picture."""
     max_streams: int = 32
     max_windows: int = 100_000
 
@@ -52,53 +60,88 @@ def open_container(source: Source, limits: MediaLimits) -> Iterator[InputContain
     """The opened container of `source`; a file object is left open, at no particular position.
 
     Raises:
-        EmptyMedia, UnsupportedMedia, MediaTooLarge: see `errors`.
+        EmptyMedia, UnsupportedMedia, CorruptMedia, MediaTooLarge: see `errors`.
         OSError: a path that cannot be read.
     """
-    file, is_ours = as_file(source)
+    file = _as_file(source)
     try:
-        if file.seek(0, os.SEEK_END) == 0:
-            raise EmptyMedia("got 0 bytes; send the bytes of a media file")
-        file.seek(0)
-        with _open(file) as container:
+        _check_size(file, limits)
+        with _open(file, limits) as container:
             _check(container, limits)
             yield container
     finally:
-        if is_ours:
+        if file is not source:
             file.close()
 
 
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn whatever FFmpeg raises into CorruptMedia; only a lack of memory stays one."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except (av.error.FFmpegError, OverflowError) as error:
+        raise CorruptMedia(f"decoding broke off ({type(error).__name__}); is the file complete?") from error
+
+
 def video_stream(container: InputContainer) -> VideoStream | None:
-    """The first stream that shows a moving or still picture; cover art is none."""
+    """The first stream that shows a moving or still picture; cover art, thumbnails and tiles are none."""
     for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic and stream.codec_context is not None:
+        if not stream.disposition & NO_PICTURE and stream.codec_context is not None:
             return stream
     return None
 
 
 def audio_stream(container: InputContainer) -> AudioStream | None:
     """The first stream of sound that has a decoder."""
-    return next((stream for stream in container.streams.audio if stream.codec_context is not None), None)
+    for stream in container.streams.audio:
+        if stream.codec_context is not None and stream.codec_context.sample_rate >= MIN_SAMPLE_RATE:
+            return stream
+    return None
 
 
-def as_file(source: Source) -> tuple[BinaryIO, bool]:
-    """A binary file object, and whether it is ours to close."""
+def origin_seconds(container: InputContainer) -> float:
+    """Presentation time at which the container starts: time zero of everything here."""
+    return (container.start_time or 0) / av.time_base
+
+
+def _as_file(source: Source) -> BinaryIO:
+    """A file object without a name: by a name's ending FFmpeg would choose a demuxer that opens files itself."""
     if isinstance(source, bytes):
-        return io.BytesIO(source), True
+        return io.BytesIO(source)
     if isinstance(source, str | os.PathLike):
-        return Path(source).open("rb"), True
-    return source, False
+        return open(os.open(source, os.O_RDONLY | os.O_CLOEXEC), "rb", buffering=0)  # FFmpeg has a buffer of its own
+    return source if isinstance(source, SharedFile) else cast(BinaryIO, SharedFile(source, Lock()))
 
 
-def _open(file: BinaryIO) -> InputContainer:
+def _check_size(file: BinaryIO, limits: MediaLimits) -> None:
+    num_bytes = file.seek(0, os.SEEK_END)
+    if num_bytes == 0:
+        raise EmptyMedia("got 0 bytes; send the bytes of a media file")
+    if num_bytes > limits.max_bytes:
+        raise MediaTooLarge(f"{num_bytes} bytes, the limit is {limits.max_bytes}; compress the file or cut it")
+    file.seek(0)
+
+
+def _open(file: BinaryIO, limits: MediaLimits) -> InputContainer:
+    options = {
+        "format_whitelist": ",".join(sorted(DEMUXERS)),
+        "protocol_whitelist": "none",
+        "max_pixels": str(limits.max_pixels),  # a bomb is refused before its pixels are allocated
+    }
     try:
-        options = {"format_whitelist": ",".join(sorted(DEMUXERS)), "protocol_whitelist": "none"}
-        container = av.open(file, mode="r", metadata_errors="ignore", options=options)
+        return av.open(file, mode="r", metadata_errors="ignore", options=options)
+    except MemoryError:
+        raise
     except (av.error.FFmpegError, ValueError, OverflowError) as error:
+        file.seek(0)
+        start = file.read(16)
+        if any(start[offset : offset + len(mark)] == mark for offset, mark in SIGNATURES):
+            raise CorruptMedia("the file starts like media but cannot be opened; is it complete?") from error
         raise UnsupportedMedia(
-            "no container that can be read was found; send a complete file such as MP4, WebM, MOV, WAV, MP3 or JPEG"
+            "no container that can be read was found; send a file such as MP4, WebM, MOV, WAV, MP3 or JPEG"
         ) from error
-    return container
 
 
 def _check(container: InputContainer, limits: MediaLimits) -> None:
@@ -107,72 +150,24 @@ def _check(container: InputContainer, limits: MediaLimits) -> None:
     video = video_stream(container)
     if video is None and audio_stream(container) is None:
         raise UnsupportedMedia("the file has no sound or picture stream with a known codec; send one that has")
-    if video is not None and video.codec_context.width * video.codec_context.height > limits.max_pixels:
-        size = f"{video.codec_context.width}x{video.codec_context.height}"
-        raise MediaTooLarge(f"pictures of {size}, the limit is {limits.max_pixels} pixels; scale the video down")
-    seconds = (container.duration or 0) / av.time_base
-    if seconds > limits.max_duration_seconds:
+    if video is None:
+        return
+    width, height = video.codec_context.width, video.codec_context.height
+    if width * height > limits.max_pixels:
         raise MediaTooLarge(
-            f"the file lasts {seconds:.1f} s, the limit is {limits.max_duration_seconds:g} s; cut it, or ask for a part"
+            f"pictures of {width}x{height}, the limit is {limits.max_pixels} pixels; scale the video down"
         )
+    if width == 0 and container.format.name.endswith("_pipe"):
+        raise _unread_picture(container, video, limits)
 
 
-def decode_stream(container: InputContainer, stream: Stream, faults: list[str]) -> Iterator[Frame]:
-    """Frames of one stream, to its end; packets that do not decode are passed over and told in `faults`."""
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets)
-        except StopIteration:
-            return
-        except (av.error.FFmpegError, OverflowError) as error:
-            faults.append(f"{stream.type}: the file breaks off ({type(error).__name__})")
-            return
-        try:
-            for frame in packet.decode():
-                assert isinstance(frame, Frame)  # subtitles are never asked for
-                yield frame
-        except (av.error.FFmpegError, OverflowError) as error:
-            faults.append(f"{stream.type}: a packet does not decode ({type(error).__name__})")
-
-
-def origin_seconds(container: InputContainer) -> float:
-    """Presentation time at which the container starts: time zero of everything here."""
-    return (container.start_time or 0) / av.time_base
-
-
-class SharedFile(io.RawIOBase):
-    """A reader with a position of its own over a file that others read too, one call at a time."""
-
-    def __init__(self, file: BinaryIO, lock: Lock) -> None:
-        super().__init__()
-        self._file, self._lock, self._position = file, lock, 0
-
-    def readable(self) -> bool:
-        """Always."""
-        return True
-
-    def seekable(self) -> bool:
-        """Always."""
-        return True
-
-    def tell(self) -> int:
-        """Position of this reader."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Move this reader alone."""
-        with self._lock:
-            if whence == os.SEEK_END:
-                self._position = self._file.seek(offset, os.SEEK_END)
-            else:
-                self._position = offset + (self._position if whence == os.SEEK_CUR else 0)
-        return self._position
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Bytes at this reader's position."""
-        with self._lock:
-            self._file.seek(self._position)
-            chunk = self._file.read(size)
-        self._position += len(chunk)
-        return chunk
+def _unread_picture(container: InputContainer, video: VideoStream, limits: MediaLimits) -> MediaError:
+    """Why a still has no size: FFmpeg calls a picture over `max_pixels` an invalid argument, a broken one not."""
+    video.codec_context.options = {"max_pixels": str(limits.max_pixels)}
+    try:
+        next(container.decode(video), None)
+    except av.error.ArgumentError:
+        return MediaTooLarge(f"the picture is over the limit of {limits.max_pixels} pixels; scale it down")
+    except av.error.FFmpegError:
+        pass
+    return CorruptMedia("the picture does not decode; is the file complete?")

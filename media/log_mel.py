@@ -14,7 +14,9 @@ from jaxtyping import Float32
 from .spec import ClipSpec
 
 
-def log_mel(waveform: Float32[np.ndarray, " samples"], spec: ClipSpec) -> Float32[np.ndarray, "mel_frames mel_bins"]:
+def log_mel(
+    waveform: Float32[np.ndarray, " samples"], spec: ClipSpec
+) -> Float32[np.ndarray, "mel_frames mel_bins"]:
     """Log-mel spectrogram of `samples // hop_length` frames.
 
     Args:

@@ -1,22 +1,28 @@
 """Pictures: the frame on display at a given time, turned upright, scaled to cover a square and cropped to it.
 
-Frames are decoded forward once and only the chosen ones are converted; a long gap is skipped by seeking.
+Frames are decoded forward once and only the chosen ones are converted. Between chosen frames that lie far apart the
+reader jumps to the last keyframe, where that leaves out more than it costs.
 """
 
-from collections.abc import Iterator
+from typing import Any, cast
 
-import av
 import numpy as np
 from av.container import InputContainer
-from av.frame import Frame
 from av.video.frame import VideoFrame
 from jaxtyping import UInt8
 
-from .container import MediaLimits, decode_stream, origin_seconds, video_stream
-from .errors import MediaTooLarge, MissingVideo
+from .container import MediaLimits, translated, video_stream
+from .decoding import TIME_TOLERANCE_SECONDS, Decoder
+from .errors import MissingVideo
 
-SEEK_GAP_SECONDS = 10.0
-TIME_TOLERANCE_SECONDS = 1e-6  # timestamps are fractions of their time base, asked-for times are floats
+MIN_SKIP_SECONDS = 0.5  # of frames that need not be decoded, for a seek to pay
+SEEK_GAP_SECONDS = 10.0  # for a seek in a file without an index
+MAX_SHRINK = 128  # pixels into one; FFmpeg's scaler has no filters for more than 256
+MAX_SPILL = 8.0  # scaled pixels per kept pixel; a longer strip is cut to shape before it is scaled
+
+Timed = tuple[float, VideoFrame]
+Orientation = tuple[bool, tuple[int, ...]]
+"""How a frame is shown: whether rows become columns, and then which axes run backwards."""
 
 
 class VideoReader:
@@ -27,54 +33,72 @@ class VideoReader:
         if stream is None:
             raise MissingVideo("the file has no picture (cover art is none); send one that has, or ask for audio")
         stream.thread_type = "AUTO"
-        self.faults: list[str] = []
         self.end_seconds: float | None = None
         """End of the last frame, once it has been decoded."""
-        self.pixel_aspect = float(stream.sample_aspect_ratio or 1)
-        """Width by height of one pixel."""
-        self._container, self._stream, self._limits = container, stream, limits
-        self._origin = origin_seconds(container)
-        self._frames: Iterator[tuple[float, VideoFrame]] = self._decode()
-        self._current: tuple[float, VideoFrame] | None = None
-        self._next: tuple[float, VideoFrame] | None = None
+        self._stream, self._pixel_aspect = stream, float(stream.sample_aspect_ratio or 1)
+        self._decoder: Decoder[VideoFrame] = Decoder(container, stream, limits)
+        self._frames = self._decoder.frames()
+        self._current: Timed | None = None
+        self._next: Timed | None = None
         self._last_gap_seconds = 0.0
+        self._patience = 1.0
+        self._orientations: dict[int, Orientation] = {}
+
+    @property
+    def faults(self) -> list[str]:
+        """What did not decode so far."""
+        return self._decoder.faults
 
     def frame_at(self, seconds: float) -> VideoFrame | None:
         """The frame on display at `seconds` since the container's start; None if nothing decodes.
 
         Before the first frame that is the first, after the last the last. Times must not decrease.
         """
+        self._decoder.wanted_seconds = seconds
+        now = self._current[0] if self._current else 0.0
+        if self.end_seconds is None and self._can_skip(seconds, now):
+            self._seek(seconds, now)
         if self._current is None:
-            self._start_at(seconds)
-        elif seconds - self._current[0] > SEEK_GAP_SECONDS and self._seek(seconds):
-            self._start_from(next(self._frames, None))
+            self._current = self._read()
+            self._next = self._read()
         while self._next is not None and self._next[0] <= seconds + TIME_TOLERANCE_SECONDS:
             self._last_gap_seconds = self._next[0] - self._current[0] if self._current else 0.0
-            self._current, self._next = self._next, next(self._frames, None)
+            self._current, self._next = self._next, self._read()
         if self._next is None and self._current is not None and self.end_seconds is None:
             self.end_seconds = self._current[0] + self._frame_seconds(self._current[1])
         return None if self._current is None else self._current[1]
 
-    def _start_at(self, seconds: float) -> None:
-        if seconds > SEEK_GAP_SECONDS and self._seek(seconds):
-            first = next(self._frames, None)
-            if first is not None and first[0] <= seconds + TIME_TOLERANCE_SECONDS:
-                self._start_from(first)
-                return
-            self._seek(0.0)  # the index points past the time asked for
-        self._start_from(next(self._frames, None))
+    def rgb(self, frame: VideoFrame, *, height: int, width: int) -> UInt8[np.ndarray, "height width 3"]:
+        """`to_rgb` of one of the frames; see there."""
+        if frame.rotation not in self._orientations:  # a matrix is read once: reading it keeps its frame alive
+            self._orientations[frame.rotation] = orientation(frame)
+        how = self._orientations[frame.rotation]
+        return to_rgb(frame, how, height=height, width=width, pixel_aspect=self._pixel_aspect)
 
-    def _start_from(self, first: tuple[float, VideoFrame] | None) -> None:
-        if first is not None:
-            self._current, self._next = first, next(self._frames, None)
-
-    def _seek(self, seconds: float) -> bool:
-        try:
-            self._container.seek(int((seconds + self._origin) * av.time_base))
-        except av.error.FFmpegError:
+    def _can_skip(self, seconds: float, now: float) -> bool:
+        if seconds - now <= MIN_SKIP_SECONDS:
             return False
-        self._frames = self._decode()
-        return True
+        keyframe = self._decoder.keyframe_before(seconds)
+        if keyframe is None:
+            return seconds - now > SEEK_GAP_SECONDS * self._patience
+        return keyframe - now > MIN_SKIP_SECONDS * self._patience
+
+    def _seek(self, seconds: float, now: float) -> None:
+        frames = self._decoder.frames_before(seconds)
+        if frames is None:
+            return
+        self._frames, self._current, self._next = frames, None, None
+        self._current = self._read()
+        self._next = self._read()
+        if self._current is not None and self._current[0] <= now:
+            self._patience *= 2  # keyframes are far apart: decoding on would have been quicker
+
+    def _read(self) -> Timed | None:
+        """The next frame in order of time; those that come too late are dropped."""
+        for seconds, frame in self._frames:
+            if self._current is None or seconds >= self._current[0]:
+                return seconds, frame
+        return None
 
     def _frame_seconds(self, frame: VideoFrame) -> float:
         if frame.duration and frame.time_base:
@@ -82,31 +106,47 @@ class VideoReader:
         rate = self._stream.average_rate
         return self._last_gap_seconds or (1 / float(rate) if rate else 0.0)
 
-    def _decode(self) -> Iterator[tuple[float, VideoFrame]]:
-        seconds = 0.0
-        for frame in decode_stream(self._container, self._stream, self.faults):
-            self._check(frame)
-            assert isinstance(frame, VideoFrame)
-            seconds = seconds if frame.time is None else frame.time - self._origin
-            yield seconds, frame
 
-    def _check(self, frame: Frame) -> None:
-        assert isinstance(frame, VideoFrame)
-        if frame.width * frame.height > self._limits.max_pixels:
-            size = f"{frame.width}x{frame.height}"
-            raise MediaTooLarge(f"a frame of {size}, the limit is {self._limits.max_pixels} pixels; scale it down")
-
-
-def to_rgb(frame: VideoFrame, *, height: int, width: int, pixel_aspect: float = 1.0) -> UInt8[np.ndarray, "height width 3"]:
+def to_rgb(
+    frame: VideoFrame, how: Orientation = (False, ()), *, height: int, width: int, pixel_aspect: float = 1.0
+) -> UInt8[np.ndarray, "height width 3"]:
     """The frame as shown - square pixels, upright - scaled to just cover height x width and cropped at its middle."""
-    quarter_turns = round(frame.rotation / 90) % 4  # counter-clockwise
+    is_turned, flips = how
+    target_height, target_width = (width, height) if is_turned else (height, width)
     shown_height, shown_width = float(frame.height), frame.width * pixel_aspect
-    target_height, target_width = (width, height) if quarter_turns % 2 else (height, width)
     scale = max(target_height / shown_height, target_width / shown_width)
     scaled_height = max(target_height, round(shown_height * scale))
     scaled_width = max(target_width, round(shown_width * scale))
     method = "AREA" if scale < 1 else "BICUBIC"
-    rgb = frame.reformat(scaled_width, scaled_height, "rgb24", interpolation=method).to_ndarray()
-    top, left = (scaled_height - target_height) // 2, (scaled_width - target_width) // 2
-    cropped = rgb[top : top + target_height, left : left + target_width]
-    return np.ascontiguousarray(np.rot90(cropped, quarter_turns))
+    with translated():
+        is_strip = scaled_height * scaled_width > MAX_SPILL * target_height * target_width
+        if is_strip or frame.height > MAX_SHRINK * scaled_height or frame.width > MAX_SHRINK * scaled_width:
+            kept = max(1, round(target_height / scale)), max(1, round(target_width / scale / pixel_aspect))
+            row_step, column_step = (1 + kept[i] // (MAX_SHRINK * (target_height, target_width)[i]) for i in (0, 1))
+            cut = _middle(frame.to_ndarray(format="rgb24"), *kept)[::row_step, ::column_step]
+            frame = VideoFrame.from_ndarray(np.ascontiguousarray(cut), format="rgb24")
+            scaled_height, scaled_width = target_height, target_width
+        rgb = frame.reformat(scaled_width, scaled_height, "rgb24", interpolation=method).to_ndarray()
+    shown = _middle(rgb, target_height, target_width)
+    if is_turned:
+        shown = shown.transpose(1, 0, 2)
+    return np.ascontiguousarray(np.flip(shown, flips))
+
+
+def orientation(frame: VideoFrame) -> Orientation:
+    """How the frame's display matrix wants it shown; tilts are rounded to quarter turns.
+
+    The matrix sends a pixel at (x, y) to (a x + c y, b x + d y).
+    """
+    matrix = cast(Any, frame.side_data.get("DISPLAYMATRIX"))
+    if matrix is None:
+        return False, ()
+    a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32).tolist()
+    is_turned = abs(b) + abs(c) > abs(a) + abs(d)
+    down, right = (b, c) if is_turned else (d, a)
+    return is_turned, tuple(axis for axis, step in enumerate((down, right)) if step < 0)
+
+
+def _middle(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
+    top, left = max(0, rgb.shape[0] - height) // 2, max(0, rgb.shape[1] - width) // 2
+    return rgb[top : top + height, left : left + width]

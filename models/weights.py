@@ -60,7 +60,9 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         raise CheckpointError(f"{folder} is no checkpoint: {error}") from error
     model = Zorro(ZorroConfig.from_dict(manifest["config"]))
     load_weights(model, weights)
-    return Checkpoint(model.eval(), model.config, manifest["clip_spec"], manifest["labels"], manifest.get("extra", {}))
+    return Checkpoint(
+        model.eval(), model.config, manifest["clip_spec"], manifest["labels"], manifest.get("extra", {})
+    )
 
 
 def load_weights(model: Zorro, weights: dict[str, Any]) -> None:

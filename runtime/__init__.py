@@ -2,7 +2,8 @@
 
 from .bundle import Bundle, find_bundles, read_bundle
 from .errors import ZorroError
-from .pipeline import Space, Zorro
+from .options import Space
+from .pipeline import Zorro
 from .results import ClipResult, LabelScore, StreamResult, WindowResult
 
 __all__ = [

@@ -57,22 +57,34 @@ def read_bundle(path: str | Path) -> Bundle:
         BundleNotFound, BundleCorrupt, BundleIncompatible: see `errors`.
     """
     path = Path(path)
-    manifest, seal = _read_manifest(path)
-    if manifest.get("schema_version") != SCHEMA_VERSION:
-        raise BundleIncompatible(
-            f"{path} has schema {manifest.get('schema_version')}, this version reads {SCHEMA_VERSION}; export it again"
-        )
-    _verify_files(path, manifest["files"])
+    content, seal = _read_manifest(path)
+    try:
+        manifest = json.loads(content)
+        if manifest["schema_version"] != SCHEMA_VERSION:
+            raise BundleIncompatible(
+                f"{path} has schema {manifest['schema_version']}, this version reads {SCHEMA_VERSION}; export it again"
+            )
+        _verify_files(path, manifest["files"])
+        return _parse(path, manifest, seal)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BundleIncompatible(f"{path}: {MANIFEST_FILE} lacks or garbles {error}; export it again") from error
+
+
+def _parse(path: Path, manifest: dict[str, Any], seal: str) -> Bundle:
     spec = ClipSpec.from_dict(manifest["clip_spec"])
     if spec.hash != manifest["clip_spec_hash"]:
         raise BundleIncompatible(f"{path}: the ClipSpec's hash is not the one it was trained with; export it again")
+    graphs = {modality: manifest["graphs"][modality]["file"] for modality in Modality}
+    unverified = [file for file in graphs.values() if file not in manifest["files"]]
+    if unverified:
+        raise BundleIncompatible(f"{path}: {MANIFEST_FILE} has no sha256 of {unverified}; export it again")
     return Bundle(
         path=path,
         name=manifest["name"],
         version=manifest["version"],
         clip_spec=spec,
         labels=tuple(Label(x["id"], x["label"], tuple(x["modalities"])) for x in manifest["labels"]),
-        graphs={Modality(name): path / graph["file"] for name, graph in manifest["graphs"].items()},
+        graphs={modality: path / file for modality, file in graphs.items()},
         manifest=manifest,
         sha256=seal,
     )
@@ -94,7 +106,8 @@ def _version_key(version: str) -> tuple[int, str]:
     return (int(version), "") if version.isdecimal() else (-1, version)
 
 
-def _read_manifest(path: Path) -> tuple[dict[str, Any], str]:
+def _read_manifest(path: Path) -> tuple[bytes, str]:
+    """Bytes of `bundle.json`, and their sha256, which is that of the seal."""
     if not (path / MANIFEST_FILE).is_file():
         raise BundleNotFound(f"no {MANIFEST_FILE} in {path}; give the folder NAME/VERSION of a bundle")
     content = (path / MANIFEST_FILE).read_bytes()
@@ -105,11 +118,13 @@ def _read_manifest(path: Path) -> tuple[dict[str, Any], str]:
         raise BundleCorrupt(f"{path}: {SEAL_FILE} cannot be read; copy the bundle again") from error
     if wanted != seal.encode() + b"\n":
         raise BundleCorrupt(f"{path}: {MANIFEST_FILE} is not what {SEAL_FILE} says; copy the bundle again")
-    return json.loads(content), seal
+    return content, seal
 
 
 def _verify_files(path: Path, files: dict[str, str]) -> None:
     for name, wanted in files.items():
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise BundleIncompatible(f"{path}: {MANIFEST_FILE} names {name!r}, which is outside the bundle; export it again")
         if not (path / name).is_file():
             raise BundleCorrupt(f"{path}: {name} is missing; copy the bundle again")
         if sha256_of(path / name) != wanted:

@@ -1,10 +1,7 @@
 """The Python API: `Zorro.open(path)`, then `classify` or `embed` a path, bytes or a file object."""
 
-import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from threading import Lock
@@ -12,25 +9,27 @@ from typing import Self
 
 import numpy as np
 
-from media import Clip, MediaInfo, MediaLimits, Modality, Source, probe, read_clips
-from media.errors import MissingAudio, MissingVideo
-from media.pooling import pool, window_weights
+from media import Clip, MediaLimits, Modality, Source, probe, read_clips
+from media.presence import present_modalities
 
 from .bundle import Bundle, read_bundle
+from .collected import Collected, Question
 from .errors import InvalidOption
-from .results import ClipResult, LabelScore, StreamResult, WindowResult
+from .options import (
+    Space,
+    Times,
+    check_num_threads,
+    check_space,
+    check_threshold,
+    check_top_k,
+    parse_modalities,
+)
+from .results import ClipResult, LabelScore, StreamResult
 from .selftest import SelfTestReport, self_test
-from .session import CPU, GraphSession
+from .session import CPU, GraphSession, choose_providers
+from .signature import STREAM_OF, input_tensors
 
 MAX_BATCH_SIZE = 8
-STREAM_OF = {Modality.AUDIO: "audio", Modality.VIDEO: "video", Modality.FUSED: "fusion"}
-
-
-class Space(StrEnum):
-    """Which vector an embedding is."""
-
-    SHARED = "shared"  # the contrastive space in which audio, video and fusion compare
-    FEATURES = "features"  # of the backbone
 
 
 class Zorro:
@@ -44,6 +43,8 @@ class Zorro:
         num_threads: int | None = None,
         allow_fallback: bool = False,
     ) -> None:
+        choose_providers(providers, allow_fallback=allow_fallback)
+        check_num_threads(num_threads)
         self.bundle = bundle
         self._providers, self._num_threads, self._allow_fallback = providers, num_threads, allow_fallback
         self._sessions: dict[Modality, GraphSession] = {}
@@ -68,6 +69,7 @@ class Zorro:
 
         Raises:
             BundleError: it cannot be used; see `errors`.
+            InvalidOption, ProviderUnavailable: providers or threads that this machine does not have.
         """
         return cls(read_bundle(path), providers=providers, num_threads=num_threads, allow_fallback=allow_fallback)
 
@@ -79,16 +81,18 @@ class Zorro:
         """
         with self._opening:
             if modality not in self._sessions:
+                bundle = self.bundle
                 self._sessions[modality] = GraphSession(
-                    self.bundle.graphs[modality], self.bundle.clip_spec, providers=self._providers,
-                    num_threads=self._num_threads, allow_fallback=self._allow_fallback,
+                    bundle.graphs[modality], modality, bundle.clip_spec, num_labels=len(bundle.labels),
+                    providers=self._providers, num_threads=self._num_threads, allow_fallback=self._allow_fallback,
                 )  # fmt: skip
             return self._sessions[modality]
 
     @property
     def providers(self) -> dict[str, list[str]]:
         """Providers that really run, of each graph opened so far."""
-        return {str(modality): session.providers for modality, session in self._sessions.items()}
+        with self._opening:
+            return {str(modality): session.providers for modality, session in self._sessions.items()}
 
     def self_test(self) -> SelfTestReport:
         """Answer the golden clips with every graph and compare with the answers in the bundle.
@@ -98,13 +102,39 @@ class Zorro:
         """
         return self_test(self.bundle, {modality: self.session(modality) for modality in self.bundle.graphs})
 
-    def run(self, modality: Modality, clips: Sequence[Clip]) -> dict[str, np.ndarray]:
-        """Outputs of one batch, by name; all clips must have what the modality reads."""
-        session = self.session(modality)
-        return session.run({name: np.stack([getattr(clip, name) for clip in clips]) for name in session.input_names})
+    def run(self, modality: Modality | str, clips: Sequence[Clip]) -> dict[str, np.ndarray]:
+        """Outputs of one batch, by name, each [clips, ...].
+
+        Raises:
+            InvalidOption: no clips, or one that has not what the modality reads, in this bundle's shapes.
+        """
+        (modality,) = parse_modalities([modality])
+        return self.session(modality).run(self._stack(modality, clips))
+
+    def _stack(self, modality: Modality, clips: Sequence[Clip]) -> dict[str, np.ndarray]:
+        """Arrays of the clips as the graph's inputs."""
+        if not clips:
+            raise InvalidOption("got 0 clips; give at least 1")
+        inputs = {}
+        for name, dtype, shape in input_tensors(modality, self.bundle.clip_spec):
+            arrays = [getattr(clip, name) for clip in clips]
+            for array in arrays:
+                if array is None or array.shape != shape or array.dtype != dtype:
+                    got = None if array is None else f"{array.dtype}{list(array.shape)}"
+                    raise InvalidOption(
+                        f"{modality} reads {name} as {dtype}{list(shape)}, got {got}; make clips with the bundle's clip_spec"
+                    )
+            inputs[name] = np.stack(arrays)
+        return inputs
 
     def logits(self, modality: Modality, clips: Sequence[Clip]) -> np.ndarray:
-        """[clips, classes] of the stream that `modality` names, in batches."""
+        """[clips, classes] of the stream that `modality` names, in batches.
+
+        Raises:
+            InvalidOption: a clip has not what the modality reads.
+        """
+        if not clips:
+            return np.empty((0, len(self.bundle.labels)), np.float32)
         name = f"{STREAM_OF[modality]}_logits"
         return np.concatenate([self.run(modality, batch)[name] for batch in _batches(clips)])
 
@@ -112,7 +142,7 @@ class Zorro:
         self,
         source: Source,
         *,
-        modalities: Iterable[Modality | str] | None = None,
+        modalities: Iterable[Modality | str] | str | None = None,
         top_k: int = 5,
         threshold: float = 0.0,
         start_seconds: float = 0.0,
@@ -125,7 +155,7 @@ class Zorro:
 
         Args:
             source: path, bytes or a seekable binary file.
-            modalities: streams that shall answer; default all that the clip has what to read for.
+            modalities: streams that shall answer, one name or several; default all that the clip has what to read for.
             top_k: how many labels, from 1; more than there are means all.
             threshold: least probability of a label, 0 to 1.
             start_seconds: where to start.
@@ -138,19 +168,15 @@ class Zorro:
             InvalidOption: an option that means nothing.
             MediaError: the media; see `media.errors`.
         """
-        if top_k < 1:
-            raise InvalidOption(f"top_k={top_k}; ask for at least 1 label")
-        if not 0 <= threshold <= 1:
-            raise InvalidOption(f"threshold={threshold}; give a probability from 0 to 1")
-        answer = Question("logits", lambda value, _: StreamResult(labels=self._top(value, top_k=top_k, threshold=threshold)))
-        times = _Times(start_seconds, end_seconds, stride_seconds)
-        return self._answer(source, answer, modalities, times, skip_missing=skip_missing, limits=limits)
+        times = Times(start_seconds, end_seconds, stride_seconds)
+        question = self.ask_labels(top_k=top_k, threshold=threshold)
+        return self._answer(source, question, modalities, times, skip_missing=skip_missing, limits=limits)
 
     def embed(
         self,
         source: Source,
         *,
-        modalities: Iterable[Modality | str] | None = None,
+        modalities: Iterable[Modality | str] | str | None = None,
         space: Space | str = Space.SHARED,
         normalize: bool = True,
         start_seconds: float = 0.0,
@@ -163,7 +189,7 @@ class Zorro:
 
         Args:
             source: path, bytes or a seekable binary file.
-            modalities: streams that shall answer; default all that the clip has what to read for.
+            modalities: streams that shall answer, one name or several; default all that the clip has what to read for.
             space: which vector.
             normalize: to unit length. In the shared space each window's vector has it anyway.
             start_seconds: where to start.
@@ -176,19 +202,35 @@ class Zorro:
             InvalidOption: an option that means nothing.
             MediaError: the media; see `media.errors`.
         """
-        if space not in list(Space):
-            raise InvalidOption(f"space={space!r}; there are {', '.join(Space)}")
-        kind = "embedding" if space == Space.SHARED else "features"
-        answer = Question(kind, lambda value, _: StreamResult(embedding=_unit(value) if normalize else value))
-        times = _Times(start_seconds, end_seconds, stride_seconds)
-        return self._answer(source, answer, modalities, times, skip_missing=skip_missing, limits=limits)
+        times = Times(start_seconds, end_seconds, stride_seconds)
+        question = self.ask_vectors(space=space, normalize=normalize)
+        return self._answer(source, question, modalities, times, skip_missing=skip_missing, limits=limits)
+
+    def ask_labels(self, *, top_k: int = 5, threshold: float = 0.0) -> Question:
+        """The question that `classify` asks of a clip.
+
+        Raises:
+            InvalidOption: an option that means nothing.
+        """
+        check_top_k(top_k)
+        check_threshold(threshold)
+        return Question("logits", lambda value: StreamResult(labels=self._top(value, top_k=top_k, threshold=threshold)))
+
+    def ask_vectors(self, *, space: Space | str = Space.SHARED, normalize: bool = True) -> Question:
+        """The question that `embed` asks of a clip.
+
+        Raises:
+            InvalidOption: an option that means nothing.
+        """
+        kind = "embedding" if check_space(space) == Space.SHARED else "features"
+        return Question(kind, lambda value: StreamResult(embedding=_unit(value) if normalize else value))
 
     def _answer(
         self,
         source: Source,
-        question: "Question",
-        modalities: Iterable[Modality | str] | None,
-        times: "_Times",
+        question: Question,
+        modalities: Iterable[Modality | str] | str | None,
+        times: Times,
         *,
         skip_missing: bool,
         limits: MediaLimits | None,
@@ -197,31 +239,20 @@ class Zorro:
         limits = limits or MediaLimits()
         info = probe(source, limits=limits)
         asked = parse_modalities(modalities)
-        present = _present(asked, info, must_have=modalities is not None and not skip_missing)
+        present = present_modalities(asked, info, must_have=modalities is not None and not skip_missing)
         reader = read_clips(
             source, self.bundle.clip_spec, limits=limits,
             start_seconds=times.start, end_seconds=times.end, stride_seconds=times.stride,
             audio=any(m != Modality.VIDEO for m in present), video=any(m != Modality.AUDIO for m in present),
         )  # fmt: skip
-        collected = _Collected(present)
+        collected = Collected(present)
         for batch in _batches(reader):
             collected.add(batch, self._run_streams(present, batch, question.kind, collected))
-        warnings = list(reader.warnings)
-        if Modality.AUDIO in present and all(window.is_silent for window in collected.windows):
-            warnings.append("silent_audio: there is no audible sound; its answer means nothing")
-        total = time.perf_counter() - started
-        return ClipResult(
-            windows=tuple(collected.window_results(question)),
-            whole=collected.whole(question),
-            media=info,
-            absent=tuple(str(m) for m in asked if m not in present),
-            warnings=tuple(warnings),
-            decode_seconds=total - collected.inference_seconds,
-            inference_seconds=collected.inference_seconds,
-        )
+        decode_seconds = time.perf_counter() - started - collected.inference_seconds
+        return collected.result(question, info, asked=asked, warnings=reader.warnings, decode_seconds=decode_seconds)
 
     def _run_streams(
-        self, present: Sequence[Modality], batch: Sequence[Clip], kind: str, collected: "_Collected"
+        self, present: Sequence[Modality], batch: Sequence[Clip], kind: str, collected: Collected
     ) -> dict[Modality, np.ndarray]:
         """Values of each stream; the fused graph answers for all three at once."""
         started = time.perf_counter()
@@ -237,85 +268,9 @@ class Zorro:
         scores = exps / exps.sum()
         best = np.argsort(-scores, kind="stable")[:top_k]
         labels = self.bundle.labels
-        return tuple(LabelScore(labels[i].id, labels[i].label, float(scores[i])) for i in best if scores[i] >= threshold)
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """Which output is asked for, and how its value becomes an answer."""
-
-    kind: str
-    answer: Callable[[np.ndarray, Modality], StreamResult]
-
-
-@dataclass(slots=True)
-class _Collected:
-    """Values of the windows seen so far; of the windows themselves only the facts are kept, not the arrays."""
-
-    modalities: Sequence[Modality]
-    windows: list[Clip] = field(default_factory=list)
-    values: list[dict[Modality, np.ndarray]] = field(default_factory=list)
-    inference_seconds: float = 0.0
-
-    def add(self, batch: Sequence[Clip], values: dict[Modality, np.ndarray]) -> None:
-        for i, clip in enumerate(batch):
-            bare = Clip(
-                clip.start_seconds, clip.end_seconds, None, None,
-                clip.audio_seconds, clip.video_seconds, clip.is_silent, clip.padded,
-            )  # fmt: skip
-            self.windows.append(bare)
-            self.values.append({modality: value[i] for modality, value in values.items()})
-
-    def window_results(self, question: Question) -> Iterator[WindowResult]:
-        for i, (clip, values) in enumerate(zip(self.windows, self.values, strict=True)):
-            streams = {str(modality): question.answer(value, modality) for modality, value in values.items()}
-            yield WindowResult(i, clip.start_seconds, clip.end_seconds, clip.padded, clip.is_silent, streams)
-
-    def whole(self, question: Question) -> dict[str, StreamResult]:
-        return {
-            str(modality): question.answer(
-                pool(np.stack([v[modality] for v in self.values]), window_weights(self.windows, modality)), modality
-            )
-            for modality in self.modalities
-        }
-
-
-def parse_modalities(modalities: Iterable[Modality | str] | None) -> list[Modality]:
-    """Modalities in their fixed order, each once; None is all.
-
-    Raises:
-        InvalidOption: one that is unknown, or none at all.
-    """
-    asked = list(Modality) if modalities is None else list(modalities)
-    unknown = [name for name in asked if name not in list(Modality)]
-    if unknown or not asked:
-        raise InvalidOption(f"modalities={[str(a) for a in asked]}; give one or more of {', '.join(Modality)}")
-    return [modality for modality in Modality if modality in asked]
-
-
-def _present(asked: Sequence[Modality], info: MediaInfo, *, must_have: bool) -> list[Modality]:
-    has = {Modality.AUDIO: info.has_audio, Modality.VIDEO: info.has_video}
-    has[Modality.FUSED] = info.has_audio and info.has_video
-    present = [modality for modality in asked if has[modality]]
-    if len(present) < len(asked) and (must_have or not present):
-        if not info.has_audio and any(m != Modality.VIDEO for m in asked):
-            raise MissingAudio("the file has no sound; send one that has, or ask for video")
-        raise MissingVideo("the file has no picture (cover art is none); send one that has, or ask for audio")
-    return present
-
-
-@dataclass(frozen=True, slots=True)
-class _Times:
-    """Seconds, checked."""
-
-    start: float
-    end: float | None
-    stride: float | None
-
-    def __post_init__(self) -> None:
-        for name, value in (("start", self.start), ("end", self.end), ("stride", self.stride)):
-            if value is not None and not (math.isfinite(value) and value >= 0):
-                raise InvalidOption(f"{name}_seconds={value}; give a time in seconds from 0")
+        return tuple(
+            LabelScore(labels[i].id, labels[i].label, float(scores[i])) for i in best if scores[i] >= threshold
+        )
 
 
 def _batches(clips: Iterable[Clip]) -> Iterator[list[Clip]]:

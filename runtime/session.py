@@ -1,4 +1,8 @@
-"""ONNX Runtime sessions: which provider really runs, and how many threads."""
+"""ONNX Runtime sessions: which provider really runs, how many threads, and whether a graph is what its bundle says.
+
+The surprising fact: asked for a provider that does not load, ONNX Runtime takes the CPU in silence, when it opens a graph
+and again when a run fails. So fallback is switched off unless allowed, and what runs is read from the session.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from media import ClipSpec
+from media import ClipSpec, Modality
 
-from .errors import BundleIncompatible, ProviderUnavailable
+from .errors import BundleIncompatible, InvalidOption, ProviderUnavailable
+from .options import check_num_threads
+from .signature import input_tensors, output_names
 
 CPU = "CPUExecutionProvider"
+DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
 
 
 class GraphSession:
@@ -19,38 +26,93 @@ class GraphSession:
     def __init__(
         self,
         path: Path,
+        modality: Modality,
         spec: ClipSpec,
         *,
+        num_labels: int,
         providers: Sequence[str] = (CPU,),
         num_threads: int | None = None,
         allow_fallback: bool = False,
     ) -> None:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        if num_threads is not None:
-            options.intra_op_num_threads = num_threads
-        _check_known(providers)
-        self._session = onnxruntime.InferenceSession(path, options, providers=list(providers))
+        chosen = choose_providers(providers, allow_fallback=allow_fallback)
+        self._session = _open(path, chosen, num_threads=num_threads, allow_fallback=allow_fallback)
         self.providers: list[str] = self._session.get_providers()
         """What really runs; never what was asked for."""
-        missing = [name for name in providers if name not in self.providers]
+        missing = [name for name in chosen if name not in self.providers]
         if missing and not allow_fallback:
             raise ProviderUnavailable(
                 f"asked for {list(providers)}, got {self.providers}; install what {missing} needs, or allow a fallback"
             )
-        made_with = self._session.get_modelmeta().custom_metadata_map.get("clip_spec_hash")
-        if made_with != spec.hash:
-            raise BundleIncompatible(f"{path} was made for another ClipSpec ({made_with}, not {spec.hash})")
         self.input_names = [value.name for value in self._session.get_inputs()]
         self.output_names = [value.name for value in self._session.get_outputs()]
+        _check_graph(self._session, path, modality, spec, num_labels)
 
     def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """All outputs by name."""
         return dict(zip(self.output_names, self._session.run(self.output_names, inputs), strict=True))
 
 
-def _check_known(providers: Sequence[str]) -> None:
-    known = onnxruntime.get_available_providers()
+def choose_providers(providers: Sequence[str], *, allow_fallback: bool) -> list[str]:
+    """Those that this ONNX Runtime was built with; the CPU if it has none of them and a fallback is allowed.
+
+    Raises:
+        InvalidOption: no list of names, or a name that no ONNX Runtime knows.
+        ProviderUnavailable: one is missing and no fallback is allowed.
+    """
+    known, built_in = onnxruntime.get_all_providers(), onnxruntime.get_available_providers()
     unknown = [name for name in providers if name not in known]
-    if unknown:
-        raise ProviderUnavailable(f"this ONNX Runtime has no {unknown}; it has {known}")
+    if isinstance(providers, str) or not providers or unknown:
+        raise InvalidOption(f"providers={providers!r}; give a list of names among {known}")
+    missing = [name for name in providers if name not in built_in]
+    if missing and not allow_fallback:
+        raise ProviderUnavailable(
+            f"this ONNX Runtime has no {missing}, it has {built_in}; install one that has, or allow a fallback"
+        )
+    return [name for name in providers if name in built_in] or [CPU]
+
+
+def _open(
+    path: Path, providers: list[str], *, num_threads: int | None, allow_fallback: bool
+) -> onnxruntime.InferenceSession:
+    check_num_threads(num_threads)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if num_threads is not None:
+        options.intra_op_num_threads = num_threads
+    try:
+        session = onnxruntime.InferenceSession(
+            path, options, providers=providers, enable_fallback=int(allow_fallback)
+        )
+    except Exception as error:  # ONNX Runtime's errors have no base of their own
+        if providers != [CPU]:
+            raise ProviderUnavailable(
+                f"{path.name} does not open on {providers}: {error}; use {CPU}, or allow a fallback"
+            ) from error
+        raise BundleIncompatible(
+            f"ONNX Runtime {onnxruntime.__version__} does not open {path}: {error}; update it, or export again"
+        ) from error
+    if not allow_fallback:
+        session.disable_fallback()
+    return session
+
+
+def _check_graph(
+    session: onnxruntime.InferenceSession, path: Path, modality: Modality, spec: ClipSpec, num_labels: int
+) -> None:
+    """Raise BundleIncompatible unless the graph is that of `modality`, made for `spec` and this many labels."""
+    stored = session.get_modelmeta().custom_metadata_map
+    inputs = [(x.name, DTYPES.get(x.type, x.type), tuple(x.shape[1:])) for x in session.get_inputs()]
+    outputs = {x.name: x.shape for x in session.get_outputs()}
+    widths = {shape[-1] for name, shape in outputs.items() if name.endswith("_logits")}
+    facts = (
+        ("ClipSpec", stored.get("clip_spec_hash"), spec.hash),
+        ("modality", stored.get("modality"), str(modality)),
+        ("inputs", inputs, [tuple(tensor) for tensor in input_tensors(modality, spec)]),
+        ("outputs", list(outputs), output_names(modality)),
+        ("number of labels", widths, {num_labels}),
+    )
+    for what, got, wanted in facts:
+        if got != wanted:
+            raise BundleIncompatible(
+                f"{path} was made for another {what}: got {got}, the bundle wants {wanted}; export it again"
+            )

@@ -5,9 +5,9 @@ import functools
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,7 +25,7 @@ from runtime import ClipResult, Zorro
 from .answers import to_answers
 from .errors import PROBLEMS, ServiceError, code_of, problem_response
 from .models import Models, describe
-from .options import CLASSIFY, EMBED, Encoding, Scope, parse_options
+from .options import CLASSIFY, EMBED, Encoding, Scope, parse_options, resolve_segmentation
 from .schemas import Answers, ProblemAnswer
 from .settings import Settings
 from .upload import Upload, receive
@@ -46,6 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.models = Models(settings)
     app.state.settings = settings
+    app.state.num_inside = 0
     app.middleware("http")(_identify)
     app.add_exception_handler(Exception, _on_error)
     for kind in (ServiceError, HTTPException):
@@ -62,9 +63,16 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[None]:
         with ThreadPoolExecutor(settings.num_workers, thread_name_prefix="zorro") as workers:
             app.state.workers = workers
             loading = asyncio.get_running_loop().run_in_executor(None, app.state.models.load)
+            loading.add_done_callback(_log_failure)
             app.state.loading = loading
             yield
             await asyncio.wait([loading])
+
+
+def _log_failure(loading: "asyncio.Future[None]") -> None:
+    """An operator shall see at once, and not at the first request, why the server never gets ready."""
+    if not loading.cancelled() and (error := loading.exception()) is not None:
+        log.error("the models could not be loaded: %s", error)
 
 
 async def _identify(request: Request, call_next: Callable[..., Any]) -> Response:
@@ -148,14 +156,17 @@ async def _ask(
 ) -> Response:
     models, settings = _ready(request), request.app.state.settings
     started = time.perf_counter()
-    async with receive(request, max_bytes=settings.max_body_bytes, folder=request.app.state.upload_dir) as upload:
-        uploaded = time.perf_counter()
-        options = parse_options(upload.fields, known)
-        model = models.get(options.pop("model", None))
-        scope, encoding = options.pop("scope", Scope.CLIP), options.pop("encoding_format", Encoding.FLOAT)
-        if modality is not None:
-            options["modalities"] = [modality]
-        result = await _run(request, model, task, upload, options)
+    folder = request.app.state.upload_dir
+    with _place(request):
+        async with receive(request, max_bytes=settings.max_body_bytes, folder=folder) as upload:
+            uploaded = time.perf_counter()
+            options = parse_options(upload.fields, known)
+            model = models.get(options.pop("model", None))
+            options = resolve_segmentation(options, window_seconds=model.bundle.clip_spec.window_seconds)
+            scope, encoding = options.pop("scope", Scope.CLIP), options.pop("encoding_format", Encoding.FLOAT)
+            if modality is not None:
+                options["modalities"] = [modality]
+            result = await _run(request, model, task, upload, options)
     body = to_answers(model, result, scope=scope, encoding=encoding, request_id=request.state.id, num_bytes=upload.num_bytes)
     total = time.perf_counter() - started
     decode, inference = result.decode_seconds, result.inference_seconds
@@ -174,13 +185,30 @@ async def _run(request: Request, model: Zorro, task: str, upload: Upload, option
     )  # fmt: skip
     arguments = {RENAMED.get(name, name): value for name, value in options.items()}
     call = functools.partial(getattr(model, task), upload.file, limits=limits, **arguments)
-    running = asyncio.get_running_loop().run_in_executor(request.app.state.workers, call)
+    job = request.app.state.workers.submit(call)
+    running = asyncio.wrap_future(job)
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
-        if not running.cancel():
+        # Trap: an asyncio future cancels even while its thread runs on; only the job knows whether it has begun.
+        if not job.cancel():
             await asyncio.wait([running])
+            running.exception()
         raise
+
+
+@contextmanager
+def _place(request: Request) -> Iterator[None]:
+    """One of the places for requests at work or waiting; taken before the body is read, so that disk is bounded too."""
+    state = request.app.state
+    most = state.settings.num_workers + state.settings.max_waiting
+    if state.num_inside >= most:
+        raise ServiceError("overloaded", f"{most} requests are at work or waiting already; try again later")
+    state.num_inside += 1
+    try:
+        yield
+    finally:
+        state.num_inside -= 1
 
 
 def _ready(request: Request) -> Models:

@@ -6,7 +6,7 @@ import orjson
 from starlette.responses import Response
 
 from media.errors import MediaError
-from runtime.errors import InvalidOption, ZorroError
+from runtime.errors import InvalidOption
 
 
 class Problem(NamedTuple):
@@ -32,6 +32,7 @@ PROBLEMS: dict[str, Problem] = {
     "corrupt_media": Problem(422, "Nothing of the media decodes"),
     "missing_audio": Problem(422, "The file has no sound"),
     "missing_video": Problem(422, "The file has no picture"),
+    "overloaded": Problem(429, "As many requests as may wait are waiting"),
     "internal_error": Problem(500, "The server failed; the fault is in its log under the request's id"),
     "not_ready": Problem(503, "The models are not loaded yet"),
 }
@@ -63,6 +64,19 @@ def code_of(error: Exception) -> str | None:
     """The code for an expected error; None for a fault of ours."""
     if isinstance(error, ServiceError | MediaError | InvalidOption):
         return error.code if error.code in PROBLEMS else None
-    if isinstance(error, ZorroError):
-        return None
     return None
+
+
+class Overloaded(ServiceError):
+    """Refused before any work; `retry_after_seconds` says when there will be room."""
+
+    def __init__(self, detail: str, *, retry_after_seconds: float) -> None:
+        super().__init__("overloaded", detail)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class DeadlineExceeded(ServiceError):
+    """The time that the client, or the operator, allows has passed."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("deadline_exceeded", detail)

@@ -42,7 +42,7 @@ class Models:
             ServiceError: there is none.
         """
         if model_id is None:
-            model_id = self._settings.default_model or next(iter(self._by_id))
+            model_id = self._settings.default_model or next(name for name in self._by_id if "/" not in name)
         if model_id not in self._by_id:
             raise ServiceError("unknown_model", f"no model {model_id[:80]!r}; there are {', '.join(self._by_id)}")
         return self._by_id[model_id]

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from .errors import ServiceError
 
 if TYPE_CHECKING:
-    from python_multipart.multipart import MultipartCallbacks
+    from python_multipart.multipart import MultipartCallbacks  # exists for type checkers only
 
 MAX_FIELD_BYTES = 64_000
 MAX_FIELDS = 50

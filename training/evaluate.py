@@ -68,7 +68,8 @@ def read_items(items: Sequence[Item], spec: ClipSpec) -> list[list[Clip]]:
         MediaError: a file does not decode.
     """
     return [
-        list(read_clips(item.path, spec, audio=item.modality == "audio", video=item.modality == "video")) for item in items
+        list(read_clips(item.path, spec, audio=item.modality == "audio", video=item.modality == "video"))
+        for item in items
     ]
 
 
@@ -93,22 +94,33 @@ def evaluate_split(
     """
     clips = clips or read_items(items, spec)
     names = [label for label, _ in sorted(targets.items(), key=lambda pair: pair[1])]
+    found = split_logits(predictor, items, targets, clips, seed=seed)
+    return Evaluation({name: score(logits, truth, names) for name, (logits, truth) in found.items()}, clips)
+
+
+def split_logits(
+    predictor: Predictor,
+    items: Sequence[Item],
+    targets: dict[str, int],
+    clips: Sequence[Sequence[Clip]],
+    *,
+    seed: int = 0,
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Logits of whole clips, [clips, classes], and their targets, [clips], of each table that the items give."""
     truth = np.array([targets[item.label] for item in items])
     heard = [i for i, item in enumerate(items) if item.modality == "audio"]
     seen = [i for i, item in enumerate(items) if item.modality == "video"]
-    tables = {}
+    found = {}
     for name, modality, chosen in (("sounds", Modality.AUDIO, heard), ("sights", Modality.VIDEO, seen)):
         if chosen:
-            logits = pooled_logits(predictor, modality, [clips[i] for i in chosen])
-            tables[name] = score(logits, truth[chosen], names)
+            found[name] = pooled_logits(predictor, modality, [clips[i] for i in chosen]), truth[chosen]
     pairs = make_pairs(items, seed=seed)
     if pairs:
         paired = [pair_clips(clips[i], clips[j]) for i, j in pairs]
         pair_truth = truth[[i for i, _ in pairs]]
         for modality in (Modality.FUSED, Modality.AUDIO, Modality.VIDEO):
-            logits = pooled_logits(predictor, modality, paired)
-            tables[f"pairs_{modality}"] = score(logits, pair_truth, names)
-    return Evaluation(tables, clips)
+            found[f"pairs_{modality}"] = pooled_logits(predictor, modality, paired), pair_truth
+    return found
 
 
 def score(logits: np.ndarray, truth: np.ndarray, names: list[str]) -> dict[str, Any]:

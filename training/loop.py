@@ -20,11 +20,12 @@ from models.weights import save_checkpoint
 from models.zorro import Zorro, ZorroOutput
 
 from .batch import Batch, BatchMaker
+from .calibration import calibrate
 from .curves import draw_curves
 from .data import load_material
 from .evaluate import ModelPredictor, evaluate_split
 from .losses import distillation, info_nce, soft_cross_entropy
-from .manifests import label_table, read_manifest
+from .manifests import Item, label_table, read_manifest
 from .recipe import Recipe
 from .schedule import WeightAverage, warmup_cosine
 
@@ -77,12 +78,7 @@ def train(
         if run.step % recipe.save_every == 0 or run.step == recipe.num_steps:
             run.save()
     draw_curves(run_dir / "metrics.jsonl", run_dir / "curves.png")
-    checkpoint = run_dir / "checkpoint"
-    save_checkpoint(
-        checkpoint, run.averaged_model(), clip_spec=recipe.spec.to_dict(), labels=labels,
-        recipe=recipe.to_dict(), num_steps=run.step, validation=run.scores,
-    )  # fmt: skip
-    return checkpoint
+    return run.finish(validation, labels, targets)
 
 
 def model_config(recipe: Recipe, num_classes: int) -> ZorroConfig:
@@ -145,16 +141,28 @@ class Run:
         model.load_state_dict(self.average.weights, strict=False)
         return model.eval()
 
-    def evaluate(self, items: list[Any], targets: dict[str, int]) -> dict[str, float]:
+    def evaluate(self, items: list[Item], targets: dict[str, int]) -> dict[str, float]:
         """Scores of the averaged weights on the validation split."""
         state = torch.get_rng_state()
         predictor = ModelPredictor(self.averaged_model())
         result = evaluate_split(predictor, items, targets, self.recipe.spec, clips=self._validation_clips)
         self._validation_clips = result.clips
         torch.set_rng_state(state)
-        self.scores = {f"{name}_top1": table["top1"] for name, table in result.tables.items() if "top1" in table}
+        self.scores = {
+            f"{name}_top1": table["top1"] for name, table in result.tables.items() if "top1" in table
+        }
         self._log({"kind": "val", "step": self.step, **self.scores})
         return self.scores
+
+    def finish(self, items: list[Item], labels: list[dict[str, Any]], targets: dict[str, int]) -> Path:
+        """Calibrate the averaged weights on the validation split, write the checkpoint, and return its folder."""
+        model = self.averaged_model()
+        temperatures = calibrate(model, items, targets, self.recipe.spec, clips=self._validation_clips)
+        save_checkpoint(
+            self.run_dir / "checkpoint", model, clip_spec=self.recipe.spec.to_dict(), labels=labels,
+            recipe=self.recipe.to_dict(), num_steps=self.step, validation=self.scores, temperatures=temperatures,
+        )  # fmt: skip
+        return self.run_dir / "checkpoint"
 
     def save(self) -> None:
         """Write all that exact resume needs, atomically."""

@@ -46,7 +46,8 @@ def read_manifest(path: str | Path) -> list[Item]:
     if unknown:
         raise ManifestError(f"{path}: unknown modalities {dict(unknown)}; there are {sorted(MODALITY_OF)}")
     items = [
-        Item(path.parent / r["path"], MODALITY_OF[r["modality"]], r["label"], r["split"], r.get("source", "")) for r in rows
+        Item(path.parent / r["path"], MODALITY_OF[r["modality"]], r["label"], r["split"], r.get("source", ""))
+        for r in rows
     ]
     absent = [item.path for item in items if not item.path.is_file()]
     if absent:

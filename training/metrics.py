@@ -4,7 +4,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 
-def top_k_accuracy(scores: Float[np.ndarray, "clips classes"], targets: Int[np.ndarray, " clips"], k: int = 1) -> float:
+def top_k_accuracy(
+    scores: Float[np.ndarray, "clips classes"], targets: Int[np.ndarray, " clips"], k: int = 1
+) -> float:
     """Share of clips whose target is among the k highest scores."""
     best = np.argsort(-scores, axis=1)[:, :k]
     return float((best == targets[:, None]).any(1).mean())

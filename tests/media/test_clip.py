@@ -100,9 +100,8 @@ def test_a_still_is_one_full_window(spec: ClipSpec) -> None:
 
 def test_any_rate_and_channel_count_becomes_16_khz_mono(spec: ClipSpec, tmp_path: Path) -> None:
     for rate, channels in ((8_000, 1), (44_100, 2), (48_000, 6)):
-        path = write_clip(
-            tmp_path / f"{rate}.wav", waveform=tone(1.0, sample_rate=rate), sample_rate=rate, channels=channels
-        )
+        sound = tone(1.0, sample_rate=rate)
+        path = write_clip(tmp_path / f"{rate}.wav", waveform=sound, sample_rate=rate, channels=channels)
         waveform = read_waveform(path, spec)
         assert len(waveform) == pytest.approx(16_000, abs=40)
         peak = np.abs(np.fft.rfft(waveform[:16_000], 16_000)).argmax()
@@ -174,22 +173,16 @@ def test_what_is_no_media_fails(source: bytes, error: type[MediaError]) -> None:
         probe(source)
 
 
-@pytest.mark.parametrize("share", [0.01, 0.25, 0.5, 0.75, 0.99])
-def test_a_truncated_film_is_served_in_part_or_fails_clearly(share: float, film: Path, spec: ClipSpec) -> None:
-    content = film.read_bytes()
-    try:
-        clips = list(read_clips(content[: int(len(content) * share)], spec))
-    except MediaError as error:  # the index is at the end of the file
-        assert "complete" in str(error)
-    else:
-        assert share == 0.99
-        assert 0 < len(clips) <= 3
+@pytest.mark.parametrize("share", [0.01, 0.25, 0.5, 0.75])
+def test_a_truncated_film_fails_clearly(share: float, film: Path, spec: ClipSpec) -> None:
+    content = film.read_bytes()  # its index is at the end
+    with pytest.raises((CorruptMedia, UnsupportedMedia), match="complete|no container"):
+        list(read_clips(content[: int(len(content) * share)], spec))
 
 
 def test_a_truncated_webm_is_served_with_a_warning_or_whole_windows(spec: ClipSpec, tmp_path: Path) -> None:
-    content = clip_bytes(
-        ".webm", tmp_path, frames=moving_frames(4.0), waveform=tone(4.0, sample_rate=48_000), sample_rate=48_000
-    )
+    sound = tone(4.0, sample_rate=48_000)
+    content = clip_bytes(".webm", tmp_path, frames=moving_frames(4.0), waveform=sound, sample_rate=48_000)
     whole = list(read_clips(content, spec))
     part = list(read_clips(content[: len(content) // 2], spec))
     assert 0 < len(part) < len(whole)
@@ -219,7 +212,7 @@ def test_times_that_mean_nothing_fail(span: dict[str, float], film: Path, spec: 
     [{"max_duration_seconds": 1.0}, {"max_pixels": 100}, {"max_streams": 1}, {"max_windows": 1}],
 )
 def test_limits_hold(limits: dict[str, int], film: Path, spec: ClipSpec) -> None:
-    with pytest.raises(MediaTooLarge, match="limit|more than"):
+    with pytest.raises(MediaTooLarge, match="limit"):
         list(read_clips(film, spec, limits=MediaLimits(**limits)))
 
 

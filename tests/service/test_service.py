@@ -143,6 +143,7 @@ def test_bodies_that_are_no_upload(client: TestClient, song: Path) -> None:
     )
     header = {"content-type": "multipart/form-data; boundary=b"}
     for body in (
+        b"",
         b"nonsense",
         b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\nhalf',
         b"--b\r\n\r\nx\r\n--b--\r\n",

@@ -1,0 +1,66 @@
+"""The model card: prose by a person, in which marked places are filled from the scores and the manifest of the bundle.
+
+`<!-- scores -->` becomes a table of all scores, `<!-- labels -->` one of the accuracy of each label, `<!-- training -->` a
+sentence on the run. So no number of a card is typed by hand.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+TITLES = {
+    "sounds": "sounds",
+    "esc10": "sounds of ESC-10 alone",
+    "sights": "sights",
+    "pairs_fused": "pairs, by both",
+    "pairs_audio": "the same pairs, by sound alone",
+    "pairs_video": "the same pairs, by sight alone",
+    "noisy_sound_audio": "pairs with the sound under noise, by sound alone",
+    "noisy_sound_fused": "pairs with the sound under noise, by both",
+    "noise_for_picture_video": "pairs with noise for a picture, by sight alone",
+    "noise_for_picture_fused": "pairs with noise for a picture, by both",
+}
+"""Tables of `zorro evaluate`, in the order in which a reader wants them."""
+LABEL_COLUMNS = ("sounds", "sights", "pairs_fused")
+
+
+def fill_card(template: str, *, metrics: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+    """The card with its marks filled.
+
+    Raises:
+        ValueError: a mark of a table for which there are no scores.
+    """
+    fillings = {"scores": _scores, "labels": _labels}
+    for mark, table in fillings.items():
+        comment = f"<!-- {mark} -->"
+        if comment in template:
+            if not metrics:
+                raise ValueError(f"the card has {comment}, but there are no scores; give --metrics, or remove the mark")
+            template = template.replace(comment, table(metrics))
+    return template.replace("<!-- training -->", _training(manifest))
+
+
+def _scores(metrics: Mapping[str, Any]) -> str:
+    rows = [
+        f"| {title} | {metrics[name]['clips']} | {metrics[name]['top1']:.1%} | {metrics[name]['top5']:.1%} "
+        f"| {metrics[name]['calibration_error']:.3f} |"
+        for name, title in TITLES.items()
+        if name in metrics
+    ]
+    return "\n".join(["| what | clips | top-1 | top-5 | calibration error |", "|---|---:|---:|---:|---:|", *rows])
+
+
+def _labels(metrics: Mapping[str, Any]) -> str:
+    columns = {name: metrics[name]["labels"] for name in LABEL_COLUMNS if name in metrics}
+    names = sorted({label for column in columns.values() for label in column})
+    head = [f"| label | {' | '.join(TITLES[name] for name in columns)} |", "|---|" + "---:|" * len(columns)]
+    return "\n".join(head + [f"| {name} | {' | '.join(_share(c.get(name)) for c in columns.values())} |" for name in names])
+
+
+def _share(cell: Mapping[str, Any] | None) -> str:
+    return "" if cell is None else f"{cell['accuracy']:.0%} of {cell['clips']}"
+
+
+def _training(manifest: Mapping[str, Any]) -> str:
+    training, model = manifest["training"], manifest["model"]
+    run = f"{training['num_steps']:,} steps" if "num_steps" in training else "an unknown number of steps"
+    return f"{model['num_parameters'] / 1e6:.1f} M parameters, trained for {run}"

@@ -1,0 +1,178 @@
+"""Decoded frames of one stream, with their times in seconds since the container's start.
+
+What does not decode is passed over and told in `faults`. Other streams are not even read. Pictures that no other picture
+refers to, and that nobody will ask for, are not decoded.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any, Generic, TypeVar, cast
+
+import av
+import av.error
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.format import Flags
+from av.stream import Discard
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from .container import MediaLimits, origin_seconds
+
+FrameT = TypeVar("FrameT", AudioFrame, VideoFrame)
+
+TIME_TOLERANCE_SECONDS = 1e-6  # timestamps are fractions of their time base, asked-for times are floats
+MAX_JUMP_SECONDS = 10.0  # more than this, backwards, is no jitter but another recording joined on
+MAX_BROKEN_READS = 8
+MAX_THREADS = 4
+SPARED_CODECS = frozenset({"h264"})  # whose decoder leaves out pictures without harm to others
+NUM_AHEAD = 4  # packets looked at to learn that a picture is replaced in time
+SEEK_MARGINS_SECONDS = (0.0, 2.0, 10.0, 60.0)
+_FAILURES = (av.error.FFmpegError, OverflowError)
+
+
+class Decoder(Generic[FrameT]):
+    """Frames of a stream from its start, or from near a time."""
+
+    def __init__(
+        self, container: InputContainer, stream: AudioStream | VideoStream, limits: MediaLimits
+    ) -> None:
+        self.faults: list[str] = []
+        self.wanted_seconds = 0.0
+        """The earliest time that a picture will be asked for; it never decreases."""
+        self._container, self._stream = container, stream
+        self._timeline = Timeline(container)
+        stream.codec_context.thread_count = MAX_THREADS
+        stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
+        for other in container.streams:
+            if other.index != stream.index:
+                other.discard = Discard.all
+
+    def frames(self) -> Iterator[tuple[float, FrameT]]:
+        """(seconds, frame) from where the container stands to the end of the stream."""
+        for frame in self._decoded():
+            yield self._timeline.place(frame.time, _length_seconds(frame)), frame
+
+    def frames_before(self, seconds: float) -> Iterator[tuple[float, FrameT]] | None:
+        """Frames from a keyframe at or before `seconds`, or as near as there is one; None if it cannot seek."""
+        for margin in SEEK_MARGINS_SECONDS:
+            if not self._seek(max(0.0, seconds - margin)):
+                return None
+            frames = self.frames()
+            first = next(frames, None)
+            if first is not None and first[0] <= seconds + TIME_TOLERANCE_SECONDS:
+                return chain([first], frames)
+        return self.frames() if self._seek(0.0) else None
+
+    def keyframe_before(self, seconds: float) -> float | None:
+        """Time of the last keyframe not after `seconds`; None if the file has no index that reaches so far."""
+        entries, time_base = self._stream.index_entries, self._stream.time_base
+        if self._timeline.is_shifted or time_base is None or not len(entries):
+            return None
+        pts = int((seconds + self._timeline.origin) / time_base)
+        found = entries.search_timestamp(pts)
+        if found < 0 or entries[len(entries) - 1].timestamp < pts:
+            return None
+        return float(entries[found].timestamp * time_base) - self._timeline.origin
+
+    def _seek(self, seconds: float) -> bool:
+        if self._timeline.is_shifted or self._stream.time_base is None:
+            return False
+        pts = int((seconds + self._timeline.origin) / self._stream.time_base)
+        try:
+            self._container.seek(pts, stream=self._stream)
+        except _FAILURES:
+            return False
+        self._timeline = Timeline(self._container)
+        return True
+
+    def _decoded(self) -> Iterator[FrameT]:
+        for packet in self._packets():
+            try:
+                frames = cast(list[FrameT], self._stream.decode(packet))
+            except MemoryError:  # one of FFmpeg's, too, and no fault of the file
+                raise
+            except _FAILURES as error:
+                self.faults.append(f"{self._stream.type}: a packet does not decode ({type(error).__name__})")
+                continue
+            for frame in frames:
+                if frame.is_corrupt:
+                    self.faults.append(f"{self._stream.type}: a frame is damaged")
+                yield frame
+
+    def _packets(self) -> Iterator["av.Packet[Any] | None"]:
+        for _ in range(MAX_BROKEN_READS):
+            try:
+                yield from self._sparing(self._container.demux(self._stream))
+                return
+            except MemoryError:  # one of FFmpeg's, too, and no fault of the file
+                raise
+            except _FAILURES as error:
+                self.faults.append(f"{self._stream.type}: the file breaks off ({type(error).__name__})")
+        yield None  # what the decoder still holds
+
+    def _sparing(self, packets: Iterator["av.Packet[Any]"]) -> Iterator["av.Packet[Any]"]:
+        """The same packets, a few held back. A picture that a later one replaces before it is wanted may be left out."""
+        if self._stream.codec_context.name not in SPARED_CODECS:
+            yield from packets
+            return
+        ahead: deque[av.Packet[Any]] = deque()
+        failure: Exception | None = None
+        while failure is None:
+            try:
+                ahead.append(next(packets))
+            except (StopIteration, *_FAILURES) as error:
+                failure = error
+            while len(ahead) > (NUM_AHEAD if failure is None else 0):
+                packet = ahead.popleft()
+                self._stream.codec_context.skip_frame = "NONREF" if self._is_replaced(packet, ahead) else "DEFAULT"
+                yield packet
+        if not isinstance(failure, StopIteration):
+            raise failure
+
+    def _is_replaced(self, packet: "av.Packet[Any]", ahead: Iterable["av.Packet[Any]"]) -> bool:
+        """Whether another picture is on display, in its place, when one is wanted."""
+        if packet.pts is None or packet.time_base is None or not packet.duration or self._timeline.is_shifted:
+            return False
+        wanted = (self.wanted_seconds + self._timeline.origin) / packet.time_base
+        return any(other.pts is not None and packet.pts < other.pts <= wanted for other in ahead)
+
+
+class Timeline:
+    """Presentation times as seconds since the container's start.
+
+    A jump back by more than 10 s - and forward in broadcast formats, whose clocks may be set anew - is taken out:
+    what follows it goes on where what came before ended.
+    """
+
+    def __init__(self, container: InputContainer) -> None:
+        self.origin = origin_seconds(container)
+        self._may_jump_ahead = bool(container.format.flags & cast(int, Flags.ts_discont.value))
+        self._shift = 0.0
+        self._expected: float | None = None
+
+    @property
+    def is_shifted(self) -> bool:
+        """Whether a jump was taken out, so that times here are no longer those of the file."""
+        return self._shift != 0
+
+    def place(self, pts_seconds: float | None, length_seconds: float) -> float:
+        """Time of a frame; one without a timestamp follows the one before."""
+        expected = self._expected
+        seconds = (expected or 0.0) if pts_seconds is None else pts_seconds - self.origin + self._shift
+        if expected is not None and self._is_jump(seconds - expected):
+            self._shift -= seconds - expected
+            seconds = expected
+        self._expected = seconds + length_seconds
+        return seconds
+
+    def _is_jump(self, seconds: float) -> bool:
+        return seconds < -MAX_JUMP_SECONDS or (self._may_jump_ahead and seconds > MAX_JUMP_SECONDS)
+
+
+def _length_seconds(frame: AudioFrame | VideoFrame) -> float:
+    if isinstance(frame, AudioFrame):
+        return frame.samples / frame.sample_rate
+    return float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0

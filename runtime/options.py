@@ -1,0 +1,83 @@
+"""Options of a question, checked before any work is done: each is honoured or refused, none is ignored."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from media import Modality
+
+from .errors import InvalidOption
+
+
+class Space(StrEnum):
+    """Which vector an embedding is."""
+
+    SHARED = "shared"  # the contrastive space in which audio, video and fusion compare
+    FEATURES = "features"  # of the backbone
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Seconds, checked.
+
+    Raises:
+        InvalidOption: one is negative, NaN, infinite, or no number.
+    """
+
+    start: float
+    end: float | None
+    stride: float | None
+
+    def __post_init__(self) -> None:
+        for name, value in (("start", self.start), ("end", self.end), ("stride", self.stride)):
+            if value is not None and not (_is_number(value) and value >= 0):
+                raise InvalidOption(f"{name}_seconds={value!r}; give a time in seconds from 0")
+
+
+def check_top_k(top_k: int) -> None:
+    """Raise InvalidOption unless `top_k` counts something."""
+    if not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1:
+        raise InvalidOption(f"top_k={top_k!r}; ask for at least 1 label, as a whole number")
+
+
+def check_threshold(threshold: float) -> None:
+    """Raise InvalidOption unless `threshold` is a probability."""
+    if not (_is_number(threshold) and 0 <= threshold <= 1):
+        raise InvalidOption(f"threshold={threshold!r}; give a probability from 0 to 1")
+
+
+def check_space(space: Space | str) -> Space:
+    """The space with this name.
+
+    Raises:
+        InvalidOption: there is none.
+    """
+    if space not in list(Space):
+        raise InvalidOption(f"space={space!r}; there are {', '.join(Space)}")
+    return Space(space)
+
+
+def check_num_threads(num_threads: int | None) -> None:
+    """Raise InvalidOption unless `num_threads` is None or counts something."""
+    if num_threads is not None and num_threads < 1:
+        raise InvalidOption(f"num_threads={num_threads}; give at least 1, or None for all cores")
+
+
+def parse_modalities(modalities: Iterable[Modality | str] | Modality | str | None) -> list[Modality]:
+    """Modalities in their fixed order, each once; one name stands for itself, None for all.
+
+    Raises:
+        InvalidOption: one that is unknown, or none at all.
+    """
+    if modalities is None:
+        return list(Modality)
+    asked = [modalities] if isinstance(modalities, str) else list(modalities)
+    unknown = [name for name in asked if name not in list(Modality)]
+    if unknown or not asked:
+        raise InvalidOption(f"modalities={[str(a) for a in asked]}; give one or more of {', '.join(Modality)}")
+    return [modality for modality in Modality if modality in asked]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

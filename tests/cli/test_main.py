@@ -1,0 +1,122 @@
+"""The command line: tables, JSON, exit statuses, and what it says where torch is missing."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from cli.main import app
+
+ROOT = Path(__file__).parents[2]
+
+
+def _zorro(*arguments: object, status: int = 0) -> Result:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
+    assert result.exit_code == status, (result.output, result.exception)
+    return result
+
+
+def test_classify_prints_a_table_of_windows_and_the_whole(bundle: Path, film: Path) -> None:
+    out = _zorro("classify", film, "--bundle", bundle).stdout
+    assert "film.mp4" in out
+    assert out.count("fused") == 4  # three windows of 0.64 s in 2 s, the tail of 0.08 s is too short for one, and the whole
+
+
+def test_classify_as_json_honours_its_options(bundle: Path, film: Path) -> None:
+    span = ("--start", 0.5, "--end", 1.5, "--stride", 0.32)
+    out = _zorro("classify", film, "--bundle", bundle, "-m", "audio", "--top-k", 2, *span, "--json").stdout
+    answer = json.loads(out)
+    assert [window["start_seconds"] for window in answer["windows"]] == pytest.approx([0.5, 0.82, 1.14])
+    assert answer["whole"].keys() == {"audio"}
+    assert len(answer["whole"]["audio"]["labels"]) == 2
+    none = json.loads(_zorro("classify", film, "--bundle", bundle, "--threshold", 1, "--json").stdout)
+    assert none["whole"]["video"]["labels"] == []
+
+
+def test_embed_prints_a_table_or_json(bundle: Path, song: Path) -> None:
+    assert "16" in _zorro("embed", song, "--bundle", bundle).stdout
+    answer = json.loads(_zorro("embed", song, "--bundle", bundle, "--space", "features", "--json").stdout)
+    assert len(answer["whole"]["audio"]["embedding"]) == 32
+
+
+def test_verify_says_that_a_bundle_is_whole(bundle: Path) -> None:
+    assert "every byte" in _zorro("bundle", "verify", bundle).stdout.replace("\n", " ")
+    assert len(json.loads(_zorro("bundle", "verify", bundle, "--json").stdout)["sha256"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "message"),
+    [
+        (["--top-k", "0"], 1, "top_k=0"),
+        (["-m", "smell"], 1, "smell"),
+        (["--threshold", "nan"], 1, "threshold=nan"),
+        (["--start", "99"], 1, "past the end"),
+        (["--colour", "red"], 2, "No such option"),
+    ],
+)
+def test_options_that_mean_nothing_fail(options: list[str], status: int, message: str, bundle: Path, song: Path) -> None:
+    assert message in _zorro("classify", song, "--bundle", bundle, *options, status=status).stderr
+
+
+def test_a_clip_that_is_none_fails(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("just text\n" * 50)
+    assert "no container" in _zorro("classify", tmp_path / "text.mp4", "--bundle", bundle, status=1).stderr
+    _zorro("classify", tmp_path / "absent.mp4", "--bundle", bundle, status=1)
+
+
+def test_verify_fails_where_there_is_no_bundle(tmp_path: Path) -> None:
+    assert "error:" in _zorro("bundle", "verify", tmp_path, status=1).stderr
+
+
+def test_serve_fails_without_a_model_repository(tmp_path: Path) -> None:
+    assert "model repository" in " ".join(_zorro("serve", "--bundles", tmp_path, status=1).stderr.split())
+
+
+def test_export_writes_a_bundle_that_verifies(checkpoint: Path, tmp_path: Path) -> None:
+    _zorro("export", checkpoint, tmp_path / "made" / "7")
+    _zorro("bundle", "verify", tmp_path / "made" / "7")
+    assert "exists" in _zorro("export", checkpoint, tmp_path / "made" / "7", status=1).stderr
+
+
+def test_train_hands_over_and_shows_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: dict[str, Any] = {}
+
+    def train(recipe: Path, folder: Path, **options: Any) -> Path:
+        called.update(options, recipe=recipe, folder=folder)
+        options["on_progress"]("training", 1, 2, {"loss": 0.5})
+        return folder / "checkpoint"
+
+    monkeypatch.setattr("training.loop.train", train)
+    out = _zorro("train", "some.toml", "--data", tmp_path, "--fresh").stdout
+    assert str(Path("runs") / "some" / "checkpoint") in out
+    assert (called["data_dir"], called["resume"]) == (tmp_path, False)
+
+
+def test_evaluate_prints_tables_or_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    label = {"accuracy": 0.5, "clips": 4}
+    tables = {"sounds": {"clips": 4, "top1": 0.5, "top5": 1.0, "calibration_error": 0.1, "labels": {"dog": label}}}
+    monkeypatch.setattr("cli.scoring.score_target", lambda *_, **__: tables)
+    assert "50% of 4" in _zorro("evaluate", tmp_path, "--data", tmp_path).stdout
+    assert json.loads(_zorro("evaluate", tmp_path, "--data", tmp_path, "--json").stdout) == tables
+
+
+def test_evaluate_fails_on_a_folder_that_is_neither(tmp_path: Path) -> None:
+    assert "neither" in _zorro("evaluate", tmp_path, "--data", tmp_path, status=1).stderr
+
+
+def test_without_torch_training_says_what_to_install(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['torch'] = None; from cli.main import app; app(['train', 'x.toml', '--data', '.'])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "needs torch" in done.stderr
+    assert "cpu,train,export" in done.stderr
+
+
+def test_the_commands_are_these() -> None:
+    out = _zorro("--help").stdout
+    for name in ("train", "evaluate", "export", "bundle", "classify", "embed", "serve"):
+        assert name in out

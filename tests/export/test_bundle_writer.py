@@ -1,0 +1,234 @@
+"""A bundle appears whole or not at all, holds each weight once, and says truly what is in it.
+
+Most tests do without the slow exporter: graphs of a bundle that is there are put in its place, some of them damaged.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+from torch import nn
+
+import export.bundle_writer as writer
+from export.audit import AuditError
+from export.bundle_writer import export_checkpoint
+from export.golden import golden_inputs
+from export.parity import ParityError
+from export.purity import ImpureGraphError
+from export.to_onnx import _fold_transposed_weights
+from media import Clip, ClipSpec, Modality
+from runtime import Zorro
+from tests.tiny_bundle import make_tiny_bundle, make_tiny_checkpoint
+
+Damage = Callable[[Path], None]
+
+
+def _nothing(_: Path) -> None:
+    pass
+
+
+@pytest.fixture
+def quick(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Damage], None]:
+    """Take the graphs from `bundle`, then damage them."""
+
+    def use(damage: Damage) -> None:
+        def export_graphs(_: object, __: ClipSpec, folder: Path) -> dict[Modality, Path]:
+            for name in ("audio.onnx", "video.onnx", "fused.onnx", "weights.bin"):
+                shutil.copy(bundle / name, folder)
+            damage(folder)
+            return {modality: folder / f"{modality}.onnx" for modality in Modality}
+
+        monkeypatch.setattr(writer, "export_graphs", export_graphs)
+
+    return use
+
+
+def _edit(path: Path, *, output: str, nodes: list[onnx.NodeProto]) -> None:
+    """Rename what makes `output` to `right`, and add nodes that make it anew."""
+    model = onnx.load(path, load_external_data=False)
+    for node in model.graph.node:
+        for i, name in enumerate(node.output):
+            if name == output:
+                node.output[i] = "right"
+    model.graph.node.extend(nodes)
+    path.write_bytes(onnx.shape_inference.infer_shapes(model).SerializeToString())
+
+
+def _leak(folder: Path) -> None:
+    nodes = [
+        helper.make_node("Cast", ["video"], ["as_float"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["as_float"], ["mean"], keepdims=0),
+        helper.make_node("Add", ["right", "mean"], ["audio_logits"]),
+    ]
+    _edit(folder / "fused.onnx", output="audio_logits", nodes=nodes)
+
+
+def _guard(folder: Path) -> None:
+    nodes = [
+        helper.make_node("IsNaN", ["right"], ["is_nan"], name="guard"),
+        helper.make_node("Where", ["is_nan", "right", "right"], ["audio_logits"]),
+    ]
+    _edit(folder / "audio.onnx", output="audio_logits", nodes=nodes)
+
+
+def _harm(folder: Path) -> None:
+    weights = np.fromfile(folder / "weights.bin", np.float32)
+    (weights + 0.01).tofile(folder / "weights.bin")
+
+
+@pytest.mark.parametrize(
+    ("damage", "error", "match"),
+    [
+        (_leak, ImpureGraphError, "audio_logits reads"),
+        (_guard, AuditError, "'guard' is IsNaN"),
+        (_harm, ParityError, "max_abs_error"),
+    ],
+)
+def test_a_bad_graph_is_not_exported_and_leaves_nothing(
+    damage: Damage, error: type[Exception], match: str, quick: Callable[[Damage], None], checkpoint: Path, tmp_path: Path
+) -> None:
+    quick(damage)
+    with pytest.raises(error, match=match):
+        export_checkpoint(checkpoint, tmp_path / "small" / "1", name="small", version="1")
+    assert list((tmp_path / "small").iterdir()) == []
+
+
+def test_force_replaces_and_refusal_keeps(quick: Callable[[Damage], None], checkpoint: Path, tmp_path: Path) -> None:
+    quick(_nothing)
+    out = tmp_path / "small" / "1"
+    export_checkpoint(checkpoint, out, name="small", version="1", model_card="# First\n", about={"licence": "none"})
+    (out / "old.txt").touch()
+    with pytest.raises(FileExistsError, match="choose another version, or force"):
+        export_checkpoint(checkpoint, out, name="small", version="1")
+    assert (out / "old.txt").exists()
+    quick(_leak)
+    with pytest.raises(ImpureGraphError):
+        export_checkpoint(checkpoint, out, name="small", version="1", force=True)
+    assert Zorro.open(out).bundle.manifest["about"] == {"licence": "none"}
+    quick(_nothing)
+    export_checkpoint(checkpoint, out, name="small", version="1", model_card="# Second\n", force=True)
+    assert (out / "MODEL_CARD.md").read_text() == "# Second\n"
+    assert not (out / "old.txt").exists()
+    assert [path.name for path in out.parent.iterdir()] == ["1"]
+
+
+def test_what_was_there_comes_back_if_the_move_fails(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "kept").touch()
+    with pytest.raises(OSError, match="not_made"):
+        writer._move(tmp_path / "not_made", out, aside=tmp_path / "aside")
+    assert (out / "kept").exists()
+    with pytest.raises(OSError, match="not_made"):
+        writer._move(tmp_path / "not_made", tmp_path / "new", aside=tmp_path / "aside")
+    assert not (tmp_path / "new").exists()
+
+
+def test_parity_on_given_clips_is_reported_beside_the_golden(
+    quick: Callable[[Damage], None], checkpoint: Path, spec: ClipSpec, tmp_path: Path
+) -> None:
+    quick(_nothing)
+    audio = golden_inputs(spec)["audio"]
+    clips = {Modality.AUDIO: [Clip(0, 1, sound + 0.5, None, 1, 0, False, False) for sound in audio]}
+    stages: list[str] = []
+    out = export_checkpoint(
+        checkpoint, tmp_path / "small" / "1", name="small", version="1", clips=clips, on_progress=stages.append
+    )
+    parity = Zorro.open(out).bundle.manifest["parity"]
+    assert len(parity["golden"]) == 5
+    assert [(report["graph"], report["clips"]) for report in parity["real"]] == [("audio", 4)]
+    assert stages == ["graphs", "audit", "purity", "parity", "self-test"]
+
+
+@pytest.mark.parametrize(("name", "version"), [("", "1"), ("a/b", "1"), ("..", "1"), ("a", ""), ("a", "1 2"), ("a", ".p")])
+def test_a_name_that_is_no_folder_fails(name: str, version: str, checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="give letters, digits"):
+        export_checkpoint(checkpoint, tmp_path / "out", name=name, version=version)
+
+
+def test_labels_that_are_not_those_of_the_logits_fail(tmp_path: Path) -> None:
+    checkpoint = make_tiny_checkpoint(tmp_path / "checkpoint", num_classes=4, num_labels=3)
+    with pytest.raises(ValueError, match="3 labels for 4 logits"):
+        export_checkpoint(checkpoint, tmp_path / "out", name="tiny", version="1")
+
+
+def test_the_manifest_says_what_is_there(bundle: Path) -> None:
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    there = {p.relative_to(bundle).as_posix(): p for p in bundle.rglob("*") if p.is_file()}
+    assert manifest["files"].keys() == there.keys() - {"bundle.json", "bundle.sha256"}
+    for name, sha256 in manifest["files"].items():
+        assert hashlib.sha256(there[name].read_bytes()).hexdigest() == sha256
+    for modality in Modality:
+        graph = onnx.load(bundle / f"{modality}.onnx", load_external_data=False)
+        described = manifest["graphs"][modality]
+        for side, values in (("inputs", graph.graph.input), ("outputs", graph.graph.output)):
+            shapes = [[d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in values]
+            assert [(x["name"], x["shape"]) for x in described[side]] == [
+                (v.name, s) for v, s in zip(values, shapes, strict=True)
+            ]
+        props = {prop.key: prop.value for prop in graph.metadata_props}
+        assert props == {"clip_spec_hash": manifest["clip_spec_hash"], "modality": str(modality)}
+    assert {report["graph"] for report in manifest["parity"]["golden"]} == {"audio", "video", "fused"}
+    assert manifest["purity"]["fused"]["audio_logits"] == ["audio"]
+
+
+def test_each_weight_is_stored_once_under_one_name(bundle: Path) -> None:
+    spans: dict[tuple[int, int], set[str]] = {}
+    for modality in Modality:
+        for tensor in onnx.load(bundle / f"{modality}.onnx", load_external_data=False).graph.initializer:
+            stored = {entry.key: entry.value for entry in tensor.external_data}
+            if stored:
+                assert stored["location"] == "weights.bin"
+                spans.setdefault((int(stored["offset"]), int(stored["length"])), set()).add(tensor.name)
+    assert all(len(names) == 1 and next(iter(names)).startswith("model.") for names in spans.values())
+    assert len({name for names in spans.values() for name in names}) == len(spans)
+    assert all(start + length <= next_start for (start, length), (next_start, _) in pairwise(sorted(spans)))
+    assert sum(length for _, length in spans) > 0.75 * (bundle / "weights.bin").stat().st_size
+
+
+def test_a_transposed_weight_is_stored_as_it_is_read() -> None:
+    """As the exporter leaves it where two nodes share a matrix; a transpose of anything else stays."""
+    weight, cube = np.arange(6, dtype=np.float32).reshape(2, 3), np.ones((2, 3, 1), np.float32)
+    values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in ("audio", "x", "y", "z")]
+    nodes = [
+        helper.make_node("Transpose", ["model.w"], ["w_t"], perm=[1, 0]),
+        helper.make_node("Transpose", ["cube"], ["z"], perm=[2, 0, 1]),
+        helper.make_node("MatMul", ["audio", "w_t"], ["x"]),
+        helper.make_node("MatMul", ["x", "w_t"], ["y"]),
+    ]
+    stored = [numpy_helper.from_array(weight, "model.w"), numpy_helper.from_array(cube, "cube")]
+    graph = helper.make_graph(nodes, "shared", values[:1], values[1:], initializer=stored)
+    _fold_transposed_weights(graph, nn.Module())
+    assert [node.op_type for node in graph.node] == ["Transpose", "MatMul", "MatMul"]
+    folded = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    assert folded.keys() == {"model.w.T", "cube"}
+    np.testing.assert_array_equal(folded["model.w.T"], weight.T)
+    assert [list(node.input) for node in graph.node[1:]] == [["audio", "model.w.T"], ["x", "model.w.T"]]
+
+
+def test_nothing_of_the_exporting_machine_is_in_a_graph(bundle: Path) -> None:
+    for path in (*bundle.glob("*.onnx"), bundle / "bundle.json"):
+        content = path.read_bytes()
+        for trace in (str(Path(__file__).parents[2]).encode(), b"site-packages", b".py", str(Path.home()).encode() + b"/"):
+            assert trace not in content
+
+
+def test_golden_clips_are_rich_and_the_same_each_time(spec: ClipSpec) -> None:
+    first, second = golden_inputs(spec), golden_inputs(spec)
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, second[name])
+        assert all(clip.std() > 1 for clip in array)
+        assert len({clip.tobytes() for clip in array}) == len(array)
+
+
+def test_another_number_of_classes_is_exported_too(tmp_path: Path) -> None:
+    model = Zorro.open(make_tiny_bundle(tmp_path, num_classes=3))
+    assert [label.id for label in model.bundle.labels] == ["a", "b", "c"]
+    assert model.self_test().clips == 4

@@ -1,0 +1,69 @@
+"""Parity: every clip at every batch size, and nothing that loses a comparison by being NaN."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from export.golden import golden_inputs
+from export.parity import BATCH_SIZES, ParityError, _batches, check_parity
+from media import Clip, ClipSpec, Modality
+from models.weights import load_checkpoint
+from models.zorro import Zorro
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint: Path) -> Zorro:
+    return load_checkpoint(checkpoint).model
+
+
+@pytest.fixture(scope="module")
+def clips(spec: ClipSpec) -> list[Clip]:
+    arrays = golden_inputs(spec)
+    return [Clip(0, 1, a, v, 1, 1, False, False) for a, v in zip(arrays["audio"], arrays["video"], strict=True)][:3]
+
+
+def test_the_report_names_every_stream_of_every_graph(model: Zorro, bundle: Path, clips: list[Clip]) -> None:
+    reports = check_parity(model, bundle, dict.fromkeys(Modality, clips))
+    assert [(r["graph"], r["stream"]) for r in reports] == [
+        ("audio", "audio"), ("video", "video"), ("fused", "audio"), ("fused", "video"), ("fused", "fusion"),
+    ]  # fmt: skip
+    for report in reports:
+        assert report["max_abs_error"] <= 1e-4
+        assert report["min_cosine"] > 1 - 1e-5
+        assert report["top1_agreement"] == 1
+        assert (report["clips"], report["batch_sizes"]) == (3, [1, 2, 8])
+
+
+def test_every_clip_runs_in_full_batches_of_every_size(clips: list[Clip]) -> None:
+    batches = list(_batches(clips))
+    assert [len(batch) for batch in batches] == [1, 1, 1, 2, 2, 8]
+    for size in BATCH_SIZES:
+        seen = {id(clip) for batch in batches if len(batch) == size for clip in batch}
+        assert seen == {id(clip) for clip in clips}
+
+
+@pytest.mark.parametrize(("factor", "match"), [(1.01, "video.onnx, video: .*tolerance"), (np.nan, "max_abs_error=inf")])
+def test_a_damaged_graph_fails(
+    factor: float, match: str, model: Zorro, bundle: Path, clips: list[Clip], tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
+    graph = onnx.load(copy / "video.onnx", load_external_data=False)
+    for node in graph.graph.node:
+        for i, name in enumerate(node.output):
+            if name == "video_logits":
+                node.output[i] = "right"
+    scale = helper.make_tensor("scale", onnx.TensorProto.FLOAT, [], [factor])
+    graph.graph.node.append(helper.make_node("Constant", [], ["factor"], value=scale))
+    graph.graph.node.append(helper.make_node("Mul", ["right", "factor"], ["video_logits"]))
+    (copy / "video.onnx").write_bytes(graph.SerializeToString())
+    with pytest.raises(ParityError, match=match):
+        check_parity(model, copy, {Modality.VIDEO: clips})
+
+
+def test_no_clips_prove_nothing(model: Zorro, bundle: Path) -> None:
+    with pytest.raises(ParityError, match=r"fused\.onnx: got 0 clips"):
+        check_parity(model, bundle, {Modality.FUSED: []})
