@@ -79,10 +79,15 @@ def translated() -> Iterator[None]:
     """Turn whatever FFmpeg raises into CorruptMedia; only a lack of memory stays one."""
     try:
         yield
-    except MemoryError:
-        raise
     except (av.error.FFmpegError, OverflowError) as error:
+        raise_if_starved(error)
         raise CorruptMedia(f"decoding broke off ({type(error).__name__}); is the file complete?") from error
+
+
+def raise_if_starved(error: Exception) -> None:
+    """Raise MemoryError if FFmpeg had no memory, or could not start a thread: no fault of the file."""
+    if isinstance(error, MemoryError | av.error.BlockingIOError):
+        raise MemoryError("FFmpeg has too little memory to decode this") from error
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:
@@ -132,9 +137,8 @@ def _open(file: BinaryIO, limits: MediaLimits) -> InputContainer:
     }
     try:
         return av.open(file, mode="r", metadata_errors="ignore", options=options)
-    except MemoryError:
-        raise
     except (av.error.FFmpegError, ValueError, OverflowError) as error:
+        raise_if_starved(error)
         file.seek(0)
         start = file.read(16)
         if any(start[offset : offset + len(mark)] == mark for offset, mark in SIGNATURES):

@@ -19,7 +19,7 @@ from av.stream import Discard
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from .container import MediaLimits, origin_seconds
+from .container import MediaLimits, origin_seconds, raise_if_starved
 
 FrameT = TypeVar("FrameT", AudioFrame, VideoFrame)
 
@@ -92,9 +92,8 @@ class Decoder(Generic[FrameT]):
         for packet in self._packets():
             try:
                 frames = cast(list[FrameT], self._stream.decode(packet))
-            except MemoryError:  # one of FFmpeg's, too, and no fault of the file
-                raise
             except _FAILURES as error:
+                raise_if_starved(error)
                 self.faults.append(f"{self._stream.type}: a packet does not decode ({type(error).__name__})")
                 continue
             for frame in frames:
@@ -107,9 +106,8 @@ class Decoder(Generic[FrameT]):
             try:
                 yield from self._sparing(self._container.demux(self._stream))
                 return
-            except MemoryError:  # one of FFmpeg's, too, and no fault of the file
-                raise
             except _FAILURES as error:
+                raise_if_starved(error)
                 self.faults.append(f"{self._stream.type}: the file breaks off ({type(error).__name__})")
         yield None  # what the decoder still holds
 

@@ -1,5 +1,6 @@
 """Errors as `application/problem+json` (RFC 9457): one table of codes feeds the answers, the docs and their test."""
 
+from math import ceil
 from typing import Any, NamedTuple
 
 import orjson
@@ -32,10 +33,19 @@ PROBLEMS: dict[str, Problem] = {
     "corrupt_media": Problem(422, "Nothing of the media decodes"),
     "missing_audio": Problem(422, "The file has no sound"),
     "missing_video": Problem(422, "The file has no picture"),
-    "overloaded": Problem(429, "As many requests as may wait are waiting"),
+    "decode_timeout": Problem(413, "The media takes too long to decode"),
+    "decoder_out_of_memory": Problem(413, "The media takes too much memory to decode"),
+    "decoder_crashed": Problem(422, "The decoder broke down over the media"),
+    "overloaded": Problem(429, "There is no room, or no time, for the request now"),
     "internal_error": Problem(500, "The server failed; the fault is in its log under the request's id"),
     "not_ready": Problem(503, "The models are not loaded yet"),
+    "draining": Problem(503, "The server is about to stop"),
+    "out_of_space": Problem(503, "There is no room for uploads or decoded windows now"),
+    "stuck": Problem(503, "A batch hangs"),
+    "deadline_exceeded": Problem(504, "The time that was allowed has passed"),
 }
+DEFAULT_RETRY_SECONDS = {"not_ready": 1.0, "draining": 1.0, "out_of_space": 1.0}
+"""When to try again, for codes that do not say."""
 
 
 class ServiceError(Exception):
@@ -46,8 +56,10 @@ class ServiceError(Exception):
         self.code = code
 
 
-def problem_response(code: str, detail: str, request_id: str) -> Response:
-    """The answer to a request that failed."""
+def problem_response(
+    code: str, detail: str, request_id: str, *, retry_after_seconds: float | None = None
+) -> Response:
+    """The answer to a request that failed; `Retry-After` in whole seconds, where it is known when to try again."""
     problem = PROBLEMS[code]
     body: dict[str, Any] = {
         "type": f"/docs/errors#{code}",
@@ -57,7 +69,9 @@ def problem_response(code: str, detail: str, request_id: str) -> Response:
         "code": code,
         "request_id": request_id,
     }
-    return Response(orjson.dumps(body), problem.status, media_type="application/problem+json")
+    seconds = DEFAULT_RETRY_SECONDS.get(code) if retry_after_seconds is None else retry_after_seconds
+    headers = None if seconds is None else {"Retry-After": str(ceil(seconds))}
+    return Response(orjson.dumps(body), problem.status, headers, media_type="application/problem+json")
 
 
 def code_of(error: Exception) -> str | None:

@@ -16,6 +16,7 @@ class Models:
         self._settings = settings
         self._by_id: dict[str, Zorro] = {}
         self.is_ready = False
+        """Set by whoever loads them, once requests can be answered."""
 
     def load(self) -> None:
         """Open and self-test every bundle.
@@ -27,13 +28,12 @@ class Models:
         for path in find_bundles(settings.bundles):
             model = Zorro.open(
                 Path(path), providers=settings.providers,
-                num_threads=settings.num_threads, allow_fallback=settings.allow_fallback,
+                num_threads=settings.threads, allow_fallback=settings.allow_fallback,
             )  # fmt: skip
             model.self_test()
             self._by_id[f"{model.bundle.name}/{model.bundle.version}"] = model
             self._by_id[model.bundle.name] = model  # versions come in order: the last is the newest
         self.get(settings.default_model)
-        self.is_ready = True
 
     def get(self, model_id: str | None) -> Zorro:
         """The model with this id, NAME or NAME/VERSION; None is the default.

@@ -1,9 +1,14 @@
-"""Settings: one table, from the environment with the prefix ZORRO_."""
+"""Settings: one table, from the environment with the prefix ZORRO_. It feeds the code, docs/settings.md and its test."""
 
 from pathlib import Path
+from tempfile import gettempdir
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from .cores import available_cores
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - each server has a private folder below it
 
 
 class Settings(BaseSettings):
@@ -15,18 +20,50 @@ class Settings(BaseSettings):
     default_model: str | None = Field(default=None, description="model that answers when none is named; default the first")
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on")
+    max_inside: int = Field(default=64, ge=1, description="requests at work or waiting; more get `overloaded`")
+    request_timeout_seconds: float = Field(default=60.0, gt=0, description="longest time to answer; clients may allow less")
     max_body_bytes: int = Field(default=200_000_000, ge=1, description="largest request body")
     max_duration_seconds: float = Field(default=600.0, gt=0, description="longest media")
     max_pixels: int = Field(default=4096 * 2304, ge=1, description="most pixels of a video frame")
     max_streams: int = Field(default=8, ge=1, description="most streams of a file")
     max_windows: int = Field(default=1000, ge=1, description="most windows of one request")
-    num_threads: int | None = Field(default=None, ge=1, description="threads of one inference; default all cores")
-    num_workers: int = Field(default=2, ge=1, description="requests that are decoded and answered at a time")
-    max_waiting: int = Field(default=32, ge=0, description="requests that may wait for a worker; more get `overloaded`")
+    num_decode_workers: int | None = Field(default=None, ge=1, description="decode processes; default one per core")
+    max_decode_cpu_seconds: float = Field(default=30.0, gt=0, description="processor time for 16 windows of a file")
+    max_decode_memory_bytes: int = Field(default=1_000_000_000, ge=1, description="memory of a decode process")
+    decode_timeout_seconds: float = Field(default=60.0, gt=0, description="longest time to decode 16 windows of a file")
+    num_sessions: int = Field(default=1, ge=1, description="batches that run at a time")
+    num_threads: int | None = Field(default=None, ge=1, description="threads of one batch; default one per core")
+    max_batch_size: int = Field(default=8, ge=1, description="most windows of one batch")
+    max_queue_windows: int = Field(default=1024, ge=1, description="windows that may wait per graph; more get `overloaded`")
     providers: tuple[str, ...] = Field(
         default=("CPUExecutionProvider",), description="ONNX Runtime's execution providers, in order of preference"
     )
     allow_fallback: bool = Field(
         default=False, description="take another provider where one that was asked for does not run"
     )
+    drain_seconds: float = Field(default=2.0, ge=0, description="how long to go on answering after SIGTERM")
+    stuck_seconds: float = Field(default=60.0, gt=0, description="a batch that runs longer fails /livez")
     temporary_dir: Path | None = Field(default=None, description="where uploads are kept while in use; default the system's")
+    windows_dir: Path | None = Field(
+        default=None, description="where decoded windows are kept while in use; default shared memory, if there is any"
+    )
+
+    @property
+    def upload_parent(self) -> Path:
+        """Folder for the folder of uploads."""
+        return self.temporary_dir or Path(gettempdir())
+
+    @property
+    def windows_parent(self) -> Path:
+        """Folder for the folder of decoded windows."""
+        return self.windows_dir or (SHARED_MEMORY if SHARED_MEMORY.is_dir() else self.upload_parent)
+
+    @property
+    def decode_workers(self) -> int:
+        """Decode processes."""
+        return self.num_decode_workers or available_cores()
+
+    @property
+    def threads(self) -> int:
+        """Threads of one batch."""
+        return self.num_threads or available_cores()

@@ -76,6 +76,7 @@ def write_film(
     matrix: Sequence[int] | None = None,
     keyframe_every: int = 12,
     num_reordered: int = 0,
+    x264: str = "b-adapt=0",
     video_start_seconds: float = 0.0,
     audio_start_seconds: float = 0.0,
     audio_gap: tuple[float, float] = (0.0, 0.0),
@@ -99,6 +100,7 @@ def write_film(
         matrix: (a, b, c, d) of the display matrix: a pixel at (x, y) is shown at (a x + c y, b x + d y).
         keyframe_every: frames from one keyframe to the next.
         num_reordered: frames in a row that are decoded after a later one (H.264 only).
+        x264: parameters of the encoder, where frames are reordered.
         video_start_seconds: presentation time of the first frame.
         audio_start_seconds: presentation time of the first sample.
         audio_gap: presentation times between which there are no samples at all.
@@ -112,7 +114,7 @@ def write_film(
             shown.codec_context.gop_size = keyframe_every
             if num_reordered:
                 shown.codec_context.max_b_frames = num_reordered
-                shown.options = {"preset": "veryfast", "crf": "12", "x264-params": "b-adapt=0"}
+                shown.options = {"preset": "veryfast", "crf": "12", "x264-params": x264}
             if pixel_aspect is not None:
                 shown.codec_context.sample_aspect_ratio = pixel_aspect
             if matrix is not None:

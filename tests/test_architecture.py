@@ -134,7 +134,10 @@ def test_every_third_party_import_is_required() -> None:
 
 
 # Names under which distributions are imported, where the two differ; starlette comes with fastapi.
-DISTRIBUTION = {"python_multipart": "python-multipart", "pydantic_settings": "pydantic-settings", "starlette": "fastapi"}
+DISTRIBUTION = {
+    "prometheus_client": "prometheus-client", "pydantic_settings": "pydantic-settings",
+    "python_multipart": "python-multipart", "starlette": "fastapi",
+}  # fmt: skip
 
 
 def third_party_imports(folder: Path) -> set[str]:

@@ -1,18 +1,21 @@
 """Frames of one stream: times without jumps, and reading past what breaks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 
 import av
 import av.error
+import numpy as np
 import pytest
-from hypothesis import given
+from av.video.frame import VideoFrame
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media.container import MediaLimits, audio_stream, open_container, video_stream
 from media.decoding import MAX_BROKEN_READS, Decoder, Timeline
+from media.video import VideoReader
 from tests.made_films import write_film
 
 LIMITS = MediaLimits()
@@ -100,3 +103,64 @@ def test_without_a_way_to_seek_there_is_no_seeking(broadcast: Path) -> None:
         decoder = Decoder(container, video_stream(container), LIMITS)
         decoder._timeline._shift = 5.0
         assert decoder.frames_before(1.0) is None
+
+
+def _chosen(path: Path, times_seconds: list[float]) -> tuple[list[np.ndarray], int]:
+    """Pictures on display at these times, and how many were decoded for them."""
+    with open_container(path, LIMITS) as container:
+        reader = VideoReader(container, LIMITS)
+        frames, num_decoded = reader._frames, 0
+
+        def counted() -> Iterator[tuple[float, VideoFrame]]:
+            nonlocal num_decoded
+            for timed in frames:
+                num_decoded += 1
+                yield timed
+
+        reader._frames = counted()
+        pictures = [reader.frame_at(seconds) for seconds in times_seconds]
+        assert all(picture is not None for picture in pictures)
+        return [picture.to_ndarray(format="rgb24") for picture in pictures if picture is not None], num_decoded
+
+
+@pytest.fixture(scope="module")
+def reordered(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+    """Films whose pictures are decoded in another order than shown, written once each."""
+    folder = tmp_path_factory.mktemp("reordered")
+
+    def film(suffix: str, pyramid: str) -> Path:
+        path = folder / f"{pyramid}{suffix}"
+        if not path.exists():
+            x264 = f"b-adapt=0:scenecut=0:b-pyramid={pyramid}"
+            write_film(path, seconds=4.0, keyframe_every=100, num_reordered=3, x264=x264)
+        return path
+
+    return film
+
+
+def _compare(path: Path, times: list[float]) -> tuple[int, int]:
+    """Pictures decoded with and without leaving any out; those on display are equal in every bit."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("media.decoding.SPARED_CODECS", frozenset())
+        wanted, num_all = _chosen(path, times)
+    got, num_decoded = _chosen(path, times)
+    for picture, other in zip(got, wanted, strict=True):
+        np.testing.assert_array_equal(picture, other)
+    return num_decoded, num_all
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+@pytest.mark.parametrize("pyramid", ["none", "normal"])
+@settings(max_examples=6, deadline=None)
+@given(step=st.floats(0.03, 0.6), start=st.floats(0, 0.5))
+def test_pictures_that_are_left_out_are_never_the_ones_asked_for(
+    suffix: str, pyramid: str, step: float, start: float, reordered: Callable[[str, str], Path]
+) -> None:
+    times = [start + i * step for i in range(int((4.0 - start) / step))]
+    num_decoded, num_all = _compare(reordered(suffix, pyramid), times)
+    assert num_decoded <= num_all
+
+
+def test_some_pictures_are_left_out(reordered: Callable[[str, str], Path]) -> None:
+    num_decoded, num_all = _compare(reordered(".mp4", "none"), [0.1, 0.9, 1.7, 2.5, 3.3])
+    assert num_decoded < 0.6 * num_all  # three of four refer to others and are referred to by none

@@ -1,4 +1,4 @@
-"""Clients that leave, lie or come all at once; faults at the start; and no torch. The model is a fake."""
+"""Clients that leave, lie, hurry or come all at once; faults at the start; the end; and no torch. The engine is a fake."""
 
 import asyncio
 import logging
@@ -16,28 +16,48 @@ import httpx2 as httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from service.app import PAGE, _run, create_app
+from service.app import create_app
+from service.batcher import Batcher
+from service.decode_pool import DecodePoolStats
+from service.health import PAGE
 from service.models import Models
 from service.settings import Settings
-from service.upload import Upload
 
 HEAD = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+TAIL = b"\r\n--b--\r\n"
 HEADERS = {"content-type": "multipart/form-data; boundary=b"}
+MODEL: Any = SimpleNamespace(
+    bundle=SimpleNamespace(clip_spec=SimpleNamespace(window_seconds=1.0), name="fake", version="1", sha256="5"),
+    ask_labels=lambda **options: options, providers={"audio": ["CPUExecutionProvider"]},
+)  # fmt: skip
 
 
 class Fake:
-    """Reads the file when it is let go, and remembers how many bytes it got."""
+    """An engine that reads the file when it is let go, and remembers how many bytes it got, and who was cancelled."""
 
     def __init__(self) -> None:
         self.begun, self.go = Event(), Event()
-        self.read: int | None = None
-        self.bundle = SimpleNamespace(clip_spec=SimpleNamespace(window_seconds=1.0))
+        self.read: list[int] = []
+        self.num_cancelled = 0
+        self.batcher: Batcher[int] = Batcher()
+        self.pool = SimpleNamespace(stats=DecodePoolStats())
+        self.models = SimpleNamespace(all=lambda: [MODEL])
 
-    def classify(self, file: Any, **_: object) -> SimpleNamespace:
+    async def start(self) -> None:
+        self.batcher.add_lane("fake", lambda items: {}, max_batch_size=1, max_queue_size=1)
+
+    async def ask(self, model: object, asked: object, path: Path, *, deadline: float) -> SimpleNamespace:
         self.begun.set()
-        assert self.go.wait(10)
-        self.read = len(file.read())
-        return SimpleNamespace(decode_seconds=0.0, inference_seconds=0.0)
+        try:
+            await asyncio.to_thread(self.go.wait, 10)
+        except asyncio.CancelledError:
+            self.num_cancelled += 1
+            raise
+        self.read.append(path.stat().st_size)
+        return SimpleNamespace(decode_seconds=0.001, inference_seconds=0.002)
+
+    async def close(self) -> None:
+        self.go.set()
 
 
 @pytest.fixture
@@ -45,20 +65,20 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
     fake = Fake()
 
     def load(models: Models) -> None:
-        models._by_id = {"fake/1": fake, "fake": fake}
-        models.is_ready = True
+        models._by_id = {"fake/1": MODEL, "fake": MODEL}
 
     monkeypatch.setattr(Models, "load", load)
-    monkeypatch.setattr("service.app.to_answers", lambda *_, **__: {})
+    monkeypatch.setattr("service.app.Engine", lambda *_: fake)
+    monkeypatch.setattr("service.questions.to_answers", lambda *_, **__: {})
     return fake
 
 
 def _app(tmp_path: Path, **settings: Any) -> Any:
-    return create_app(Settings(temporary_dir=tmp_path, **settings))
+    return create_app(Settings(temporary_dir=tmp_path, windows_dir=tmp_path, **settings))
 
 
 def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
+    return [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
 
 
 def _until(condition: Callable[[], bool]) -> None:
@@ -68,28 +88,8 @@ def _until(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-@pytest.mark.usefixtures("fake")
-def test_a_client_that_leaves_while_sending_leaves_no_file(tmp_path: Path) -> None:
-    app, sent = _app(tmp_path), []
-    messages = [{"type": "http.request", "body": HEAD + bytes(1000), "more_body": True}, {"type": "http.disconnect"}]
-
-    async def receive() -> dict[str, Any]:
-        if len(messages) == 1:
-            assert len(_files(tmp_path)) == 1
-        return messages.pop(0)
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    async def talk() -> None:
-        async with app.router.lifespan_context(app):
-            await app.state.loading
-            await app(_scope(), receive, send)
-            assert _files(tmp_path) == []
-            assert app.state.num_inside == 0
-
-    asyncio.run(talk())
-    assert [m["status"] for m in sent if m["type"] == "http.response.start"] in ([], [499])
+def _ask(client: TestClient, **headers: str) -> httpx.Response:
+    return client.post("/v1/classify", files={"file": b"clip"}, headers=headers)
 
 
 def _scope() -> dict[str, Any]:
@@ -99,59 +99,99 @@ def _scope() -> dict[str, Any]:
             "headers": headers, "server": ("test", 80), "client": ("test", 1)}  # fmt: skip
 
 
-def test_an_upload_stays_open_until_its_decoding_has_ended(fake: Fake, tmp_path: Path) -> None:
-    async def cancel_in_the_middle() -> None:
-        with ThreadPoolExecutor(1) as workers, (tmp_path / "clip").open("w+b") as file:
-            file.write(bytes(77))
-            file.seek(0)
-            state = SimpleNamespace(workers=workers, settings=Settings())
-            request: Any = SimpleNamespace(app=SimpleNamespace(state=state))
-            task = asyncio.ensure_future(_run(request, fake, "classify", Upload(file, 77, {}), {}))  # type: ignore[arg-type]
-            await asyncio.to_thread(fake.begun.wait, 10)
-            task.cancel()
-            await asyncio.sleep(0.05)
-            assert not task.done()
-            fake.go.set()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            assert fake.read == 77
+def _talk(app: Any, receive: Callable[[], Any], after: Callable[[], None]) -> list[int]:
+    """Statuses of the answers to one request, whose messages are ours."""
+    sent: list[dict[str, Any]] = []
 
-    asyncio.run(cancel_in_the_middle())
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def talk() -> None:
+        async with app.router.lifespan_context(app):
+            await app.state.loading
+            await app(_scope(), receive, send)
+            after()
+
+    asyncio.run(asyncio.wait_for(talk(), 20))
+    return [message["status"] for message in sent if message["type"] == "http.response.start"]
 
 
-def test_a_request_that_waits_is_dropped_at_once_when_cancelled(fake: Fake, tmp_path: Path) -> None:
-    async def cancel_before_the_start() -> None:
-        with ThreadPoolExecutor(1) as workers, (tmp_path / "clip").open("w+b") as file:
-            blocked = workers.submit(fake.go.wait, 10)
-            state = SimpleNamespace(workers=workers, settings=Settings())
-            request: Any = SimpleNamespace(app=SimpleNamespace(state=state))
-            task = asyncio.ensure_future(_run(request, fake, "classify", Upload(file, 0, {}), {}))  # type: ignore[arg-type]
-            await asyncio.sleep(0.05)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            fake.go.set()
-            assert blocked.result(10)
-        assert not fake.begun.is_set()
+@pytest.mark.usefixtures("fake")
+def test_a_client_that_leaves_while_sending_leaves_no_file(tmp_path: Path) -> None:
+    app = _app(tmp_path)
+    messages = [{"type": "http.request", "body": HEAD + bytes(1000), "more_body": True}, {"type": "http.disconnect"}]
 
-    asyncio.run(cancel_before_the_start())
+    async def receive() -> dict[str, Any]:
+        if len(messages) == 1:
+            assert len(_files(tmp_path)) == 1
+        return messages.pop(0)
+
+    def after() -> None:
+        assert _files(tmp_path) == []
+        assert app.state.admission.num_inside == 0
+
+    assert _talk(app, receive, after) == []
 
 
-def test_more_than_may_wait_are_refused_and_the_places_come_back(fake: Fake, tmp_path: Path) -> None:
-    def ask(client: TestClient) -> httpx.Response:
-        return client.post("/v1/classify", files={"file": b"clip"})
+def test_a_client_that_leaves_while_it_is_answered_ends_the_work(fake: Fake, tmp_path: Path) -> None:
+    app = _app(tmp_path)
+    messages = [{"type": "http.request", "body": HEAD + bytes(1000) + TAIL, "more_body": False}]
 
-    with TestClient(_app(tmp_path, num_workers=1, max_waiting=1)) as client, ThreadPoolExecutor(2) as clients:
+    async def receive() -> dict[str, Any]:
+        if messages:
+            return messages.pop(0)
+        await asyncio.to_thread(fake.begun.wait, 10)
+        return {"type": "http.disconnect"}
+
+    def after() -> None:
+        assert fake.num_cancelled == 1
+        assert fake.read == []
+        assert _files(tmp_path) == []
+        assert app.state.admission.num_inside == 0
+        assert b"zorro_abandoned_total 1.0" in app.state.metrics.text()
+
+    assert _talk(app, receive, after) == []
+
+
+def test_more_than_may_are_refused_and_the_places_come_back(fake: Fake, tmp_path: Path) -> None:
+    with TestClient(_app(tmp_path, max_inside=2)) as client, ThreadPoolExecutor(2) as clients:
         _until(lambda: client.get("/readyz").status_code == 200)
-        asked = [clients.submit(ask, client) for _ in range(2)]
-        _until(lambda: client.app.state.num_inside == 2)  # type: ignore[attr-defined]
-        refused = ask(client)
+        asked = [clients.submit(_ask, client) for _ in range(2)]
+        _until(lambda: client.app.state.admission.num_inside == 2)  # type: ignore[attr-defined]
+        refused = _ask(client)
         assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
+        assert int(refused.headers["Retry-After"]) >= 1
         assert client.get("/livez").status_code == 200  # the event loop is free
         fake.go.set()
         assert [future.result(10).status_code for future in asked] == [200, 200]
-        assert client.app.state.num_inside == 0  # type: ignore[attr-defined]
+        assert client.app.state.admission.num_inside == 0  # type: ignore[attr-defined]
+    assert fake.read == [4, 4]
     assert _files(tmp_path) == []
+
+
+def test_an_answer_that_takes_longer_than_the_client_allows_is_a_504(fake: Fake, tmp_path: Path) -> None:
+    with TestClient(_app(tmp_path)) as client:
+        _until(lambda: client.get("/readyz").status_code == 200)
+        late = _ask(client, **{"X-Request-Timeout-Ms": "50"})
+        assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
+        assert fake.num_cancelled == 1
+        assert _files(tmp_path) == []
+
+
+@pytest.mark.parametrize("given", ["0", "-5", "nan", "inf", "soon"])
+@pytest.mark.usefixtures("fake")
+def test_a_timeout_that_is_none_is_refused(given: str, tmp_path: Path) -> None:
+    with TestClient(_app(tmp_path)) as client:
+        _until(lambda: client.get("/readyz").status_code == 200)
+        answer = _ask(client, **{"X-Request-Timeout-Ms": given})
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_option")
+
+
+@pytest.mark.usefixtures("fake")
+def test_the_operators_timeout_beats_the_clients(tmp_path: Path) -> None:
+    with TestClient(_app(tmp_path, request_timeout_seconds=0.05)) as client:
+        _until(lambda: client.get("/readyz").status_code == 200)
+        assert "within 0.05 s" in _ask(client, **{"X-Request-Timeout-Ms": "60000"}).json()["detail"]
 
 
 @pytest.mark.usefixtures("fake")
@@ -164,13 +204,58 @@ def test_an_announced_length_over_the_limit_is_refused(tmp_path: Path) -> None:
         assert (lies.status_code, lies.json()["code"]) == (413, "body_too_large")
 
 
+def test_while_draining_it_is_not_ready_and_answers_all_the_same(fake: Fake, tmp_path: Path) -> None:
+    with TestClient(_app(tmp_path)) as client:
+        _until(lambda: client.get("/readyz").status_code == 200)
+        client.app.state.is_draining = True  # type: ignore[attr-defined]
+        refused = client.get("/readyz")
+        assert (refused.status_code, refused.json()["code"]) == (503, "draining")
+        assert refused.headers["Retry-After"] == "1"
+        fake.go.set()
+        assert _ask(client).status_code == 200
+
+
+def test_a_batch_that_hangs_fails_liveness(fake: Fake, tmp_path: Path) -> None:
+    with TestClient(_app(tmp_path, stuck_seconds=1.0)) as client:
+        assert client.get("/livez").status_code == 200
+        fake.batcher._running[object()] = (time.monotonic() - 2.0, 0.1)  # type: ignore[index]
+        assert (client.get("/livez").status_code, client.get("/livez").json()["code"]) == (503, "stuck")
+        fake.batcher._running.clear()
+
+
+def test_metrics_count_requests_times_and_refusals(fake: Fake, tmp_path: Path) -> None:
+    fake.go.set()
+    with TestClient(_app(tmp_path)) as client:
+        _until(lambda: client.get("/readyz").status_code == 200)
+        answer = _ask(client)
+        assert "decode;dur=1.0, inference;dur=2.0" in answer.headers["Server-Timing"]
+        assert client.post("/v1/classify", content=b"x").status_code == 415
+        assert client.get("/nowhere/at/all").status_code == 404
+        text = client.get("/metrics").text
+    assert 'zorro_requests_total{route="/v1/classify",status="200"} 1.0' in text
+    assert 'zorro_rejected_total{code="unsupported_content_type"} 1.0' in text
+    assert 'zorro_stage_seconds_count{stage="queue"} 1.0' in text
+    assert 'zorro_queue_depth{lane="fake"} 0.0' in text
+    assert 'provider="CPUExecutionProvider"' in text
+    assert "/nowhere" not in text
+
+
+def test_requests_are_logged_as_json_with_their_id(fake: Fake, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fake.go.set()
+    with caplog.at_level(logging.INFO, "zorro.access"), TestClient(_app(tmp_path)) as client:
+        _until(lambda: client.get("/readyz").status_code == 200)
+        _ask(client, **{"X-Request-ID": "mine"})
+    lines = [record.getMessage() for record in caplog.records if record.name == "zorro.access"]
+    assert any('"request_id": "mine"' in line and '"status": 200' in line for line in lines)
+
+
 def test_why_models_do_not_load_is_logged_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR), TestClient(_app(tmp_path, bundles=tmp_path)):
         _until(lambda: "no NAME/VERSION" in caplog.text)
 
 
 def test_the_default_is_the_newest_version() -> None:
-    models, old, new = Models(Settings()), Fake(), Fake()
+    models, old, new = Models(Settings()), object(), object()
     models._by_id = {"one/1": old, "one": new, "one/2": new}  # type: ignore[dict-item]
     assert models.get(None) is new
     assert models.get("one/1") is old

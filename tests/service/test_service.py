@@ -4,6 +4,7 @@ import base64
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def client(bundle: Path, uploads: Path) -> Iterator[TestClient]:
 @pytest.fixture(autouse=True)
 def nothing_stays(uploads: Path) -> Iterator[None]:
     yield
-    assert [path for path in uploads.rglob("*") if path.is_file()] == []
+    assert [path for path in uploads.rglob("*") if path.is_file() and path.name != ".lock"] == []
 
 
 def _ask(client: TestClient, route: str, clip: Path | bytes, **fields: str):
@@ -130,7 +131,7 @@ def test_streams_that_are_not_there(client: TestClient, song: Path, mute_film: P
 
 def test_media_errors(client: TestClient, film: Path, song: Path) -> None:
     content = film.read_bytes()
-    _is_problem(_ask(client, "/v1/classify", content[: len(content) // 2]), 415, "unsupported_media")
+    _is_problem(_ask(client, "/v1/classify", content[: len(content) // 2]), 422, "corrupt_media")
     _is_problem(_ask(client, "/v1/classify", song, start_sec="99"), 400, "invalid_span")
 
 
@@ -183,7 +184,7 @@ def test_a_fault_of_ours_tells_no_secret(client: TestClient, song: Path, monkeyp
     def fail(*args: object, **kwargs: object) -> None:
         raise RuntimeError("secret path /etc/zorro")
 
-    monkeypatch.setattr(Zorro, "classify", fail)
+    monkeypatch.setattr(Zorro, "run", fail)
     with caplog.at_level(logging.CRITICAL):
         answer = _ask(client, "/v1/classify", song)
     _is_problem(answer, 500, "internal_error")
@@ -191,10 +192,13 @@ def test_a_fault_of_ours_tells_no_secret(client: TestClient, song: Path, monkeyp
 
 
 def test_not_ready_before_the_models_are(bundle: Path, song: Path, monkeypatch) -> None:
-    monkeypatch.setattr("service.models.Models.load", lambda self: None)
+    loaded = Event()
+    monkeypatch.setattr("service.models.Models.load", lambda self: loaded.wait(10))
     with TestClient(create_app(Settings(bundles=bundle.parents[1]))) as client:
         _is_problem(client.get("/readyz"), 503, "not_ready")
         _is_problem(_ask(client, "/v1/classify", song), 503, "not_ready")
+        assert client.get("/readyz").headers["Retry-After"] == "1"
+        loaded.set()
 
 
 def test_models_that_do_not_load_are_a_fault(tmp_path: Path) -> None:

@@ -1,0 +1,178 @@
+"""Decoding outside the server: processes that may crash, hang or swell, and take only their own request with them.
+
+A chunk of windows is a task. The pool (pebble) kills a process whose task is cancelled or takes too long and starts
+another. No more tasks are handed over than there are processes, so one that waits here can be dropped without a trace.
+"""
+
+import asyncio
+import errno
+import math
+import multiprocessing
+import os
+import signal
+import uuid
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import TimeoutError as TaskTimeout
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from pebble import ProcessExpired, ProcessPool
+
+from media import Clip, Modality
+from runtime.signature import INPUTS, input_tensors
+
+from .decode_worker import DecodedChunk, DecoderOutOfMemory, DecodeTask, decode_chunk, limit_process
+from .errors import ServiceError
+
+MAX_TASKS_PER_WORKER = 500  # then a process is replaced, whatever it leaked goes with it
+MAX_ATTEMPTS = 3  # at a task whose pool broke before it began; no fault of the task
+
+
+@dataclass(slots=True)
+class DecodePoolStats:
+    """Counts since the start."""
+
+    num_tasks: int = 0
+    num_crashes: int = 0
+    num_timeouts: int = 0
+    num_cancelled: int = 0
+    num_restarts: int = 0
+    """Pools that were made anew after an idle process was killed."""
+
+
+class DecodePool:
+    """A fixed number of decode processes. Lives on one event loop."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        num_workers: int,
+        max_memory_bytes: int,
+        max_cpu_seconds: float,
+        timeout_seconds: float,
+        decode: Callable[[DecodeTask], DecodedChunk] = decode_chunk,
+    ) -> None:
+        self.stats = DecodePoolStats()
+        self._decode_task = decode
+        self._folder, self._num_workers, self._max_memory_bytes = folder, num_workers, max_memory_bytes
+        self._max_cpu_seconds, self._timeout_seconds = max_cpu_seconds, timeout_seconds
+        self._free = asyncio.Semaphore(num_workers)
+        self._endings: set[asyncio.Future[None]] = set()
+        self._pool = self._start()
+
+    def _start(self) -> ProcessPool:
+        return ProcessPool(
+            max_workers=self._num_workers, max_tasks=MAX_TASKS_PER_WORKER, initializer=limit_process,
+            initargs=(self._max_memory_bytes,), context=multiprocessing.get_context("spawn"),
+        )  # fmt: skip
+
+    async def warm_up(self) -> None:
+        """Start the processes, which would otherwise start with the first request."""
+        await asyncio.wrap_future(self._pool.schedule(os.getpid))
+
+    async def chunks(self, task: DecodeTask) -> AsyncIterator[tuple[DecodedChunk, list[Clip]]]:
+        """The clip's windows, chunk by chunk, with their arrays.
+
+        `task.out`, `task.first_window` and `task.max_cpu_seconds` are set here.
+
+        Raises:
+            MediaError: see `media.errors`.
+            ServiceError: `decoder_crashed`, `decode_timeout`, `decoder_out_of_memory` or `out_of_space`.
+        """
+        first = 0
+        while True:
+            part = replace(task, first_window=first, max_cpu_seconds=self._max_cpu_seconds)
+            chunk, clips = await self._decode(part)
+            if chunk.windows or not first:
+                yield chunk, clips
+            if chunk.is_last:
+                return
+            first += len(chunk.windows)
+
+    async def _decode(self, task: DecodeTask) -> tuple[DecodedChunk, list[Clip]]:
+        for _ in range(MAX_ATTEMPTS):
+            async with self._free:
+                out = self._folder / f"windows-{uuid.uuid4().hex}"
+                pool = self._pool
+                self.stats.num_tasks += 1
+                out.touch(0o600)
+                try:
+                    chunk = await self._run(pool, replace(task, out=out))
+                    return chunk, read_arrays(out, chunk, task)
+                except BrokenProcessPool:
+                    self._replace(pool)
+                finally:
+                    out.unlink(missing_ok=True)
+        raise ServiceError("decoder_crashed", "decode processes end as soon as they start; try again later")
+
+    async def _run(self, pool: ProcessPool, task: DecodeTask) -> DecodedChunk:
+        try:
+            job = pool.schedule(self._decode_task, args=(task,), timeout=self._timeout_seconds)
+        except RuntimeError as error:  # pebble's word for a pool that has broken
+            raise BrokenProcessPool from error
+        try:
+            chunk: DecodedChunk = await asyncio.wrap_future(job)
+        except asyncio.CancelledError:
+            self.stats.num_cancelled += 1
+            job.cancel()
+            raise
+        except TaskTimeout as error:
+            self.stats.num_timeouts += 1
+            limit = f"{self._timeout_seconds:g} s"
+            raise ServiceError("decode_timeout", f"the file does not decode within {limit}; send less of it") from error
+        except ProcessExpired as error:
+            self.stats.num_crashes += 1
+            raise self._expired(error) from error
+        except DecoderOutOfMemory as error:
+            raise ServiceError("decoder_out_of_memory", str(error)) from error
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise ServiceError("out_of_space", "there is no room for decoded windows; try again later") from error
+        return chunk
+
+    def _expired(self, error: ProcessExpired) -> ServiceError:
+        if error.exitcode == -signal.SIGXCPU:
+            limit = f"{self._max_cpu_seconds:g} s"
+            return ServiceError("decode_timeout", f"the file takes over {limit} of processor time; send less of it")
+        return ServiceError("decoder_crashed", "the decoder broke down over this file; the server goes on")
+
+    def _replace(self, broken: ProcessPool) -> None:
+        if self._pool is broken:
+            self.stats.num_restarts += 1
+            self._pool = self._start()
+            ending = asyncio.ensure_future(asyncio.to_thread(_end, broken))
+            self._endings.add(ending)
+            ending.add_done_callback(self._endings.discard)
+
+    async def close(self) -> None:
+        """End the processes, whatever they are at."""
+        await asyncio.gather(asyncio.to_thread(_end, self._pool), *self._endings)
+
+
+def _end(pool: ProcessPool) -> None:
+    pool.stop()
+    pool.join()
+
+
+def read_arrays(path: Path, chunk: DecodedChunk, task: DecodeTask) -> list[Clip]:
+    """The chunk's windows with their arrays, mapped from `path`, whose name may go at once."""
+    size = path.stat().st_size
+    if not size:
+        return list(chunk.windows)
+    memory = np.memmap(path, np.uint8, mode="r")
+    needed = {name for modality in chunk.present for name in INPUTS[modality]}
+    count, offset = len(chunk.windows), 0
+    arrays: dict[str, np.ndarray] = {}
+    for name, dtype, shape in input_tensors(Modality.FUSED, task.spec):
+        if name in needed:
+            num_bytes = count * np.dtype(dtype).itemsize * math.prod(shape)
+            arrays[name] = memory[offset : offset + num_bytes].view(dtype).reshape(count, *shape)
+            offset += num_bytes
+    assert offset == size, f"{size} bytes of windows, {offset} were expected"
+    return [
+        replace(window, **{name: array[i] for name, array in arrays.items()}) for i, window in enumerate(chunk.windows)
+    ]

@@ -1,0 +1,137 @@
+"""What runs in a decode process: strangers' bytes to windows, under limits, answered as files in shared memory.
+
+It imports `media` alone: no web framework, no engine, nothing worth stealing. Arrays go through a file in a folder that
+lies in memory, so nothing large is pickled, and a full memory is an error where it is written, not a crash where it is read.
+"""
+
+import contextlib
+import os
+import resource
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+
+from media import Clip, ClipSpec, MediaInfo, MediaLimits, Modality, probe, read_clips
+from media.presence import present_modalities
+
+MAX_OPEN_FILES = 64
+STATM, DATA_FIELD = Path("/proc/self/statm"), 5  # pages of data and stack, proc(5)
+PARENT_CHECK_SECONDS = 1.0
+
+
+class DecoderOutOfMemory(Exception):
+    """Decoding wanted more memory than a decode process may have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeTask:
+    """One chunk of a clip's windows."""
+
+    path: Path
+    """The uploaded file."""
+    spec: ClipSpec
+    asked: Sequence[Modality]
+    must_have_all: bool
+    """Whether the media must have what each of `asked` reads."""
+    start_seconds: float
+    end_seconds: float | None
+    stride_seconds: float | None
+    max_windows: int
+    """Of this chunk."""
+    limits: MediaLimits
+    first_window: int = 0
+    out: Path = Path(os.devnull)
+    """Where the arrays go: an empty file."""
+    max_cpu_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedChunk:
+    """Windows of a clip, without their arrays, which lie in `DecodeTask.out`: all audio, then all video."""
+
+    info: MediaInfo
+    present: tuple[Modality, ...]
+    windows: tuple[Clip, ...]
+    is_last: bool
+    warnings: tuple[str, ...]
+    seconds: float
+    """That decoding took."""
+
+
+def limit_process(max_memory_bytes: int) -> None:
+    """Bound this process for good: memory beyond what it has now, open files, no core dumps; it yields to the server.
+
+    It ends when its server does, however that ends.
+    """
+    Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    # Not RLIMIT_AS: address space that threads reserve and never touch would count too.
+    bound = int(STATM.read_text().split()[DATA_FIELD]) * resource.getpagesize() + max_memory_bytes
+    for kind, most in ((resource.RLIMIT_DATA, bound), (resource.RLIMIT_NOFILE, MAX_OPEN_FILES), (resource.RLIMIT_CORE, 0)):
+        resource.setrlimit(kind, (most, most))
+    with contextlib.suppress(OSError):
+        os.nice(1)
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(PARENT_CHECK_SECONDS)
+    os._exit(1)
+
+
+def decode_chunk(task: DecodeTask) -> DecodedChunk:
+    """Decode one chunk and write its arrays.
+
+    Raises:
+        MediaError: see `media.errors`.
+        DecoderOutOfMemory: over the limit of `limit_process`.
+        OSError: the shared memory is full.
+    """
+    limit_cpu(task.max_cpu_seconds)
+    started = time.perf_counter()
+    try:
+        info = probe(task.path, limits=task.limits)
+        present = present_modalities(task.asked, info, must_have=task.must_have_all)
+        reader = read_clips(
+            task.path, task.spec, limits=task.limits, first_window=task.first_window,
+            start_seconds=task.start_seconds, end_seconds=task.end_seconds, stride_seconds=task.stride_seconds,
+            audio=any(m != Modality.VIDEO for m in present), video=any(m != Modality.AUDIO for m in present),
+        )  # fmt: skip
+        clips = list(islice(iter(reader), task.max_windows))
+    except MemoryError as error:
+        raise DecoderOutOfMemory("decoding this file takes more memory than is allowed; scale it down") from error
+    _write(task.out, clips)
+    return DecodedChunk(
+        info=info,
+        present=tuple(present),
+        windows=tuple(replace(clip, audio=None, video=None) for clip in clips),
+        is_last=len(clips) < task.max_windows,
+        warnings=tuple(reader.warnings),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def limit_cpu(seconds: float) -> None:
+    """So many seconds of processor time from now on; then the kernel ends this process."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    bound = int(used.ru_utime + used.ru_stime + seconds) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (bound, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+
+
+def _write(path: Path, clips: Sequence[Clip]) -> None:
+    descriptor = os.open(path, os.O_WRONLY)  # not created: if nobody waits any more it is gone, and stays so
+    with open(descriptor, "wb", buffering=0) as file:
+        for name in ("audio", "video"):
+            for clip in clips:
+                array: np.ndarray | None = getattr(clip, name)
+                if array is not None:
+                    _write_all(file.fileno(), np.ascontiguousarray(array).data.cast("B"))
+
+
+def _write_all(descriptor: int, content: memoryview) -> None:
+    while content:
+        content = content[os.write(descriptor, content) :]

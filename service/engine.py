@@ -1,0 +1,146 @@
+"""From an uploaded file to its answer: decode processes make windows, lanes of the batcher answer them.
+
+Nothing here blocks the event loop, and whatever stage a request is in, cancelling it ends its work there.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from media import Clip, MediaLimits, Modality
+from runtime import ClipResult, Zorro
+from runtime.collected import Collected, Question
+from runtime.options import Times, parse_modalities
+from runtime.signature import STREAM_OF
+
+from .batcher import Batcher
+from .decode_pool import DecodePool
+from .decode_worker import DecodeTask
+from .models import Models
+from .settings import Settings
+
+MAX_WINDOWS_PER_CHUNK = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a request wants to know of its clip, checked."""
+
+    question: Question
+    modalities: Sequence[Modality]
+    must_have_all: bool
+    times: Times
+
+
+class Engine:
+    """The decode pool, the batcher and the models behind them. Lives on one event loop."""
+
+    def __init__(self, settings: Settings, models: Models, folder: Path) -> None:
+        self.models, self._settings = models, settings
+        self.pool = DecodePool(
+            folder,
+            num_workers=settings.decode_workers,
+            max_memory_bytes=settings.max_decode_memory_bytes,
+            max_cpu_seconds=settings.max_decode_cpu_seconds,
+            timeout_seconds=settings.decode_timeout_seconds,
+        )
+        self.batcher: Batcher[Clip] = Batcher(num_sessions=settings.num_sessions)
+
+    async def start(self) -> None:
+        """Start the decode processes, and make one lane per graph of each model, once they are loaded."""
+        await self.pool.warm_up()
+        for model in self.models.all():
+            for modality in model.bundle.graphs:
+                self.batcher.add_lane(
+                    lane_name(model, modality),
+                    _runner(model, modality),
+                    max_batch_size=self._settings.max_batch_size,
+                    max_queue_size=self._settings.max_queue_windows,
+                )
+
+    async def ask(self, model: Zorro, asked: Asked, path: Path, *, deadline: float | None) -> ClipResult:
+        """The answer to one clip.
+
+        Args:
+            model: that answers.
+            asked: what is wanted.
+            path: of the clip.
+            deadline: on `time.monotonic`.
+
+        Raises:
+            MediaError: the clip; see `media.errors`.
+            ServiceError: a decode process failed over it, or there is no room or no time.
+        """
+        task = self._task(model, asked, path)
+        collected: Collected | None = None
+        decode_seconds, warnings = 0.0, []
+        async for chunk, clips in self.pool.chunks(task):
+            collected = collected or Collected(chunk.present)
+            decode_seconds += chunk.seconds
+            warnings += [warning for warning in chunk.warnings if warning not in warnings]
+            if clips:
+                values = await self._run(model, chunk.present, clips, asked.question.kind, collected, deadline)
+                collected.add(clips, values)
+        assert collected is not None
+        return collected.result(
+            asked.question, chunk.info, asked=asked.modalities, warnings=warnings, decode_seconds=decode_seconds
+        )
+
+    async def _run(
+        self,
+        model: Zorro,
+        present: Sequence[Modality],
+        clips: Sequence[Clip],
+        kind: str,
+        collected: Collected,
+        deadline: float | None,
+    ) -> dict[Modality, np.ndarray]:
+        """Values of each stream; the fused graph answers for all three at once."""
+        graphs = [Modality.FUSED] if Modality.FUSED in present else list(present)
+        answers = await asyncio.gather(
+            *(self.batcher.submit(lane_name(model, graph), clips, deadline=deadline) for graph in graphs)
+        )
+        collected.inference_seconds += sum(answer.run_seconds for answer in answers)
+        outputs = {name: value for answer in answers for name, value in answer.outputs.items()}
+        return {modality: outputs[f"{STREAM_OF[modality]}_{kind}"] for modality in present}
+
+    def _task(self, model: Zorro, asked: Asked, path: Path) -> DecodeTask:
+        settings = self._settings
+        limits = MediaLimits(
+            max_bytes=settings.max_body_bytes, max_duration_seconds=settings.max_duration_seconds,
+            max_pixels=settings.max_pixels, max_streams=settings.max_streams, max_windows=settings.max_windows,
+        )  # fmt: skip
+        return DecodeTask(
+            path=path, spec=model.bundle.clip_spec, asked=tuple(asked.modalities), must_have_all=asked.must_have_all,
+            start_seconds=asked.times.start, end_seconds=asked.times.end, stride_seconds=asked.times.stride,
+            max_windows=MAX_WINDOWS_PER_CHUNK, limits=limits,
+        )  # fmt: skip
+
+    async def close(self) -> None:
+        """Finish what waits, and end processes and threads."""
+        await self.batcher.close()
+        await self.pool.close()
+
+
+def make_asked(
+    question: Question,
+    *,
+    modalities: Iterable[Modality | str] | None,
+    times: Times,
+    skip_missing: bool,
+) -> Asked:
+    """What is asked, with the default of all streams that the clip has."""
+    must_have_all = modalities is not None and not skip_missing
+    return Asked(question=question, modalities=parse_modalities(modalities), must_have_all=must_have_all, times=times)
+
+
+def lane_name(model: Zorro, modality: Modality) -> str:
+    """NAME/VERSION/GRAPH."""
+    return f"{model.bundle.name}/{model.bundle.version}/{modality}"
+
+
+def _runner(model: Zorro, modality: Modality) -> Callable[[Sequence[Clip]], dict[str, np.ndarray]]:
+    return lambda clips: model.run(modality, clips)

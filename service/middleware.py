@@ -1,0 +1,66 @@
+"""Around every request: its id, its line in the log, its place in the metrics, and an answer even when all else fails."""
+
+import json
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .metrics import Metrics
+
+log = logging.getLogger("zorro.access")
+CLIENT_LEFT = 499  # nginx's word for it; nobody sees the answer
+
+
+class RequestMiddleware:
+    """Gives each request an id, the client's if it sent a sane one, and reports how it ended."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, on_error: Callable[[str, Exception], ASGIApp]) -> None:
+        self._app, self._metrics, self._on_error = app, metrics, on_error
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        scope.setdefault("state", {})["id"] = request_id
+        started, status = time.perf_counter(), 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            status = CLIENT_LEFT
+            self._metrics.abandoned.inc()
+        except Exception as error:
+            if status:  # an answer has begun; there is no taking it back
+                raise
+            await self._on_error(request_id, error)(scope, receive, send_with_id)
+        finally:
+            self._report(scope, request_id, status, time.perf_counter() - started)
+
+    def _report(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "none")  # never what the client wrote: it could be anything
+        self._metrics.requests.labels(route, str(status)).inc()
+        line: dict[str, Any] = {
+            "request_id": request_id, "method": scope["method"], "route": route, "status": status,
+            "ms": round(1000 * seconds, 1),
+        }  # fmt: skip
+        log.info(json.dumps(line))
+
+
+def _request_id(scope: Scope) -> str:
+    given = Headers(scope=scope).get("x-request-id", "")
+    return given if 0 < len(given) <= 128 and given.isascii() and given.isprintable() else uuid.uuid4().hex

@@ -1,0 +1,173 @@
+"""The questions of the API: POST /v1/classify and /v1/embed, for all streams or one.
+
+A request is admitted or refused before its body is read. From then on it has a deadline, and a client that leaves ends
+whatever is being done for it.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fastapi import FastAPI, Request
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from media import Modality
+from runtime import ClipResult, Zorro
+from runtime.options import Times
+
+from .answers import to_answers
+from .engine import Asked, make_asked
+from .errors import PROBLEMS, DeadlineExceeded, ServiceError
+from .health import as_json, ready_models
+from .options import CLASSIFY, EMBED, Encoding, Scope, parse_options, resolve_segmentation
+from .schemas import Answers, ProblemAnswer
+from .settings import Settings
+from .upload import receive
+
+T = TypeVar("T")
+Options = dict[str, tuple[Callable[[str], Any], str]]
+TIMEOUT_HEADER = "x-request-timeout-ms"
+
+
+def add_questions(app: FastAPI) -> None:
+    """Add the routes."""
+    for task, known in (("classify", CLASSIFY), ("embed", EMBED)):
+        for modality in (None, *Modality):
+            path = f"/v1/{task}" if modality is None else f"/v1/{task}/{modality}"
+            options = {k: v for k, v in known.items() if modality is None or k != "modalities"}
+            app.add_api_route(
+                path,
+                _question(task, modality, options),
+                methods=["POST"],
+                name=path,
+                summary=f"{task.capitalize()} a clip" + (f" by {modality} alone" if modality else ""),
+                responses=_answer_docs(),
+                openapi_extra={"requestBody": _body_docs(options)},
+            )
+
+
+def _question(task: str, modality: Modality | None, known: Options) -> Callable[[Request], Any]:
+    """The route of one task, for all modalities or one."""
+
+    async def ask(request: Request) -> Response:
+        started = time.perf_counter()
+        ready_models(request)
+        seconds = seconds_allowed(request, request.app.state.settings)
+        with request.app.state.admission.place(request.state.id, seconds_allowed=seconds):
+            try:
+                async with asyncio.timeout(seconds):
+                    return await _ask(request, task, modality, known, started=started, seconds=seconds)
+            except TimeoutError as error:
+                raise DeadlineExceeded(f"there was no answer within {seconds:g} s; send less, or allow more") from error
+
+    return ask
+
+
+async def _ask(
+    request: Request, task: str, modality: Modality | None, known: Options, *, started: float, seconds: float
+) -> Response:
+    state, deadline = request.app.state, time.monotonic() + seconds
+    async with receive(request, max_bytes=state.settings.max_body_bytes, folder=state.upload_dir) as upload:
+        uploaded = time.perf_counter()
+        options = parse_options(upload.fields, known)
+        model = state.models.get(options.pop("model", None))
+        options = resolve_segmentation(options, window_seconds=model.bundle.clip_spec.window_seconds)
+        scope, encoding = options.pop("scope", Scope.CLIP), options.pop("encoding_format", Encoding.FLOAT)
+        asked = _asked(model, task, modality, options)
+        work = state.engine.ask(model, asked, Path(upload.file.name), deadline=deadline)
+        result = await unless_client_leaves(request, work)
+    body = to_answers(model, result, scope=scope, encoding=encoding, request_id=request.state.id, num_bytes=upload.num_bytes)
+    return _timed(request, body, result, upload_seconds=uploaded - started, total_seconds=time.perf_counter() - started)
+
+
+def seconds_allowed(request: Request, settings: Settings) -> float:
+    """What the client allows by `X-Request-Timeout-Ms`, but no more than the operator does.
+
+    Raises:
+        ServiceError: the header is no time.
+    """
+    given = request.headers.get(TIMEOUT_HEADER)
+    if given is None:
+        return settings.request_timeout_seconds
+    try:
+        milliseconds = float(given)
+    except ValueError:
+        milliseconds = math.nan
+    if not (math.isfinite(milliseconds) and milliseconds > 0):
+        raise ServiceError("invalid_option", f"X-Request-Timeout-Ms={given[:40]!r}; give milliseconds above 0")
+    return min(milliseconds / 1000, settings.request_timeout_seconds)
+
+
+async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, which is cancelled if the client goes away meanwhile.
+
+    Raises:
+        ClientDisconnect: it did.
+    """
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _asked(model: Zorro, task: str, modality: Modality | None, options: dict[str, Any]) -> Asked:
+    ask = model.ask_labels if task == "classify" else model.ask_vectors
+    known = ("top_k", "threshold") if task == "classify" else ("space", "normalize")
+    return make_asked(
+        ask(**{name: options[name] for name in known if name in options}),
+        modalities=[modality] if modality is not None else options.get("modalities"),
+        times=Times(options.get("start_sec", 0.0), options.get("end_sec"), options.get("stride_sec")),
+        skip_missing=options.get("on_missing_modality", False),
+    )
+
+
+def _timed(
+    request: Request, body: dict[str, Any], result: ClipResult, *, upload_seconds: float, total_seconds: float
+) -> Response:
+    """The answer with its times, in the body, in `Server-Timing` and in the metrics."""
+    seconds = {"upload": upload_seconds, "decode": result.decode_seconds, "inference": result.inference_seconds}
+    seconds["queue"] = max(0.0, total_seconds - sum(seconds.values()))
+    seconds["total"] = total_seconds
+    body["timings_ms"] = {name: round(1000 * value, 3) for name, value in seconds.items()}
+    for name, value in seconds.items():
+        request.app.state.metrics.stages.labels(name).observe(value)
+    response = as_json(body)
+    response.headers["Server-Timing"] = ", ".join(f"{name};dur={ms}" for name, ms in body["timings_ms"].items())
+    return response
+
+
+def _body_docs(options: Options) -> dict[str, Any]:
+    properties = {name: {"type": "string", "description": wanted} for name, (_, wanted) in options.items()}
+    file = {"file": {"type": "string", "format": "binary", "description": "the clip: a film, a sound or a picture"}}
+    schema = {"type": "object", "required": ["file"], "properties": file | properties, "additionalProperties": False}
+    return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+
+
+def _answer_docs() -> dict[int | str, dict[str, Any]]:
+    answers: dict[int | str, dict[str, Any]] = {200: {"model": Answers}}
+    titles: dict[int, list[str]] = {}
+    for code, problem in PROBLEMS.items():
+        titles.setdefault(problem.status, []).append(code)
+    return answers | {
+        status: {
+            "description": ", ".join(codes),
+            "content": {"application/problem+json": {"schema": ProblemAnswer.model_json_schema()}},
+        }
+        for status, codes in titles.items()
+    }

@@ -1,0 +1,37 @@
+"""Decoders that break in every way a decoder can, for `service.decode_pool`; the file's bytes say how."""
+
+import errno
+import os
+import signal
+import time
+
+from service.decode_worker import DecodedChunk, DecodeTask, decode_chunk, limit_cpu
+
+
+def break_as_told(task: DecodeTask) -> DecodedChunk:
+    """Do what the file says: hang, crash, burn or die; any other file is decoded."""
+    match task.path.read_bytes()[:5]:
+        case b"hang!":
+            time.sleep(60)
+        case b"crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case b"kill!":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case b"burn!":
+            limit_cpu(task.max_cpu_seconds)
+            while True:
+                pass
+    return decode_chunk(task)
+
+
+def with_full_memory(task: DecodeTask) -> DecodedChunk:
+    """Decode, but write no more than 10,000 bytes before the memory is full."""
+    write = os.write
+
+    def write_until_full(descriptor: int, content: memoryview) -> int:
+        if os.fstat(descriptor).st_size >= 10_000:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, content[:10_000])
+
+    os.write = write_until_full  # type: ignore[assignment]
+    return decode_chunk(task)

@@ -1,0 +1,121 @@
+"""Admission: bounded, measured, and true to what it promises. The clock is ours."""
+
+import pytest
+
+from service.admission import Admission
+from service.errors import Overloaded
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def _enter(admission: Admission, name: str, seconds_allowed: float = 60.0):  # type: ignore[no-untyped-def]
+    place = admission.place(name, seconds_allowed=seconds_allowed)
+    place.__enter__()
+    return place
+
+
+def _leave(place) -> None:  # type: ignore[no-untyped-def]
+    place.__exit__(None, None, None)
+
+
+def test_no_more_than_may_be_inside_and_places_come_back(clock: Clock) -> None:
+    admission = Admission(max_inside=2, clock=clock)
+    first, second = _enter(admission, "a"), _enter(admission, "b")
+    with pytest.raises(Overloaded, match="at most 2 may"):
+        _enter(admission, "c")
+    _leave(first)
+    _leave(_enter(admission, "d"))
+    _leave(second)
+    assert admission.num_inside == 0
+
+
+def test_a_place_comes_back_when_its_request_fails(clock: Clock) -> None:
+    admission = Admission(max_inside=1, clock=clock)
+    with pytest.raises(ZeroDivisionError), admission.place("a", seconds_allowed=9):
+        raise ZeroDivisionError
+    assert admission.num_inside == 0
+
+
+def test_the_rate_is_measured_only_while_there_is_work(clock: Clock) -> None:
+    admission = Admission(max_inside=9, clock=clock)
+    for _ in range(100):
+        place = _enter(admission, "a")
+        clock.now += 0.2
+        _leave(place)
+        clock.now += 50.0  # idle
+    assert admission.seconds_per_answer == pytest.approx(0.2)
+
+
+def test_what_cannot_be_in_time_is_refused(clock: Clock) -> None:
+    admission = Admission(max_inside=9, clock=clock)
+    place = _enter(admission, "a")
+    clock.now += 2.0
+    _leave(place)
+    places = [_enter(admission, str(i)) for i in range(3)]
+    with pytest.raises(Overloaded, match=r"8.0 s, and 7.0 s are allowed") as refused:
+        _enter(admission, "late", seconds_allowed=7.0)
+    assert refused.value.retry_after_seconds == pytest.approx(1.0)
+    _leave(_enter(admission, "in time", seconds_allowed=8.0))
+    for place in places:
+        _leave(place)
+
+
+def test_promises_come_one_after_another(clock: Clock) -> None:
+    admission = Admission(max_inside=1, clock=clock)
+    place = _enter(admission, "a")
+    clock.now += 0.5
+    _leave(place)
+    place = _enter(admission, "b")
+    told = []
+    for name in "cdef":
+        with pytest.raises(Overloaded) as refused:
+            _enter(admission, name)
+        told.append(refused.value.retry_after_seconds)
+    assert told == pytest.approx([1.0, 1.5, 2.0, 2.5])
+    _leave(place)
+
+
+def _storm(clock: Clock, *, come_back: bool) -> tuple[float, float]:
+    """300 % of load for ten minutes, one server that takes 0.2 s: shares of promises kept and of capacity used."""
+    admission, returning, num_promised, num_kept, num_done = Admission(max_inside=10, clock=clock), [], 0, 0, 0
+    inside: list[object] = []
+    free_at = clock.now
+    for step in range(9_000):
+        clock.now += 0.2 / 3
+        if inside and clock.now >= free_at:
+            _leave(inside.pop(0))
+            num_done += 1
+            free_at = clock.now + 0.2
+        arrivals = [(f"new{step}", False)] + [(name, True) for when, name in returning if when <= clock.now]
+        returning = [(when, name) for when, name in returning if when > clock.now]
+        for name, is_back in arrivals:
+            try:
+                inside.append(_enter(admission, name))
+                num_kept += is_back
+            except Overloaded as error:
+                if come_back and not is_back:
+                    returning.append((clock.now + -(-error.retry_after_seconds // 1), name))
+            num_promised += is_back
+    return num_kept / max(num_promised, 1), num_done * 0.2 / (9_000 * 0.2 / 3)
+
+
+def test_who_follows_a_promise_gets_in_though_newcomers_never_end(clock: Clock) -> None:
+    kept, used = _storm(clock, come_back=True)
+    assert kept > 0.8
+    assert used > 0.95
+
+
+def test_promises_that_nobody_follows_cost_nothing(clock: Clock) -> None:
+    _, used = _storm(clock, come_back=False)
+    assert used > 0.95

@@ -1,0 +1,176 @@
+"""Decode processes: the same arrays as in the server's own process, and no file is anybody else's misfortune."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from media import Clip, ClipSpec, MediaLimits, Modality, read_clips
+from media.errors import CorruptMedia, MissingAudio, UnsupportedMedia
+from service.decode_pool import DecodePool
+from service.decode_worker import DecodeTask
+from service.errors import ServiceError
+from tests.service.faulty_decoders import break_as_told, with_full_memory
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """Where windows go; nothing of them stays."""
+    folder = tmp_path / "windows"
+    folder.mkdir()
+    yield folder
+    assert list(folder.iterdir()) == []
+
+
+def _pool(folder: Path, **options: Any) -> DecodePool:
+    limits = {"num_workers": 1, "max_memory_bytes": 1 << 30, "max_cpu_seconds": 10.0, "timeout_seconds": 20.0}
+    return DecodePool(folder, **{"decode": break_as_told} | limits | options)
+
+
+def _task(path: Path, spec: ClipSpec, **changes: Any) -> DecodeTask:
+    task: dict[str, Any] = {
+        "path": path, "spec": spec, "asked": tuple(Modality), "must_have_all": False, "start_seconds": 0.0,
+        "end_seconds": None, "stride_seconds": None, "max_windows": 16, "limits": MediaLimits(),
+    }  # fmt: skip
+    return DecodeTask(**task | changes)
+
+
+async def _decode(pool: DecodePool, task: DecodeTask) -> list[Clip]:
+    return [clip async for _, clips in pool.chunks(task) for clip in clips]
+
+
+def _run(pool: DecodePool, talk: Callable[[], Awaitable[None]]) -> None:
+    async def whole() -> None:
+        try:
+            await asyncio.wait_for(talk(), 60)
+        finally:
+            await pool.close()
+
+    asyncio.run(whole())
+
+
+@pytest.mark.parametrize("max_windows", [16, 2, 1, 3])
+def test_chunks_hold_the_same_bits_as_reading_at_once(
+    max_windows: int, film: Path, song: Path, mute_film: Path, spec: ClipSpec, folder: Path
+) -> None:
+    async def talk() -> None:
+        for path, audio, video in ((film, True, True), (song, True, False), (mute_film, False, True)):
+            got = await _decode(pool, _task(path, spec, max_windows=max_windows))
+            wanted = list(read_clips(path, spec, audio=audio, video=video))
+            assert len(got) == len(wanted)
+            for clip, other in zip(got, wanted, strict=True):
+                assert (clip.start_seconds, clip.padded, clip.is_silent) == (
+                    other.start_seconds, other.padded, other.is_silent,
+                )  # fmt: skip
+                for name in ("audio", "video"):
+                    mine, theirs = getattr(clip, name), getattr(other, name)
+                    assert (mine is None) == (theirs is None)
+                    if mine is not None:
+                        np.testing.assert_array_equal(mine, theirs)
+
+    pool = _pool(folder)
+    _run(pool, talk)
+
+
+def test_bad_media_has_its_own_error_and_the_process_lives(
+    film: Path, mute_film: Path, spec: ClipSpec, folder: Path, tmp_path: Path
+) -> None:
+    async def talk() -> None:
+        (tmp_path / "text.mp4").write_text("just text")
+        with pytest.raises(UnsupportedMedia):
+            await _decode(pool, _task(tmp_path / "text.mp4", spec))
+        (tmp_path / "cut.mp4").write_bytes(film.read_bytes()[:2000])
+        with pytest.raises(CorruptMedia):
+            await _decode(pool, _task(tmp_path / "cut.mp4", spec))
+        with pytest.raises(MissingAudio):
+            await _decode(pool, _task(mute_film, spec, asked=(Modality.AUDIO,), must_have_all=True))
+        assert len(await _decode(pool, _task(film, spec))) == 3
+        assert pool.stats.num_crashes == 0
+
+    pool = _pool(folder)
+    _run(pool, talk)
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "counter"),
+    [
+        (b"hang!", "decode_timeout", "num_timeouts"),
+        (b"burn!", "decode_timeout", "num_crashes"),
+        (b"crash", "decoder_crashed", "num_crashes"),
+        (b"kill!", "decoder_crashed", "num_crashes"),
+    ],
+)
+def test_a_decoder_that_breaks_fails_its_own_request_alone(
+    content: bytes, code: str, counter: str, film: Path, spec: ClipSpec, folder: Path, tmp_path: Path
+) -> None:
+    async def talk() -> None:
+        bad = tmp_path / "bad.mp4"
+        bad.write_bytes(content)
+        tasks = [_task(path, spec) for path in (film, bad, film, film)]
+        got = await asyncio.gather(*(_decode(pool, task) for task in tasks), return_exceptions=True)
+        assert isinstance(got[1], ServiceError)
+        assert got[1].code == code
+        assert [len(x) for i, x in enumerate(got) if i != 1] == [3, 3, 3]  # type: ignore[arg-type]
+        assert getattr(pool.stats, counter) == 1
+
+    pool = _pool(folder, num_workers=2, max_cpu_seconds=2.0, timeout_seconds=5.0 if content == b"hang!" else 20.0)
+    _run(pool, talk)
+
+
+def test_a_task_that_is_cancelled_is_ended_and_its_process_replaced(
+    film: Path, spec: ClipSpec, folder: Path, tmp_path: Path
+) -> None:
+    async def talk() -> None:
+        bad = tmp_path / "bad.mp4"
+        bad.write_bytes(b"hang!")
+        hanging = asyncio.ensure_future(_decode(pool, _task(bad, spec)))
+        waiting = asyncio.ensure_future(_decode(pool, _task(film, spec)))
+        await asyncio.sleep(1.0)
+        waiting.cancel()
+        hanging.cancel()
+        assert len(await _decode(pool, _task(film, spec))) == 3
+        assert pool.stats.num_tasks == 2  # the one that waited never began
+
+    pool = _pool(folder)
+    _run(pool, talk)
+
+
+def test_an_idle_process_that_is_killed_is_replaced(film: Path, spec: ClipSpec, folder: Path) -> None:
+    async def talk() -> None:
+        assert len(await _decode(pool, _task(film, spec))) == 3
+        for child in psutil.Process().children():
+            if "spawn_main" in " ".join(child.cmdline()):
+                os.kill(child.pid, signal.SIGKILL)
+        await asyncio.sleep(0.5)
+        assert len(await _decode(pool, _task(film, spec))) == 3
+
+    pool = _pool(folder)
+    _run(pool, talk)
+
+
+def test_a_decoder_that_wants_too_much_memory_is_told_so_and_lives(film: Path, spec: ClipSpec, folder: Path) -> None:
+    async def talk() -> None:
+        for _ in range(2):
+            with pytest.raises(ServiceError) as refused:
+                await _decode(pool, _task(film, spec))
+            assert refused.value.code == "decoder_out_of_memory"
+        assert pool.stats.num_crashes == 0
+
+    pool = _pool(folder, max_memory_bytes=8_000_000)  # less than the stacks of its threads
+    _run(pool, talk)
+
+
+def test_a_full_memory_is_an_error_and_leaves_nothing(film: Path, spec: ClipSpec, folder: Path) -> None:
+    async def talk() -> None:
+        with pytest.raises(ServiceError, match="no room") as refused:
+            await _decode(pool, _task(film, spec))
+        assert refused.value.code == "out_of_space"
+
+    pool = _pool(folder, decode=with_full_memory)
+    _run(pool, talk)
