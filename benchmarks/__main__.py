@@ -1,0 +1,44 @@
+"""python -m benchmarks [NAME ...] [--rounds N]: measure, write results/NAME.json and the README's table.
+
+Without a name all run; `report` runs none and only rewrites the table. Exit status 1 if a stated limit is missed.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+
+from .machine import ROOT
+from .measure import NUM_THREADS
+from .report import read_results, write_readme
+from .run import NAMES
+
+REPORT = "report"
+POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.split("\n\n")[1])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)} or {REPORT}; default: all")
+    parser.add_argument("--rounds", type=int, help="measurements of each side, instead of each benchmark's own number")
+    given = parser.parse_args()
+    unknown = set(given.names) - {*NAMES, REPORT}
+    if unknown:
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)} and {REPORT}")
+    chosen = [name for name in NAMES if name in given.names or not given.names]
+    failed = [name for name in chosen if not _run(name, given.rounds)]
+    write_readme(read_results())
+    if failed:
+        print(f"missed a limit or broke off: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _run(name: str, rounds: int | None) -> bool:
+    """Run one benchmark in a process of its own; whether all its limits were met."""
+    command = [sys.executable, "-m", "benchmarks.run", name, *([] if rounds is None else ["--rounds", str(rounds)])]
+    pinned = {pool: str(NUM_THREADS) for pool in POOLS} | {"PYTHONWARNINGS": "ignore", "ORT_DISABLE_TELEMETRY": "1"}
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, **pinned}, check=False).returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""Results for people: tables on the terminal, and the table in the README, made from `results/*.json`."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from .machine import ROOT
+from .result import RESULTS, Result
+
+README = ROOT / "README.md"
+TABLE_PLACE = re.compile(r"(<!-- benchmarks: begin\b[^>]*-->\n).*?(<!-- benchmarks: end -->)", flags=re.DOTALL)
+COLUMNS = ("what", "against", "ratio", "limit", "machine")
+UNITS = {"s": (1e3, "ms"), "B": (1e-6, "MB")}
+
+
+def print_result(result: Result, console: Console) -> None:
+    """Print entries, checks and ratios."""
+    entries = Table("entry", "min", "median", "n", title=result.name, title_justify="left")
+    for name, measured in result.entries.items():
+        scale, unit = UNITS[measured.unit]
+        row = (f"{measured.min * scale:,.1f} {unit}", f"{measured.median * scale:,.1f} {unit}")
+        entries.add_row(name, *row, str(len(measured.raw)))
+    console.print(entries)
+    ratios = Table("ratio", "against", "value", "limit", "met")
+    for ratio in result.ratios:
+        met = ("[green]yes" if ratio.is_met else "[red]NO") if ratio.limit else ""
+        ratios.add_row(ratio.what, ratio.against, f"{ratio.value:.3f}", ratio.limit, met)
+    console.print(ratios)
+    for name, check in result.checks.items():
+        console.print(f"{name}: {check['value']:.3g} (at most {check['at_most']:g})", highlight=False)
+    for name, count in result.counts.items():
+        console.print(f"{name}: {count:,.4g}", highlight=False)
+
+
+def read_results(folder: Path = RESULTS) -> list[dict[str, Any]]:
+    """Stored results, in order of name."""
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+
+
+def to_markdown(results: Iterable[Mapping[str, Any]]) -> str:
+    """One row per ratio; empty without results."""
+    rows = [
+        (
+            ratio["what"],
+            ratio["against"],
+            f"{ratio['value']:.2f}",
+            ratio["limit"] + ("" if ratio["is_met"] else " (missed)"),
+            f"{result['hardware']['cpu']}, {result['hardware']['cores']} cores",
+        )
+        for result in results
+        for ratio in result["ratios"]
+    ]
+    if not rows:
+        return ""
+    lines = [COLUMNS, ("---",) * len(COLUMNS), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def write_readme(results: Iterable[Mapping[str, Any]], path: Path = README) -> None:
+    """Put the table of `results` between the README's comments.
+
+    Raises:
+        ValueError: the comments are not there.
+    """
+    text = path.read_text()
+    if not TABLE_PLACE.search(text):
+        raise ValueError(f"{path.name} has no place for the table; put back <!-- benchmarks: begin --> and its end")
+    table = to_markdown(results)
+    framed = f"\n{table}\n" if table else ""
+    path.write_text(TABLE_PLACE.sub(lambda found: found[1] + framed + found[2], text))

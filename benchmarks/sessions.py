@@ -1,0 +1,40 @@
+"""Models of the presets, exported as bundles are, and ONNX Runtime sessions with pinned threads."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+
+from media import ClipSpec
+from models import Zorro, preset
+
+from .measure import NUM_THREADS
+
+SPECS = {
+    "vit-base": ClipSpec(num_mel_frames=256, num_mel_bins=128, num_video_frames=8, frame_size=224),
+    "vit-tiny": ClipSpec(),
+}
+NUM_CLASSES = 30
+
+
+def untrained(name: str) -> Zorro:
+    """The preset's model with random weights: its time does not depend on them."""
+    torch.manual_seed(0)
+    return Zorro(preset(name, num_classes=NUM_CLASSES)).eval()
+
+
+def random_inputs(name: str) -> dict[str, np.ndarray]:
+    """One window of noise, as loud and as bright as media are."""
+    random, spec = np.random.default_rng(1), SPECS[name]
+    audio = random.normal(spec.audio_mean, spec.audio_std, (1, *spec.audio_shape)).astype(np.float32)
+    return {"audio": audio, "video": random.integers(0, 256, (1, *spec.video_shape), dtype=np.uint8)}
+
+
+def open_session(graph: Path | bytes) -> onnxruntime.InferenceSession:
+    """The graph on `NUM_THREADS` threads, which sleep as soon as it has answered."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = NUM_THREADS
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
