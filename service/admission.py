@@ -16,7 +16,9 @@ from math import ceil
 
 from .errors import Overloaded
 
-SMOOTHING = 0.1  # of the measured interval and of the share of promises kept
+FORGETTING = 0.95  # weight of an answer in the measured rate, per answer that came after it
+SMOOTHING = 0.1  # of the share of promises kept
+FEW = 4  # so many inside are never too many: what few answers took says little about the next
 MIN_RETRY_SECONDS = 1.0  # Retry-After counts whole seconds
 GRACE_SECONDS = 2.0  # how long after its time a promise holds
 
@@ -26,13 +28,17 @@ class Admission:
 
     def __init__(self, *, max_inside: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.max_inside, self.num_inside, self.num_refused = max_inside, 0, 0
-        self.seconds_per_answer = 0.0
-        """Measured while there was work to do; 0 before the first answer."""
+        self._busy_seconds = self._num_answers = 0.0
         self.share_kept = 0.0
         """Of promises, those whose clients came back in time."""
         self._clock = clock
         self._last_event = 0.0
         self._promises: dict[str, float] = {}  # request id to promised time, in order of time
+
+    @property
+    def seconds_per_answer(self) -> float:
+        """Measured while there was work to do, late answers more than early ones; 0 before the first."""
+        return self._busy_seconds / self._num_answers if self._num_answers else 0.0
 
     @contextmanager
     def place(self, request_id: str, *, seconds_allowed: float) -> Iterator[None]:
@@ -57,7 +63,7 @@ class Admission:
 
     def _check(self, request_id: str, now: float, seconds_allowed: float, *, is_promised: bool) -> None:
         expected = (self.num_inside + 1) * self.seconds_per_answer
-        if expected > seconds_allowed:
+        if self.num_inside >= FEW and expected > seconds_allowed:
             detail = f"the answer would take {expected:.1f} s, and {seconds_allowed:.1f} s are allowed"
             raise self._refusal(request_id, now, detail, expected - seconds_allowed)
         # Never more than half: newcomers keep the server busy while promised ones are on their way.
@@ -79,8 +85,8 @@ class Admission:
         now = self._clock()
         elapsed, self._last_event = now - self._last_event, now
         self.num_inside -= 1
-        known = self.seconds_per_answer
-        self.seconds_per_answer = known + SMOOTHING * (elapsed - known) if known else elapsed
+        self._busy_seconds = FORGETTING * self._busy_seconds + elapsed
+        self._num_answers = FORGETTING * self._num_answers + 1
 
     def _num_due(self, now: float) -> int:
         return sum(promised - GRACE_SECONDS <= now for promised in self._promises.values())

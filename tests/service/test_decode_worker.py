@@ -1,0 +1,97 @@
+"""What a decode process does, seen from inside: its limits as they are asked of the kernel, its chunk, its end."""
+
+import resource
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import service.decode_worker as worker
+from media import ClipSpec, MediaLimits, Modality, read_clips
+from media.errors import MissingVideo
+from service.decode_pool import read_arrays
+from service.decode_worker import DecodeTask, decode_chunk, limit_cpu, limit_process
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
+    """Limits that are asked of the kernel; none is really set, for this process is the tests'."""
+    asked: dict[int, int] = {}
+    monkeypatch.setattr(worker.resource, "setrlimit", lambda kind, bounds: asked.update({kind: bounds[0]}))
+    monkeypatch.setattr(worker.os, "nice", lambda step: step)
+    return asked
+
+
+def _task(path: Path, spec: ClipSpec, tmp_path: Path, **changes: Any) -> DecodeTask:
+    out = tmp_path / f"windows-{changes.get('first_window', 0)}"
+    out.touch()
+    task: dict[str, Any] = {
+        "path": path, "out": out, "spec": spec, "asked": tuple(Modality), "must_have_all": False, "start_seconds": 0.0,
+        "end_seconds": None, "stride_seconds": None, "max_windows": 16, "limits": MediaLimits(),
+    }  # fmt: skip
+    return DecodeTask(**task | changes)
+
+
+@pytest.mark.usefixtures("asked")
+def test_a_chunk_says_what_there_was_and_whether_it_is_the_last(film: Path, spec: ClipSpec, tmp_path: Path) -> None:
+    first = decode_chunk(_task(film, spec, tmp_path, max_windows=2))
+    assert (len(first.windows), first.is_last) == (2, False)
+    task = _task(film, spec, tmp_path, max_windows=2, first_window=2)
+    last = decode_chunk(task)
+    assert (len(last.windows), last.is_last) == (1, True)
+    assert last.present == tuple(Modality)
+    assert last.info.has_audio
+    assert last.windows[0].audio is None
+    (clip,) = read_arrays(task.out, last, task)
+    wanted = list(read_clips(film, spec))[2]
+    np.testing.assert_array_equal(clip.audio, wanted.audio)
+    np.testing.assert_array_equal(clip.video, wanted.video)
+
+
+@pytest.mark.usefixtures("asked")
+def test_what_the_media_must_have_and_has_not_fails(song: Path, spec: ClipSpec, tmp_path: Path) -> None:
+    with pytest.raises(MissingVideo):
+        decode_chunk(_task(song, spec, tmp_path, asked=(Modality.VIDEO,), must_have_all=True))
+    assert decode_chunk(_task(song, spec, tmp_path)).present == (Modality.AUDIO,)
+
+
+@pytest.mark.usefixtures("asked")
+def test_a_lack_of_memory_is_told_as_one(
+    film: Path, spec: ClipSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def starve(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(worker, "read_clips", starve)
+    with pytest.raises(worker.DecoderOutOfMemory, match="scale it down"):
+        decode_chunk(_task(film, spec, tmp_path))
+
+
+@pytest.mark.usefixtures("asked")
+def test_a_chunk_that_nobody_waits_for_any_more_leaves_no_file(film: Path, spec: ClipSpec, tmp_path: Path) -> None:
+    task = _task(film, spec, tmp_path)
+    task.out.unlink()
+    with pytest.raises(FileNotFoundError):
+        decode_chunk(task)
+    assert not task.out.exists()
+
+
+def test_limits_are_asked_for(asked: dict[int, int]) -> None:
+    limit_process(50_000_000)
+    assert asked[resource.RLIMIT_DATA] > 50_000_000
+    assert asked[resource.RLIMIT_NOFILE] == worker.MAX_OPEN_FILES
+    assert asked[resource.RLIMIT_CORE] == 0
+    limit_cpu(3.0)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    assert 3 <= asked[resource.RLIMIT_CPU] - (used.ru_utime + used.ru_stime) <= 5
+
+
+def test_a_process_ends_when_its_parent_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    parents = iter([7, 7, 1])
+    ended: list[int] = []
+    monkeypatch.setattr(worker.os, "getppid", lambda: next(parents))
+    monkeypatch.setattr(worker.os, "_exit", ended.append)
+    monkeypatch.setattr(worker, "PARENT_CHECK_SECONDS", 0.0)
+    worker._end_with(7)
+    assert ended == [1]
