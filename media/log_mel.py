@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 import scipy.fft
 from jaxtyping import Float32
+from scipy.sparse import csr_array
 
 from .spec import ClipSpec
 
@@ -30,9 +31,8 @@ def log_mel(
     hann = _hann(spec.window_length)
     spectrum = scipy.fft.rfft(frames[:num_frames] * hann, axis=1)
     power = (spectrum.real**2 + spectrum.imag**2) / np.float32(hann @ hann)
-    mel: np.ndarray = power @ mel_filters(spec) + np.float32(spec.log_offset)
-    logs: np.ndarray = np.log(mel)
-    return logs
+    mel: np.ndarray = _sparse_filters(spec) @ power.T + np.float32(spec.log_offset)
+    return np.ascontiguousarray(np.log(mel).T)
 
 
 @lru_cache(maxsize=8)
@@ -44,6 +44,16 @@ def mel_filters(spec: ClipSpec) -> Float32[np.ndarray, "fft_bins mel_bins"]:
     rising, falling = (bins_mel - lower) / (centre - lower), (upper - bins_mel) / (upper - centre)
     triangles: np.ndarray = np.maximum(0, np.minimum(rising, falling))
     return triangles.astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def _sparse_filters(spec: ClipSpec) -> csr_array:
+    """The filters, [mel_bins, fft_bins]; two in a hundred of their numbers are not zero.
+
+    Trap: as a dense product this would wake the threads of numpy's BLAS, which spin for a tenth of a second afterwards
+    and so halve the speed of an inference that follows.
+    """
+    return csr_array(mel_filters(spec).T)
 
 
 @lru_cache(maxsize=8)
