@@ -12,8 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from media import decoding as media_decoding
-from media import read_frames
+from media import MediaLimits, read_frames
 
 from .films import FRAMES_PER_SECOND, write_film
 from .long_films import measure_long_film
@@ -27,13 +26,13 @@ SIZE = 224  # pixels
 SHAPES = {"360p": (640, 360), "720p": (1280, 720)}  # (width, height)
 TIMES = tuple((i + 0.5) * SECONDS / NUM_FRAMES for i in range(NUM_FRAMES))  # seconds: the middles of equal parts
 INDICES = tuple(math.floor(seconds * FRAMES_PER_SECOND + 1e-6) for seconds in TIMES)  # of the frames on display then
+LIMITS = MediaLimits(max_threads=NUM_THREADS)
 MAX_DIFFERENCE = 6.0  # mean, of 255: the libraries scale by different filters
 
 
 def run(rounds: int = 15) -> Result:
     """Measure short films, then long ones."""
     cv2.setNumThreads(NUM_THREADS)
-    media_decoding.MAX_THREADS = NUM_THREADS
     parameters = {
         "seconds": SECONDS, "frames_per_second": FRAMES_PER_SECOND, "frame_indices": list(INDICES), "size": SIZE,
         "threads": NUM_THREADS, "rounds": rounds,
@@ -50,7 +49,7 @@ def run(rounds: int = 15) -> Result:
 def _measure(result: Result, name: str, path: Path, rounds: int) -> None:
     ours = f"{name}, ours"
     sides: dict[str, Callable[[], np.ndarray]] = {
-        ours: lambda: read_frames(path, TIMES, height=SIZE, width=SIZE),
+        ours: lambda: read_frames(path, TIMES, height=SIZE, width=SIZE, limits=LIMITS),
         f"{name}, OpenCV, forward": partial(opencv_forward, path, INDICES, SIZE),
         f"{name}, OpenCV, seeks": partial(opencv_seeks, path, INDICES, SIZE),
         f"{name}, decord, scaled": partial(decord_scaled, path, INDICES, SIZE, shape=SHAPES[name]),

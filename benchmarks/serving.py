@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from media import Modality, read_clips
+from media import MediaLimits, Modality, read_clips
 from runtime import Zorro
 
 from .clients import Reply, closed_loop, open_loop, request_bytes
@@ -72,7 +72,7 @@ def cpu_seconds(clip: bytes, *, times: int = 10) -> dict[str, float]:
     decode, inference = [], []
     for _ in range(times):
         start = time.process_time()
-        clips = list(read_clips(clip, zorro.bundle.clip_spec))
+        clips = list(read_clips(clip, zorro.bundle.clip_spec, limits=MediaLimits(max_threads=1)))
         decode.append(time.process_time() - start)
         eight = (clips * 8)[:8]
         inputs = {name: np.stack([getattr(x, name) for x in eight]) for name in ("audio", "video")}
@@ -104,22 +104,24 @@ def _closed(result: Result, ports: dict[str, int], clip: bytes, rounds: int) -> 
 
 def _overloaded(result: Result, port: int, clip: bytes, capacity: float) -> None:
     """At three times its capacity, with clients that allow two seconds and come back when told."""
+    start = time.perf_counter()
     first, again = asyncio.run(
         open_loop(port, clip, per_second=OVERLOAD * capacity, seconds=OPEN_SECONDS, timeout_seconds=TIMEOUT_SECONDS)
     )
+    elapsed = time.perf_counter() - start
     in_time = [r for r in first + again if r.status == 200 and r.seconds <= TIMEOUT_SECONDS]
     refused = sorted(r.seconds for r in first if r.status == 429)
     p99 = refused[int(0.99 * (len(refused) - 1))] if refused else 0.0
     kept = sum(r.status == 200 for r in again) / max(1, len(again))
     result.counts |= {
-        "overload: arrivals": len(first), "overload: in time": len(in_time), "overload: refused": len(refused),
+        "overload: seconds, with those who came back": elapsed, "overload: arrivals": len(first), "overload: in time": len(in_time), "overload: refused": len(refused),
         "overload: late": _late(first + again), "overload: past the deadline (504)": _count(first + again, 504),
         "overload: broken": _count(first + again, 0), "overload: came back": len(again),
         "overload: 99th percentile of a refusal, seconds": p99,
     }  # fmt: skip
     result.ratios += [
         Ratio(what="answers in time at 300 %", against="capacity",
-              value=len(in_time) / (capacity * OPEN_SECONDS), at_least=MIN_GOODPUT),
+              value=len(in_time) / (capacity * elapsed), at_least=MIN_GOODPUT),
         Ratio(what="clients that came back when told and got in", against="all who did", value=kept, at_least=MIN_KEPT),
         Ratio(what="99th percentile of a refusal", against="50 ms", value=p99 / MAX_REFUSAL_SECONDS, at_most=1.0),
     ]  # fmt: skip

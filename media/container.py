@@ -53,6 +53,8 @@ class MediaLimits:
     """Of one picture."""
     max_streams: int = 32
     max_windows: int = 100_000
+    max_threads: int = 4
+    """Of one stream's decoder; fewer leave more to others."""
 
 
 @contextmanager

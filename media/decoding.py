@@ -26,7 +26,6 @@ FrameT = TypeVar("FrameT", AudioFrame, VideoFrame)
 TIME_TOLERANCE_SECONDS = 1e-6  # timestamps are fractions of their time base, asked-for times are floats
 MAX_JUMP_SECONDS = 10.0  # more than this, backwards, is no jitter but another recording joined on
 MAX_BROKEN_READS = 8
-MAX_THREADS = 4
 SPARED_CODECS = frozenset({"h264"})  # whose decoder leaves out pictures without harm to others
 NUM_AHEAD = 4  # packets looked at to learn that a picture is replaced in time
 SEEK_MARGINS_SECONDS = (0.0, 2.0, 10.0, 60.0)
@@ -44,7 +43,7 @@ class Decoder(Generic[FrameT]):
         """The earliest time that a picture will be asked for; it never decreases."""
         self._container, self._stream = container, stream
         self._timeline = Timeline(container)
-        stream.codec_context.thread_count = MAX_THREADS
+        stream.codec_context.thread_count = limits.max_threads
         stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
         for other in container.streams:
             if other.index != stream.index:

@@ -60,6 +60,7 @@ class DecodePool:
         self._folder, self._num_workers, self._max_memory_bytes = folder, num_workers, max_memory_bytes
         self._max_cpu_seconds, self._timeout_seconds = max_cpu_seconds, timeout_seconds
         self._free = asyncio.Semaphore(num_workers)
+        self._num_busy = 0
         self._endings: set[asyncio.Future[None]] = set()
         self._pool = self._start()
 
@@ -95,16 +96,20 @@ class DecodePool:
     async def _decode(self, task: DecodeTask) -> tuple[DecodedChunk, list[Clip]]:
         for _ in range(MAX_ATTEMPTS):
             async with self._free:
+                self._num_busy += 1
                 out = self._folder / f"windows-{uuid.uuid4().hex}"
                 pool = self._pool
                 self.stats.num_tasks += 1
                 out.touch(0o600)
                 try:
-                    chunk = await self._run(pool, replace(task, out=out))
+                    # Idle, one film has all cores; busy, each has its own.
+                    limits = replace(task.limits, max_threads=max(1, self._num_workers // self._num_busy))
+                    chunk = await self._run(pool, replace(task, out=out, limits=limits))
                     return chunk, read_arrays(out, chunk, task)
                 except BrokenProcessPool:
                     self._replace(pool)
                 finally:
+                    self._num_busy -= 1
                     out.unlink(missing_ok=True)
         raise ServiceError("decoder_crashed", "decode processes end as soon as they start; try again later")
 

@@ -1,5 +1,7 @@
 """Around every request: its id, its line in the log, its place in the metrics, and an answer even when all else fails."""
 
+import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -15,6 +17,7 @@ from .metrics import Metrics
 
 log = logging.getLogger("zorro.access")
 CLIENT_LEFT = 499  # nginx's word for it; nobody sees the answer
+MAX_DISCARDED_BYTES, MAX_DISCARD_SECONDS = 32_000_000, 0.5
 
 
 class RequestMiddleware:
@@ -31,23 +34,26 @@ class RequestMiddleware:
         request_id = _request_id(scope)
         scope.setdefault("state", {})["id"] = request_id
         started, status = time.perf_counter(), 0
+        body = _Body(receive)
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if status >= 400:
+                    await body.discard()
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_id)
+            await self._app(scope, body.receive, send_with_id)
         except ClientDisconnect:
             status = CLIENT_LEFT
             self._metrics.abandoned.inc()
         except Exception as error:
             if status:  # an answer has begun; there is no taking it back
                 raise
-            await self._on_error(request_id, error)(scope, receive, send_with_id)
+            await self._on_error(request_id, error)(scope, body.receive, send_with_id)
         finally:
             self._report(scope, request_id, status, time.perf_counter() - started)
 
@@ -59,6 +65,29 @@ class RequestMiddleware:
             "ms": round(1000 * seconds, 1),
         }  # fmt: skip
         log.info(json.dumps(line))
+
+
+class _Body:
+    """Knows whether a request's body has been read, and reads what is left of one that is refused.
+
+    A connection that is closed on a client which is still sending is reset, and takes the refusal with it.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive, self._is_read = receive, False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._is_read = self._is_read or message["type"] != "http.request" or not message.get("more_body", False)
+        return message
+
+    async def discard(self) -> None:
+        """Read the rest, as far as it comes soon and is not too much."""
+        num_bytes = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(MAX_DISCARD_SECONDS):
+                while not self._is_read and num_bytes < MAX_DISCARDED_BYTES:
+                    num_bytes += len((await self.receive()).get("body", b""))
 
 
 def _request_id(scope: Scope) -> str:

@@ -107,6 +107,17 @@ def test_clients_that_vanish_leave_nothing_behind(server: Server, film: Path) ->
     assert server.classify(content).status_code == 200
 
 
+def test_a_refusal_reaches_a_client_that_is_still_sending(bundle: Path, tmp_path: Path) -> None:
+    server = Server(bundle.parents[1], tmp_path, max_body_bytes=20_000_000)
+    try:
+        for _ in range(5):
+            refused = httpx.post(f"{server.url}/v1/classify", content=bytes(10_000_000), timeout=60)
+            assert (refused.status_code, refused.json()["code"]) == (415, "unsupported_content_type")
+    finally:
+        server.process.kill()
+        server.process.wait()
+
+
 def test_the_first_signal_drains_and_nothing_is_lost(server: Server, film: Path) -> None:
     content = film.read_bytes()
     with ThreadPoolExecutor(NUM_CLIENTS) as clients:
