@@ -114,7 +114,8 @@ def _overloaded(result: Result, port: int, clip: bytes, capacity: float) -> None
     p99 = refused[int(0.99 * (len(refused) - 1))] if refused else 0.0
     kept = sum(r.status == 200 for r in again) / max(1, len(again))
     result.counts |= {
-        "overload: seconds, with those who came back": elapsed, "overload: arrivals": len(first), "overload: in time": len(in_time), "overload: refused": len(refused),
+        "overload: seconds, with those who came back": elapsed,
+        "overload: arrivals": len(first), "overload: in time": len(in_time), "overload: refused": len(refused),
         "overload: late": _late(first + again), "overload: past the deadline (504)": _count(first + again, 504),
         "overload: broken": _count(first + again, 0), "overload: came back": len(again),
         "overload: 99th percentile of a refusal, seconds": p99,

@@ -14,6 +14,8 @@ from scipy.sparse import csr_array
 
 from .spec import ClipSpec
 
+BLOCK = 50  # frames at a time: arrays so small that each call does not get its memory anew from the system
+
 
 def log_mel(
     waveform: Float32[np.ndarray, " samples"], spec: ClipSpec
@@ -28,11 +30,16 @@ def log_mel(
     padded = np.pad(waveform, (edge, edge + spec.window_length))
     num_frames = len(waveform) // spec.hop_length
     frames = np.lib.stride_tricks.sliding_window_view(padded, spec.window_length)[:: spec.hop_length]
-    hann = _hann(spec.window_length)
-    spectrum = scipy.fft.rfft(frames[:num_frames] * hann, axis=1)
-    power = (spectrum.real**2 + spectrum.imag**2) / np.float32(hann @ hann)
-    mel: np.ndarray = _sparse_filters(spec) @ power.T + np.float32(spec.log_offset)
-    return np.ascontiguousarray(np.log(mel).T)
+    hann, filters = _hann(spec.window_length), _sparse_filters(spec)
+    mel = np.empty((num_frames, spec.num_mel_bins), np.float32)
+    for start in range(0, num_frames, BLOCK):
+        stop = min(start + BLOCK, num_frames)
+        spectrum = scipy.fft.rfft(frames[start:stop] * hann, axis=1)
+        squares = np.square(spectrum.view(np.float32))  # real, imaginary, real, ...
+        mel[start:stop] = (filters @ (squares[:, ::2] + squares[:, 1::2]).T).T
+    mel += np.float32(spec.log_offset)
+    np.log(mel, out=mel)
+    return mel
 
 
 @lru_cache(maxsize=8)
@@ -58,7 +65,9 @@ def _sparse_filters(spec: ClipSpec) -> csr_array:
 
 @lru_cache(maxsize=8)
 def _hann(length: int) -> Float32[np.ndarray, " samples"]:
-    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)).astype(np.float32)
+    """Periodic, of unit energy."""
+    window: np.ndarray = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
+    return (window / np.sqrt(window @ window)).astype(np.float32)
 
 
 def _hz_to_mel(hz: float | np.ndarray) -> np.ndarray:
