@@ -19,6 +19,8 @@ class Reply:
     seconds: float
     """From when it was due to the last byte of its answer."""
     retry_after_seconds: float | None
+    ended: float
+    """On `time.perf_counter`."""
 
 
 def request_bytes(clip: bytes, *, headers: str = "") -> bytes:
@@ -42,12 +44,17 @@ async def ask(port: int, request: bytes, *, due: float) -> Reply:
         finally:
             writer.close()
     except (OSError, asyncio.IncompleteReadError):
-        return Reply(0, time.perf_counter() - due, None)
+        return _reply(0, due)
     status, retry = int(head.split(b" ", 2)[1]), None
     for line in head.lower().split(b"\r\n"):
         if line.startswith(b"retry-after:"):
             retry = float(line.split(b":")[1])
-    return Reply(status, time.perf_counter() - due, retry)
+    return _reply(status, due, retry)
+
+
+def _reply(status: int, due: float, retry_after_seconds: float | None = None) -> Reply:
+    now = time.perf_counter()
+    return Reply(status, now - due, retry_after_seconds, now)
 
 
 async def closed_loop(port: int, request: bytes, *, num_clients: int, seconds: float) -> list[Reply]:

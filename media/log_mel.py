@@ -31,7 +31,7 @@ def log_mel(
     num_frames = len(waveform) // spec.hop_length
     frames = np.lib.stride_tricks.sliding_window_view(padded, spec.window_length)[:: spec.hop_length]
     hann, filters = _hann(spec.window_length), _sparse_filters(spec)
-    mel = np.empty((num_frames, spec.num_mel_bins), np.float32)
+    mel: np.ndarray = np.empty((num_frames, spec.num_mel_bins), np.float32)
     for start in range(0, num_frames, BLOCK):
         stop = min(start + BLOCK, num_frames)
         spectrum = scipy.fft.rfft(frames[start:stop] * hann, axis=1)
