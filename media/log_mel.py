@@ -37,7 +37,7 @@ def log_mel(
         spectrum = scipy.fft.rfft(frames[start:stop] * hann, axis=1)
         squares = np.square(spectrum.view(np.float32))  # real, imaginary, real, ...
         mel[start:stop] = (filters @ (squares[:, ::2] + squares[:, 1::2]).T).T
-    mel += np.float32(spec.log_offset)
+    np.add(mel, np.float32(spec.log_offset), out=mel)
     np.log(mel, out=mel)
     return mel
 
@@ -67,7 +67,8 @@ def _sparse_filters(spec: ClipSpec) -> csr_array:
 def _hann(length: int) -> Float32[np.ndarray, " samples"]:
     """Periodic, of unit energy."""
     window: np.ndarray = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
-    return (window / np.sqrt(window @ window)).astype(np.float32)
+    normalised: np.ndarray = (window / np.sqrt(window @ window)).astype(np.float32)
+    return normalised
 
 
 def _hz_to_mel(hz: float | np.ndarray) -> np.ndarray:
