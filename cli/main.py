@@ -223,12 +223,14 @@ def serve(
         from runtime import find_bundles
         from service.app import create_app
         from service.drain import DrainingServer
+        from service.logs import log_to_stderr
         from service.settings import Settings
 
         given = {"host": host, "port": port, "bundles": bundles}
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
         find_bundles(settings.bundles)
         err.print(f"Zorro AV on http://{settings.host}:{settings.port} - page at /, API at /docs", highlight=False)
+        log_to_stderr()
         zorro = create_app(settings)
         config = uvicorn.Config(zorro, host=settings.host, port=settings.port, log_level="warning", access_log=False)
         server = DrainingServer(config, zorro, drain_seconds=settings.drain_seconds)

@@ -90,6 +90,20 @@ def test_a_client_that_leaves_leaves_nothing(server: tuple[object, str], uploads
     assert httpx.get(f"{server[1]}/readyz").status_code == 200
 
 
+def test_requests_are_logged_on_standard_error(bundle: Path, tmp_path: Path) -> None:
+    port = _free_port()
+    command = [sys.executable, "-m", "cli.main", "serve", "--port", str(port), "--bundles", str(bundle.parents[1])]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, stderr=log)
+    try:
+        _wait_until_ready(process, f"http://127.0.0.1:{port}")
+        httpx.get(f"http://127.0.0.1:{port}/v1/models", headers={"X-Request-ID": "mine"})
+        _until(lambda: '"request_id": "mine"' in (tmp_path / "log").read_text())
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_a_taken_port_is_a_fault(server: tuple[object, str], bundle: Path) -> None:
     port = server[1].rsplit(":", 1)[1]
     command = [sys.executable, "-m", "cli.main", "serve", "--port", port, "--bundles", str(bundle.parents[1])]
