@@ -1,10 +1,15 @@
-"""Which modalities of those that are asked for a file has what to read for."""
+"""Which modalities of those that are asked for a file has what to read for, and what is read for them."""
 
 from collections.abc import Sequence
 
 from .clip import Modality
 from .errors import MissingAudio, MissingVideo
 from .probe import MediaInfo
+
+
+def needed_media(modalities: Sequence[Modality]) -> tuple[bool, bool]:
+    """Whether sound, and whether pictures, must be read for answers of these."""
+    return any(m != Modality.VIDEO for m in modalities), any(m != Modality.AUDIO for m in modalities)
 
 
 def present_modalities(asked: Sequence[Modality], info: MediaInfo, *, must_have: bool) -> list[Modality]:

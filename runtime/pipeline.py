@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 
 from media import Clip, MediaLimits, Modality, Source, probe, read_clips
-from media.presence import present_modalities
+from media.presence import needed_media, present_modalities
 
 from .bundle import Bundle, read_bundle
 from .collected import Collected, Question
@@ -27,7 +27,7 @@ from .options import (
 from .results import ClipResult, LabelScore, StreamResult
 from .selftest import SelfTestReport, self_test
 from .session import CPU, GraphSession, choose_providers
-from .signature import STREAM_OF, input_tensors
+from .signature import STREAM_OF, graphs_for, input_tensors, stream_values
 
 MAX_BATCH_SIZE = 8
 
@@ -240,10 +240,10 @@ class Zorro:
         info = probe(source, limits=limits)
         asked = parse_modalities(modalities)
         present = present_modalities(asked, info, must_have=modalities is not None and not skip_missing)
+        audio, video = needed_media(present)
         reader = read_clips(
-            source, self.bundle.clip_spec, limits=limits,
+            source, self.bundle.clip_spec, limits=limits, audio=audio, video=video,
             start_seconds=times.start, end_seconds=times.end, stride_seconds=times.stride,
-            audio=any(m != Modality.VIDEO for m in present), video=any(m != Modality.AUDIO for m in present),
         )  # fmt: skip
         collected = Collected(present)
         for batch in _batches(reader):
@@ -254,14 +254,10 @@ class Zorro:
     def _run_streams(
         self, present: Sequence[Modality], batch: Sequence[Clip], kind: str, collected: Collected
     ) -> dict[Modality, np.ndarray]:
-        """Values of each stream; the fused graph answers for all three at once."""
         started = time.perf_counter()
-        if Modality.FUSED in present:
-            outputs = self.run(Modality.FUSED, batch)
-        else:
-            outputs = {k: v for modality in present for k, v in self.run(modality, batch).items()}
+        outputs = [self.run(graph, batch) for graph in graphs_for(present)]
         collected.inference_seconds += time.perf_counter() - started
-        return {modality: outputs[f"{STREAM_OF[modality]}_{kind}"] for modality in present}
+        return stream_values(outputs, present, kind)
 
     def _top(self, logits: np.ndarray, *, top_k: int, threshold: float) -> tuple[LabelScore, ...]:
         exps = np.exp(logits.astype(np.float64) - logits.max())

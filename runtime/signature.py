@@ -1,6 +1,9 @@
 """Names and shapes at the borders of the three graphs: the one table that export writes by and the runtime checks by."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from media import ClipSpec, Modality
 
@@ -42,3 +45,16 @@ def input_tensors(modality: Modality, spec: ClipSpec) -> list[TensorInfo]:
 def output_names(modality: Modality) -> list[str]:
     """Names of a graph's outputs, `{stream}_{answer}`, in order."""
     return [f"{stream}_{answer}" for stream in STREAMS[modality] for answer in ANSWERS]
+
+
+def graphs_for(modalities: Sequence[Modality]) -> list[Modality]:
+    """The graphs to run for answers of these modalities: the fused one answers for all three at once."""
+    return [Modality.FUSED] if Modality.FUSED in modalities else list(modalities)
+
+
+def stream_values(
+    outputs: Iterable[Mapping[str, np.ndarray]], modalities: Sequence[Modality], kind: str
+) -> dict[Modality, np.ndarray]:
+    """Each modality's answer of this kind, of `ANSWERS`, from the outputs of the graphs that ran for them."""
+    merged = {name: value for part in outputs for name, value in part.items()}
+    return {modality: merged[f"{STREAM_OF[modality]}_{kind}"] for modality in modalities}

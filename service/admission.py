@@ -27,7 +27,7 @@ class Admission:
     """Places for requests; lives on one event loop."""
 
     def __init__(self, *, max_inside: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self.max_inside, self.num_inside, self.num_refused = max_inside, 0, 0
+        self.max_inside, self.num_inside = max_inside, 0
         self._busy_seconds = self._num_answers = 0.0
         self.share_kept = 0.0
         """Of promises, those whose clients came back in time."""
@@ -73,7 +73,6 @@ class Admission:
             raise self._refusal(request_id, now, detail, self.seconds_per_answer)
 
     def _refusal(self, request_id: str, now: float, detail: str, seconds: float) -> Overloaded:
-        self.num_refused += 1
         promised = now + max(seconds, MIN_RETRY_SECONDS)
         if self._promises:
             promised = max(promised, next(reversed(self._promises.values())) + self.seconds_per_answer)

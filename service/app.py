@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.types import ASGIApp
 
 from .admission import Admission
 from .engine import Engine
@@ -38,7 +37,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = Metrics()
     app.state.admission = Admission(max_inside=settings.max_inside)
     app.state.is_draining = False
-    app.add_middleware(RequestMiddleware, metrics=app.state.metrics, on_error=functools.partial(_answer_error, app))
+    app.add_middleware(RequestMiddleware, metrics=app.state.metrics, on_error=functools.partial(_problem, app))
     for kind in (ServiceError, HTTPException, Exception):
         app.add_exception_handler(kind, _on_error)
     add_health(app)
@@ -74,16 +73,12 @@ def _log_failure(loading: "asyncio.Future[None]") -> None:
         log.error("the models could not be loaded: %s", error)
 
 
-def _answer_error(app: FastAPI, request_id: str, error: Exception) -> ASGIApp:
-    return _problem(app, error, request_id, where="")
-
-
 async def _on_error(request: Request, error: Exception) -> Response:
     where = f"{request.method} {request.url.path}"
-    return _problem(request.app, error, request.state.id, where=where)
+    return _problem(request.app, request.state.id, error, where=where)
 
 
-def _problem(app: FastAPI, error: Exception, request_id: str, *, where: str) -> Response:
+def _problem(app: FastAPI, request_id: str, error: Exception, *, where: str = "") -> Response:
     if isinstance(error, HTTPException):
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "internal_error")
         return problem_response(code, f"{where}: see /docs for the routes", request_id)

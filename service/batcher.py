@@ -82,9 +82,9 @@ class Lane(Generic[ItemT]):
         """Windows that wait."""
         return sum(ticket.num_waiting for ticket in self.tickets)
 
-    def seconds(self, extra: int = 0) -> float:
-        """Expected time to run all that waits and `extra` windows more."""
-        return self.cost.seconds(self.num_waiting + extra, max_batch_size=self.max_batch_size)
+    def seconds(self, count: int) -> float:
+        """Expected time to run so many windows."""
+        return self.cost.seconds(count, max_batch_size=self.max_batch_size)
 
     def take(self, now: float, stats: BatcherStats) -> list[tuple[_Ticket[ItemT], int]]:
         """The next batch, one window of each ticket in turn; tickets that nobody waits for are dropped."""
@@ -144,7 +144,7 @@ class Batcher(Generic[ItemT]):
         """Expected time until all that runs and waits now is done."""
         now = self._clock()
         running = sum(max(0.0, expected - (now - started)) for started, expected in self._running.values())
-        return (running + sum(lane.seconds() for lane in self.lanes.values())) / self._num_sessions
+        return (running + sum(lane.seconds(lane.num_waiting) for lane in self.lanes.values())) / self._num_sessions
 
     @property
     def stuck_seconds(self) -> float:
@@ -164,7 +164,7 @@ class Batcher(Generic[ItemT]):
             self.stats.num_refused += 1
             detail = f"{lane.num_waiting} windows wait, at most {lane.max_queue_size} may"
             raise Overloaded(f"{detail}; try again after Retry-After", retry_after_seconds=max(wait, MIN_RETRY_SECONDS))
-        own = lane.cost.seconds(count, max_batch_size=lane.max_batch_size)
+        own = lane.seconds(count)
         if deadline is not None and now + wait + own > deadline:
             self.stats.num_refused += 1
             late = now + wait + own - deadline
@@ -185,8 +185,7 @@ class Batcher(Generic[ItemT]):
             if not batch:
                 continue
             task = asyncio.ensure_future(self._run(lane, batch))
-            expected = lane.cost.seconds(len(batch), max_batch_size=lane.max_batch_size)
-            self._running[task] = (self._clock(), expected)
+            self._running[task] = (self._clock(), lane.seconds(len(batch)))
             task.add_done_callback(self._ended)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:

@@ -17,7 +17,7 @@ from threading import Thread
 import numpy as np
 
 from media import Clip, ClipSpec, MediaInfo, MediaLimits, Modality, probe, read_clips
-from media.presence import present_modalities
+from media.presence import needed_media, present_modalities
 
 MAX_OPEN_FILES = 64
 STATM, DATA_FIELD = Path("/proc/self/statm"), 5  # pages of data and stack, proc(5)
@@ -96,10 +96,10 @@ def decode_chunk(task: DecodeTask) -> DecodedChunk:
     try:
         info = probe(task.path, limits=task.limits)
         present = present_modalities(task.asked, info, must_have=task.must_have_all)
+        audio, video = needed_media(present)
         reader = read_clips(
-            task.path, task.spec, limits=task.limits, first_window=task.first_window,
+            task.path, task.spec, limits=task.limits, audio=audio, video=video, first_window=task.first_window,
             start_seconds=task.start_seconds, end_seconds=task.end_seconds, stride_seconds=task.stride_seconds,
-            audio=any(m != Modality.VIDEO for m in present), video=any(m != Modality.AUDIO for m in present),
         )  # fmt: skip
         clips = list(islice(iter(reader), task.max_windows))
     except MemoryError as error:

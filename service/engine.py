@@ -14,7 +14,7 @@ from media import Clip, MediaLimits, Modality
 from runtime import ClipResult, Zorro
 from runtime.collected import Collected, Question
 from runtime.options import Times, parse_modalities
-from runtime.signature import STREAM_OF
+from runtime.signature import graphs_for, stream_values
 
 from .batcher import Batcher
 from .decode_pool import DecodePool
@@ -98,14 +98,11 @@ class Engine:
         collected: Collected,
         deadline: float | None,
     ) -> dict[Modality, np.ndarray]:
-        """Values of each stream; the fused graph answers for all three at once."""
-        graphs = [Modality.FUSED] if Modality.FUSED in present else list(present)
         answers = await asyncio.gather(
-            *(self.batcher.submit(lane_name(model, graph), clips, deadline=deadline) for graph in graphs)
+            *(self.batcher.submit(lane_name(model, graph), clips, deadline=deadline) for graph in graphs_for(present))
         )
         collected.inference_seconds += sum(answer.run_seconds for answer in answers)
-        outputs = {name: value for answer in answers for name, value in answer.outputs.items()}
-        return {modality: outputs[f"{STREAM_OF[modality]}_{kind}"] for modality in present}
+        return stream_values((answer.outputs for answer in answers), present, kind)
 
     def _task(self, model: Zorro, asked: Asked, path: Path) -> DecodeTask:
         settings = self._settings

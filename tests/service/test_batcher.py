@@ -29,6 +29,18 @@ class Graph:
         return {"double": np.array(items) * 2}
 
 
+@pytest.fixture
+def go() -> Event:
+    """Set, it lets the graph run."""
+    return Event()
+
+
+@pytest.fixture
+def graph(go: Event) -> Graph:
+    """A graph whose first batch waits for `go`."""
+    return Graph(go)
+
+
 def _batcher(run: Callable[[Sequence[int]], Outputs], **limits: int) -> Batcher[int]:
     batcher: Batcher[int] = Batcher()
     batcher.add_lane("a", run, **{"max_batch_size": 4, "max_queue_size": 100} | limits)
@@ -61,7 +73,7 @@ def test_everyone_gets_their_own_answer() -> None:
     assert sum(map(len, graph.batches)) == sum(i % 3 + 1 for i in range(50))
 
 
-def test_idle_it_waits_for_nobody_and_busy_it_takes_what_waits() -> None:
+def test_idle_it_waits_for_nobody_and_busy_it_takes_what_waits(go: Event, graph: Graph) -> None:
     async def talk() -> None:
         batcher = _batcher(graph)
         first = await _blocked(batcher, graph)
@@ -71,13 +83,11 @@ def test_idle_it_waits_for_nobody_and_busy_it_takes_what_waits() -> None:
         await asyncio.gather(first, *rest)
         await batcher.close()
 
-    go = Event()
-    graph = Graph(go)
     _run(talk)
     assert graph.batches == [[0], [1, 2, 3]]
 
 
-def test_a_long_film_shares_its_batches() -> None:
+def test_a_long_film_shares_its_batches(go: Event, graph: Graph) -> None:
     async def talk() -> None:
         batcher = _batcher(graph)
         first = await _blocked(batcher, graph)
@@ -89,13 +99,11 @@ def test_a_long_film_shares_its_batches() -> None:
         await asyncio.gather(first, film, *short)
         await batcher.close()
 
-    go = Event()
-    graph = Graph(go)
     _run(talk)
     assert graph.batches == [[0], [100, 1, 2, 101], [102, 103, 104, 105], [106, 107]]
 
 
-def test_lanes_take_turns_by_who_came_first() -> None:
+def test_lanes_take_turns_by_who_came_first(go: Event, graph: Graph) -> None:
     async def talk() -> None:
         batcher = _batcher(graph)
         batcher.add_lane("b", graph, max_batch_size=4, max_queue_size=10)
@@ -108,13 +116,11 @@ def test_lanes_take_turns_by_who_came_first() -> None:
         await asyncio.gather(first, *rest)
         await batcher.close()
 
-    go = Event()
-    graph = Graph(go)
     _run(talk)
     assert graph.batches == [[0], [1, 3], [2]]
 
 
-def test_a_poisoned_item_fails_alone_and_the_session_lives() -> None:
+def test_a_poisoned_item_fails_alone_and_the_session_lives(go: Event, graph: Graph) -> None:
     async def talk() -> None:
         batcher = _batcher(graph)
         first = await _blocked(batcher, graph)
@@ -128,12 +134,10 @@ def test_a_poisoned_item_fails_alone_and_the_session_lives() -> None:
         assert batcher.stats.num_failed_batches == 2
         await batcher.close()
 
-    go = Event()
-    graph = Graph(go)
     _run(talk)
 
 
-def test_who_left_costs_nothing() -> None:
+def test_who_left_costs_nothing(go: Event, graph: Graph) -> None:
     async def talk() -> None:
         batcher = _batcher(graph)
         first = await _blocked(batcher, graph)
@@ -145,13 +149,11 @@ def test_who_left_costs_nothing() -> None:
         await batcher.close()
         assert batcher.stats.num_skipped == 3
 
-    go = Event()
-    graph = Graph(go)
     _run(talk)
     assert graph.batches == [[0]]
 
 
-def test_a_deadline_that_passes_in_the_queue_is_told_and_costs_nothing() -> None:
+def test_a_deadline_that_passes_in_the_queue_is_told_and_costs_nothing(go: Event, graph: Graph) -> None:
     async def talk() -> None:
         now = 0.0
         batcher: Batcher[int] = Batcher(clock=lambda: now)
@@ -166,13 +168,11 @@ def test_a_deadline_that_passes_in_the_queue_is_told_and_costs_nothing() -> None
             await late
         await batcher.close()
 
-    go = Event()
-    graph = Graph(go)
     _run(talk)
     assert graph.batches == [[0]]
 
 
-def test_what_cannot_be_in_time_is_refused_at_once_with_a_time_to_come_back() -> None:
+def test_what_cannot_be_in_time_is_refused_at_once_with_a_time_to_come_back(go: Event, graph: Graph) -> None:
     async def talk() -> None:
         now = 0.0
         batcher: Batcher[int] = Batcher(clock=lambda: now)
@@ -188,12 +188,10 @@ def test_what_cannot_be_in_time_is_refused_at_once_with_a_time_to_come_back() ->
         await asyncio.gather(first, second)
         await batcher.close()
 
-    go = Event()
-    graph = Graph(go)
     _run(talk)
 
 
-def test_a_full_lane_refuses_where_the_item_enters() -> None:
+def test_a_full_lane_refuses_where_the_item_enters(go: Event, graph: Graph) -> None:
     async def talk() -> None:
         batcher = _batcher(graph, max_queue_size=3)
         first = await _blocked(batcher, graph)
@@ -207,8 +205,6 @@ def test_a_full_lane_refuses_where_the_item_enters() -> None:
         await asyncio.gather(first, waiting)
         await batcher.close()
 
-    go = Event()
-    graph = Graph(go)
     _run(talk)
 
 
@@ -224,7 +220,7 @@ def test_closing_finishes_what_waits() -> None:
     _run(talk)
 
 
-def test_a_batch_that_hangs_is_seen() -> None:
+def test_a_batch_that_hangs_is_seen(go: Event, graph: Graph) -> None:
     async def talk() -> None:
         now = 0.0
         batcher: Batcher[int] = Batcher(clock=lambda: now)
@@ -237,8 +233,6 @@ def test_a_batch_that_hangs_is_seen() -> None:
         await first
         await batcher.close()
 
-    go = Event()
-    graph = Graph(go)
     _run(talk)
 
 
