@@ -63,14 +63,21 @@ def _until(condition: Callable[[], bool], *, seconds: float = 20) -> None:
         time.sleep(0.05)
 
 
-@pytest.fixture
-def server(bundle: Path, tmp_path: Path) -> Iterator[Server]:
-    server = Server(bundle.parents[1], tmp_path, drain_seconds=0.5, num_decode_workers=2)
+@contextlib.contextmanager
+def serving(bundle: Path, folder: Path, **settings: object) -> Iterator[Server]:
+    """A server that is gone afterwards, whatever happened to it."""
+    server = Server(bundle.parents[1], folder, **settings)
     try:
         yield server
     finally:
         server.process.kill()
         server.process.wait()
+
+
+@pytest.fixture
+def server(bundle: Path, tmp_path: Path) -> Iterator[Server]:
+    with serving(bundle, tmp_path, drain_seconds=0.5, num_decode_workers=2) as server:
+        yield server
 
 
 def test_a_killed_decode_process_costs_at_most_its_own_request(server: Server, film: Path) -> None:
@@ -108,14 +115,10 @@ def test_clients_that_vanish_leave_nothing_behind(server: Server, film: Path) ->
 
 
 def test_a_refusal_reaches_a_client_that_is_still_sending(bundle: Path, tmp_path: Path) -> None:
-    server = Server(bundle.parents[1], tmp_path, max_body_bytes=20_000_000)
-    try:
+    with serving(bundle, tmp_path, max_body_bytes=20_000_000) as server:
         for _ in range(5):
             refused = httpx.post(f"{server.url}/v1/classify", content=bytes(10_000_000), timeout=60)
             assert (refused.status_code, refused.json()["code"]) == (415, "unsupported_content_type")
-    finally:
-        server.process.kill()
-        server.process.wait()
 
 
 def test_the_first_signal_drains_and_nothing_is_lost(server: Server, film: Path) -> None:
@@ -132,8 +135,7 @@ def test_the_first_signal_drains_and_nothing_is_lost(server: Server, film: Path)
 
 
 def test_the_second_signal_ends_it_at_once(bundle: Path, tmp_path: Path) -> None:
-    server = Server(bundle.parents[1], tmp_path, drain_seconds=30)
-    try:
+    with serving(bundle, tmp_path, drain_seconds=30) as server:
         server.process.send_signal(signal.SIGTERM)
         _until(lambda: httpx.get(f"{server.url}/readyz").status_code == 503)
         server.process.send_signal(signal.SIGTERM)
@@ -141,23 +143,14 @@ def test_the_second_signal_ends_it_at_once(bundle: Path, tmp_path: Path) -> None
         server.process.wait(20)
         assert time.monotonic() - started < 15  # not the 30 s of the first
         assert list(tmp_path.iterdir()) == []
-    finally:
-        server.process.kill()
-        server.process.wait()
 
 
 def test_what_a_killed_server_left_is_cleaned_by_the_next(bundle: Path, tmp_path: Path) -> None:
-    first = Server(bundle.parents[1], tmp_path)
-    children = first.decode_processes()
-    first.process.kill()
-    first.process.wait()
+    with serving(bundle, tmp_path) as first:
+        children = first.decode_processes()
     left = {path.name for path in tmp_path.iterdir()}
     assert left
-    second = Server(bundle.parents[1], tmp_path)
-    try:
+    with serving(bundle, tmp_path):
         assert not left & {path.name for path in tmp_path.iterdir()}
         psutil.wait_procs(children, timeout=20)
         assert not any(child.is_running() for child in children)  # no decode process outlives its server
-    finally:
-        second.process.kill()
-        second.process.wait()
