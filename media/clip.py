@@ -19,10 +19,10 @@ from av.container import InputContainer
 from jaxtyping import Float32, UInt8
 
 from .audio import AudioReader
-from .container import MediaLimits, Source, audio_stream, open_container, translated, video_stream
+from .container import MediaLimits, Source, open_container, translated, video_stream
 from .errors import CorruptMedia, InvalidSpan, MediaError, MissingAudio, MissingVideo
 from .log_mel import log_mel
-from .probe import is_still
+from .probe import MediaInfo, read_headers
 from .shared_file import SharedFile
 from .span import Span
 from .spec import ClipSpec
@@ -63,7 +63,8 @@ class Clip:
 class ClipReader:
     """The windows of one source, read as they are iterated over; made by `read_clips`.
 
-    `warnings` tells, while iterating and afterwards, what did not decode and that a file ends too early.
+    `warnings` tells, while iterating and afterwards, what did not decode and that a file ends too early. `info` is what
+    `probe` says, once the first window has been read; before, pictures may be turned.
     """
 
     def __init__(
@@ -76,20 +77,20 @@ class ClipReader:
         span: Span,
         limits: MediaLimits,
         first_window: int = 0,
+        info: MediaInfo | None = None,
+        headers: MediaInfo | None = None,
     ) -> None:
         self._source, self._spec, self._span, self._limits = source, spec, span, limits
         self._first_window = first_window
         self._audio_wanted, self._video_wanted = audio, video
         self.warnings: list[str] = []
-        with open_container(source, limits) as container:
-            has_audio, has_video = audio_stream(container) is not None, video_stream(container) is not None
-            self._is_still = is_still(container)
-            self._duration_seconds = None if self._is_still else _duration_seconds(container)
-        if audio and not has_audio:
+        self.info = info or headers or read_headers(source, limits=limits)
+        self._may_be_turned = info is None
+        if audio and not self.info.has_audio:
             raise MissingAudio("the file has no sound; send one that has, or ask for video")
-        if video and not has_video:
+        if video and not self.info.has_video:
             raise MissingVideo("the file has no picture (cover art is none); send one that has, or ask for audio")
-        span.check(self._duration_seconds, limits)
+        span.check(self.info.duration_seconds, limits)
 
     def __iter__(self) -> Iterator[Clip]:
         lock = Lock()
@@ -105,6 +106,8 @@ class ClipReader:
                 sight = SightWindows(video, self._spec, self._span, still_until=self._still_until(container))
             readers = [reader for reader in (audio, video) if reader is not None]
             for clip in self._windows(sound, sight):
+                if video is not None and video.is_turned and self._may_be_turned:
+                    self.info, self._may_be_turned = self.info.turned(), False
                 self.warnings = _summary([fault for reader in readers for fault in reader.faults])
                 yield clip
             self.warnings = _summary([fault for reader in readers for fault in reader.faults])
@@ -119,10 +122,10 @@ class ClipReader:
 
     def _still_until(self, container: InputContainer) -> float | None:
         stream = video_stream(container)
-        if self._is_still:
+        if self.info.is_still:
             return float("inf")
         has_one_frame = stream is not None and stream.frames == 1
-        return self._duration_seconds if has_one_frame else None
+        return self.info.duration_seconds if has_one_frame else None
 
     def _windows(self, sound: SoundWindows | None, sight: SightWindows | None) -> Iterator[Clip]:
         index = self._first_window
@@ -136,7 +139,7 @@ class ClipReader:
                 raise self._nothing()
             self._span.check_limits(clip.start_seconds + material - self._span.start_seconds, self._limits)
             yield clip
-            if self._is_still:
+            if self.info.is_still:
                 return
             index += 1
 
@@ -167,14 +170,15 @@ class ClipReader:
 
     def _losses(self, audio: AudioReader | None, video: VideoReader | None) -> list[str]:
         """A warning if all that was asked for ends well before the header says."""
-        if self._duration_seconds is None or self._span.end_seconds is not None:
+        promised = self.info.duration_seconds
+        if promised is None or self._span.end_seconds is not None:
             return []
         audio_end = 0.0 if audio is None else audio.decoded_to / audio.sample_rate
         video_end = 0.0 if video is None else video.end_seconds or 0.0
         end = max(audio_end, video_end)
-        if end > self._duration_seconds - MIN_LOSS_SECONDS:
+        if end > promised - MIN_LOSS_SECONDS:
             return []
-        return [f"the file promises {self._duration_seconds:.1f} s, but what decodes ends after {end:.1f} s"]
+        return [f"the file promises {promised:.1f} s, but what decodes ends after {end:.1f} s"]
 
 
 def read_clips(

@@ -19,7 +19,15 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from .errors import CorruptMedia, EmptyMedia, MediaError, MediaTooLarge, UnsupportedMedia
+from .errors import (
+    CorruptMedia,
+    EmptyMedia,
+    MediaError,
+    TooManyBytes,
+    TooManyPixels,
+    TooManyStreams,
+    UnsupportedMedia,
+)
 from .shared_file import SharedFile
 
 Source = str | os.PathLike[str] | bytes | BinaryIO
@@ -52,6 +60,8 @@ class MediaLimits:
     max_pixels: int = 4096 * 2304
     """Of one picture."""
     max_streams: int = 32
+    max_frames_per_second: float = 1000.0
+    """Decoded pictures; a burst of as many more is let pass."""
     max_windows: int = 100_000
     max_threads: int = 4
     """Of one stream's decoder; fewer leave more to others."""
@@ -127,7 +137,7 @@ def _check_size(file: BinaryIO, limits: MediaLimits) -> None:
     if num_bytes == 0:
         raise EmptyMedia("got 0 bytes; send the bytes of a media file")
     if num_bytes > limits.max_bytes:
-        raise MediaTooLarge(f"{num_bytes} bytes, the limit is {limits.max_bytes}; compress the file or cut it")
+        raise TooManyBytes(f"{num_bytes} bytes, the limit is {limits.max_bytes}; compress the file or cut it")
     file.seek(0)
 
 
@@ -152,7 +162,7 @@ def _open(file: BinaryIO, limits: MediaLimits) -> InputContainer:
 
 def _check(container: InputContainer, limits: MediaLimits) -> None:
     if len(container.streams) > limits.max_streams:
-        raise MediaTooLarge(f"{len(container.streams)} streams, the limit is {limits.max_streams}; remux the file")
+        raise TooManyStreams(f"{len(container.streams)} streams, the limit is {limits.max_streams}; remux the file")
     video = video_stream(container)
     if video is None and audio_stream(container) is None:
         raise UnsupportedMedia("the file has no sound or picture stream with a known codec; send one that has")
@@ -160,7 +170,7 @@ def _check(container: InputContainer, limits: MediaLimits) -> None:
         return
     width, height = video.codec_context.width, video.codec_context.height
     if width * height > limits.max_pixels:
-        raise MediaTooLarge(
+        raise TooManyPixels(
             f"pictures of {width}x{height}, the limit is {limits.max_pixels} pixels; scale the video down"
         )
     if width == 0 and container.format.name.endswith("_pipe"):
@@ -173,7 +183,7 @@ def _unread_picture(container: InputContainer, video: VideoStream, limits: Media
     try:
         next(container.decode(video), None)
     except av.error.ArgumentError:
-        return MediaTooLarge(f"the picture is over the limit of {limits.max_pixels} pixels; scale it down")
+        return TooManyPixels(f"the picture is over the limit of {limits.max_pixels} pixels; scale it down")
     except av.error.FFmpegError:
         pass
     return CorruptMedia("the picture does not decode; is the file complete?")

@@ -8,6 +8,12 @@ MediaError
   - MissingAudio
   - MissingVideo
 - MediaTooLarge       over one of `MediaLimits`
+  - TooManyBytes
+  - TooLong
+  - TooManyPixels
+  - TooManyStreams
+  - TooManyFrames
+  - TooManyWindows
 - InvalidSpan         start, end or stride are no times inside the media
 """
 
@@ -55,9 +61,45 @@ class MissingVideo(MissingModality):
 
 
 class MediaTooLarge(MediaError):
-    """Over one of `MediaLimits`; the message names it."""
+    """Over one of `MediaLimits`, of which each has a class; never raised itself."""
 
     code = "media_too_large"
+
+
+class TooManyBytes(MediaTooLarge):
+    """Over `max_bytes`."""
+
+    code = "too_many_bytes"
+
+
+class TooLong(MediaTooLarge):
+    """Over `max_duration_seconds`."""
+
+    code = "too_long"
+
+
+class TooManyPixels(MediaTooLarge):
+    """Over `max_pixels`."""
+
+    code = "too_many_pixels"
+
+
+class TooManyStreams(MediaTooLarge):
+    """Over `max_streams`."""
+
+    code = "too_many_streams"
+
+
+class TooManyFrames(MediaTooLarge):
+    """Over `max_frames_per_second`."""
+
+    code = "too_many_frames"
+
+
+class TooManyWindows(MediaTooLarge):
+    """Over `max_windows`."""
+
+    code = "too_many_windows"
 
 
 class InvalidSpan(MediaError):

@@ -1,6 +1,6 @@
 """What a file holds: its headers, and a look at its first frame."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import av
@@ -31,6 +31,10 @@ class MediaInfo:
     is_still: bool
     """A single picture without sound."""
 
+    def turned(self) -> "MediaInfo":
+        """The same, displayed on its side."""
+        return replace(self, width=self.height, height=self.width)
+
 
 def probe(source: Source, *, limits: MediaLimits | None = None) -> MediaInfo:
     """Read the headers of `source` and its first frame.
@@ -40,15 +44,26 @@ def probe(source: Source, *, limits: MediaLimits | None = None) -> MediaInfo:
     """
     limits = limits or MediaLimits()
     with open_container(source, limits) as container:
-        return describe(container, limits)
+        info = _headers(container)
+        video = video_stream(container)
+        return info.turned() if video is not None and _is_turned(container, video, limits) else info
 
 
-def describe(container: InputContainer, limits: MediaLimits) -> MediaInfo:
-    """Facts about an opened container; it stands after its first frame then."""
+def read_headers(source: Source, *, limits: MediaLimits) -> MediaInfo:
+    """What `probe` finds without a look at the first frame: a picture that is turned on display has its stored size.
+
+    Raises:
+        MediaError: it cannot be opened; see `errors`.
+    """
+    with open_container(source, limits) as container:
+        return _headers(container)
+
+
+def _headers(container: InputContainer) -> MediaInfo:
     video, audio = video_stream(container), audio_stream(container)
     still = video is not None and audio is None and is_still(container)
     seconds = None if container.duration is None or still else container.duration / av.time_base
-    width, height = _displayed_size(container, video, limits) if video is not None else (None, None)
+    width, height = _stored_size(video) if video is not None else (None, None)
     rate = None if video is None or still else video.average_rate
     return MediaInfo(
         duration_seconds=seconds,
@@ -79,9 +94,13 @@ def is_still(container: InputContainer) -> bool:
         return False
 
 
-def _displayed_size(container: InputContainer, video: VideoStream, limits: MediaLimits) -> tuple[int, int]:
+def _stored_size(video: VideoStream) -> tuple[int, int]:
+    """Width and height in square pixels."""
     ratio = float(video.sample_aspect_ratio or 1)
-    width, height = max(1, round(video.codec_context.width * ratio)), video.codec_context.height
+    return max(1, round(video.codec_context.width * ratio)), video.codec_context.height
+
+
+def _is_turned(container: InputContainer, video: VideoStream, limits: MediaLimits) -> bool:
     decoder: Decoder[VideoFrame] = Decoder(container, video, limits)
     first = next(decoder.frames_before(0.0) or decoder.frames(), None)
-    return (height, width) if first is not None and orientation(first[1])[0] else (width, height)
+    return first is not None and orientation(first[1])[0]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import ceil, isfinite
 
 from .container import MediaLimits
-from .errors import InvalidSpan, MediaTooLarge
+from .errors import InvalidSpan, TooLong, TooManyWindows
 
 MIN_STRIDE_SECONDS = 0.01
 
@@ -39,7 +39,7 @@ class Span:
 
         Raises:
             InvalidSpan: the media ends before the span starts.
-            MediaTooLarge: it is too long, or too many windows.
+            TooLong, TooManyWindows: over the limits.
         """
         duration = duration_seconds
         if duration is not None and self.start_seconds >= max(duration, 0.001):
@@ -51,13 +51,13 @@ class Span:
             self.check_limits(min(ends) - self.start_seconds, limits)
 
     def check_limits(self, seconds: float, limits: MediaLimits) -> None:
-        """Raise MediaTooLarge if `seconds` of media are more than allowed, or more windows than allowed."""
+        """Raise TooLong or TooManyWindows if `seconds` of media are more than allowed, or more windows than allowed."""
         if seconds > limits.max_duration_seconds:
-            raise MediaTooLarge(
+            raise TooLong(
                 f"{seconds:.1f} s of media, the limit is {limits.max_duration_seconds:g} s; cut it, or ask for a part"
             )
         num_windows = ceil(seconds / self.stride_seconds)
         if num_windows > limits.max_windows:
-            raise MediaTooLarge(
+            raise TooManyWindows(
                 f"{num_windows} windows, the limit is {limits.max_windows}; take a longer stride, or ask for a part"
             )

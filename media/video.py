@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 
 from .container import MediaLimits, translated, video_stream
 from .decoding import TIME_TOLERANCE_SECONDS, Decoder
-from .errors import MissingVideo
+from .errors import MissingVideo, TooManyFrames
 
 MIN_SKIP_SECONDS = 0.5  # of frames that need not be decoded, for a seek to pay
 SEEK_GAP_SECONDS = 10.0  # for a seek in a file without an index
@@ -41,8 +41,14 @@ class VideoReader:
         self._current: Timed | None = None
         self._next: Timed | None = None
         self._last_gap_seconds = 0.0
+        self._max_rate, self._num_read, self._first_seconds = limits.max_frames_per_second, 0, 0.0
         self._patience = 1.0
         self._orientations: dict[int, Orientation] = {}
+
+    @property
+    def is_turned(self) -> bool:
+        """Whether pictures are displayed on their side, as far as any has been converted."""
+        return any(is_turned for is_turned, _ in self._orientations.values())
 
     @property
     def faults(self) -> list[str]:
@@ -87,7 +93,7 @@ class VideoReader:
         frames = self._decoder.frames_before(seconds)
         if frames is None:
             return
-        self._frames, self._current, self._next = frames, None, None
+        self._frames, self._current, self._next, self._num_read = frames, None, None, 0
         self._current = self._read()
         self._next = self._read()
         if self._current is not None and self._current[0] <= now:
@@ -96,9 +102,20 @@ class VideoReader:
     def _read(self) -> Timed | None:
         """The next frame in order of time; those that come too late are dropped."""
         for seconds, frame in self._frames:
+            self._count(seconds)
             if self._current is None or seconds >= self._current[0]:
                 return seconds, frame
         return None
+
+    def _count(self, seconds: float) -> None:
+        """Raise TooManyFrames if more pictures came, since the last jump, than their time allows."""
+        if not self._num_read:
+            self._first_seconds = seconds
+        self._num_read += 1
+        if self._num_read > self._max_rate * (1 + max(0.0, seconds - self._first_seconds)):
+            raise TooManyFrames(
+                f"over {self._max_rate:g} pictures per second at {seconds:.1f} s; send fewer, 30 are plenty"
+            )
 
     def _frame_seconds(self, frame: VideoFrame) -> float:
         if frame.duration and frame.time_base:

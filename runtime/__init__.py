@@ -2,11 +2,11 @@
 
 from .bundle import Bundle, find_bundles, read_bundle
 from .errors import ZorroError
-from .options import Space
+from .options import Memory, Space
 from .pipeline import Zorro
 from .results import ClipResult, LabelScore, StreamResult, WindowResult
 
 __all__ = [
-    "Bundle", "ClipResult", "LabelScore", "Space", "StreamResult", "WindowResult", "Zorro", "ZorroError",
+    "Bundle", "ClipResult", "LabelScore", "Memory", "Space", "StreamResult", "WindowResult", "Zorro", "ZorroError",
     "find_bundles", "read_bundle",
 ]  # fmt: skip

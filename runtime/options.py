@@ -17,6 +17,13 @@ class Space(StrEnum):
     FEATURES = "features"  # of the backbone
 
 
+class Memory(StrEnum):
+    """How graphs hold their weights on a CPU."""
+
+    FAST = "fast"  # packed for the processor, a copy in each process
+    LOW = "low"  # as in the file, which is mapped and shared by processes; a few per cent slower
+
+
 @dataclass(frozen=True, slots=True)
 class Times:
     """Seconds, checked.
@@ -62,6 +69,17 @@ def check_num_threads(num_threads: int | None) -> None:
     """Raise InvalidOption unless `num_threads` is None or counts something."""
     if num_threads is not None and num_threads < 1:
         raise InvalidOption(f"num_threads={num_threads}; give at least 1, or None for all cores")
+
+
+def check_memory(memory: Memory | str) -> Memory:
+    """The way of holding weights with this name.
+
+    Raises:
+        InvalidOption: there is none.
+    """
+    if memory not in list(Memory):
+        raise InvalidOption(f"memory={memory!r}; there are {', '.join(Memory)}")
+    return Memory(memory)
 
 
 def parse_modalities(modalities: Iterable[Modality | str] | Modality | str | None) -> list[Modality]:

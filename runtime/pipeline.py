@@ -9,15 +9,17 @@ from typing import Self
 
 import numpy as np
 
-from media import Clip, MediaLimits, Modality, Source, probe, read_clips
-from media.presence import needed_media, present_modalities
+from media import Clip, MediaLimits, Modality, Source
+from media.presence import read_present
 
 from .bundle import Bundle, read_bundle
 from .collected import Collected, Question
 from .errors import InvalidOption
 from .options import (
+    Memory,
     Space,
     Times,
+    check_memory,
     check_num_threads,
     check_space,
     check_threshold,
@@ -41,12 +43,14 @@ class Zorro:
         *,
         providers: Sequence[str] = (CPU,),
         num_threads: int | None = None,
+        memory: Memory | str = Memory.FAST,
         allow_fallback: bool = False,
     ) -> None:
         choose_providers(providers, allow_fallback=allow_fallback)
         check_num_threads(num_threads)
         self.bundle = bundle
         self._providers, self._num_threads, self._allow_fallback = providers, num_threads, allow_fallback
+        self._memory = check_memory(memory)
         self._sessions: dict[Modality, GraphSession] = {}
         self._opening = Lock()
 
@@ -57,6 +61,7 @@ class Zorro:
         *,
         providers: Sequence[str] = (CPU,),
         num_threads: int | None = None,
+        memory: Memory | str = Memory.FAST,
         allow_fallback: bool = False,
     ) -> Self:
         """Verify and open the bundle at `path`.
@@ -65,13 +70,16 @@ class Zorro:
             path: folder NAME/VERSION of a bundle.
             providers: ONNX Runtime's execution providers, in order of preference.
             num_threads: of one inference; default all cores.
+            memory: how weights are held on a CPU, `fast` or `low`.
             allow_fallback: take another provider where one that was asked for does not run.
 
         Raises:
             BundleError: it cannot be used; see `errors`.
             InvalidOption, ProviderUnavailable: providers or threads that this machine does not have.
         """
-        return cls(read_bundle(path), providers=providers, num_threads=num_threads, allow_fallback=allow_fallback)
+        return cls(
+            read_bundle(path), providers=providers, num_threads=num_threads, memory=memory, allow_fallback=allow_fallback
+        )
 
     def session(self, modality: Modality) -> GraphSession:
         """The opened graph of a modality.
@@ -84,7 +92,8 @@ class Zorro:
                 bundle = self.bundle
                 self._sessions[modality] = GraphSession(
                     bundle.graphs[modality], modality, bundle.clip_spec, num_labels=len(bundle.labels),
-                    providers=self._providers, num_threads=self._num_threads, allow_fallback=self._allow_fallback,
+                    providers=self._providers, num_threads=self._num_threads, memory=self._memory,
+                    allow_fallback=self._allow_fallback,
                 )  # fmt: skip
             return self._sessions[modality]
 
@@ -236,20 +245,16 @@ class Zorro:
         limits: MediaLimits | None,
     ) -> ClipResult:
         started = time.perf_counter()
-        limits = limits or MediaLimits()
-        info = probe(source, limits=limits)
         asked = parse_modalities(modalities)
-        present = present_modalities(asked, info, must_have=modalities is not None and not skip_missing)
-        audio, video = needed_media(present)
-        reader = read_clips(
-            source, self.bundle.clip_spec, limits=limits, audio=audio, video=video,
-            start_seconds=times.start, end_seconds=times.end, stride_seconds=times.stride,
+        present, reader = read_present(
+            source, self.bundle.clip_spec, asked, must_have=modalities is not None and not skip_missing,
+            start_seconds=times.start, end_seconds=times.end, stride_seconds=times.stride, limits=limits,
         )  # fmt: skip
         collected = Collected(present)
         for batch in _batches(reader):
             collected.add(batch, self._run_streams(present, batch, question.kind, collected))
         decode_seconds = time.perf_counter() - started - collected.inference_seconds
-        return collected.result(question, info, asked=asked, warnings=reader.warnings, decode_seconds=decode_seconds)
+        return collected.result(question, reader.info, asked=asked, warnings=reader.warnings, decode_seconds=decode_seconds)
 
     def _run_streams(
         self, present: Sequence[Modality], batch: Sequence[Clip], kind: str, collected: Collected

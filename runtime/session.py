@@ -13,7 +13,7 @@ import onnxruntime
 from media import ClipSpec, Modality
 
 from .errors import BundleIncompatible, InvalidOption, ProviderUnavailable
-from .options import check_num_threads
+from .options import Memory, check_num_threads
 from .signature import input_tensors, output_names
 
 CPU = "CPUExecutionProvider"
@@ -32,10 +32,11 @@ class GraphSession:
         num_labels: int,
         providers: Sequence[str] = (CPU,),
         num_threads: int | None = None,
+        memory: Memory = Memory.FAST,
         allow_fallback: bool = False,
     ) -> None:
         chosen = choose_providers(providers, allow_fallback=allow_fallback)
-        self._session = _open(path, chosen, num_threads=num_threads, allow_fallback=allow_fallback)
+        self._session = _open(path, chosen, num_threads=num_threads, memory=memory, allow_fallback=allow_fallback)
         self.providers: list[str] = self._session.get_providers()
         """What really runs; never what was asked for."""
         missing = [name for name in chosen if name not in self.providers]
@@ -72,11 +73,14 @@ def choose_providers(providers: Sequence[str], *, allow_fallback: bool) -> list[
 
 
 def _open(
-    path: Path, providers: list[str], *, num_threads: int | None, allow_fallback: bool
+    path: Path, providers: list[str], *, num_threads: int | None, memory: Memory, allow_fallback: bool
 ) -> onnxruntime.InferenceSession:
     check_num_threads(num_threads)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    # Threads wait for each other by spinning, but not for the next batch: other processes need the cores.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.add_session_config_entry("session.disable_prepacking", str(int(memory == Memory.LOW)))
     if num_threads is not None:
         options.intra_op_num_threads = num_threads
     try:

@@ -20,6 +20,7 @@ from .middleware import RequestMiddleware
 from .models import Models
 from .questions import add_questions
 from .settings import Settings
+from .tensors import add_tensors
 
 log = logging.getLogger("zorro.service")
 
@@ -36,12 +37,14 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.models = Models(settings)
     app.state.metrics = Metrics()
     app.state.admission = Admission(max_inside=settings.max_inside)
+    app.state.tensor_admission = Admission(max_inside=settings.max_inside)  # tensors do not wait for decoding
     app.state.is_draining = False
     app.add_middleware(RequestMiddleware, metrics=app.state.metrics, on_error=functools.partial(_problem, app))
     for kind in (ServiceError, HTTPException, Exception):
         app.add_exception_handler(kind, _on_error)
     add_health(app)
     add_questions(app)
+    add_tensors(app)
     return app
 
 

@@ -2,7 +2,8 @@
 
 Each graph of each model is a lane. What enters a lane is a ticket: the windows of one request that are ready. A batch
 takes one window of each ticket in turn, so a long film shares a batch with short requests instead of blocking them.
-Lanes share the sessions, and the lane whose oldest ticket came first is next.
+Lanes share the sessions, and the lane whose oldest ticket came first is next. What waits is spread over the sessions that
+are free; few windows that have the server to themselves get all cores instead.
 
 Tickets of clients that left, or whose deadline has passed, are skipped before they cost anything. If a batch fails its
 windows run one by one, so that a poisoned one fails alone. Sessions survive everything.
@@ -25,6 +26,9 @@ ItemT = TypeVar("ItemT")
 Outputs = dict[str, np.ndarray]
 Run = Callable[[Sequence[ItemT]], Outputs]
 """Outputs of one batch by name, each [items, ...]."""
+
+Batch = list[tuple["_Ticket[ItemT]", int]]
+"""Windows, as tickets and indices in them."""
 
 MIN_RETRY_SECONDS = 0.05
 
@@ -72,8 +76,11 @@ class BatcherStats:
 class Lane(Generic[ItemT]):
     """One graph's queue."""
 
-    def __init__(self, run: Run[ItemT], *, max_batch_size: int, max_queue_size: int) -> None:
-        self.run, self.max_batch_size, self.max_queue_size = run, max_batch_size, max_queue_size
+    def __init__(
+        self, run: Run[ItemT], *, run_alone: Run[ItemT] | None, max_batch_size: int, max_queue_size: int
+    ) -> None:
+        self.run, self.run_alone = run, run_alone or run
+        self.max_batch_size, self.max_queue_size = max_batch_size, max_queue_size
         self.cost = CostModel()
         self.tickets: deque[_Ticket[ItemT]] = deque()
 
@@ -86,10 +93,10 @@ class Lane(Generic[ItemT]):
         """Expected time to run so many windows."""
         return self.cost.seconds(count, max_batch_size=self.max_batch_size)
 
-    def take(self, now: float, stats: BatcherStats) -> list[tuple[_Ticket[ItemT], int]]:
+    def take(self, most: int, now: float, stats: BatcherStats) -> "Batch[ItemT]":
         """The next batch, one window of each ticket in turn; tickets that nobody waits for are dropped."""
-        batch: list[tuple[_Ticket[ItemT], int]] = []
-        while self.tickets and len(batch) < self.max_batch_size:
+        batch: Batch[ItemT] = []
+        while self.tickets and len(batch) < most:
             ticket = self.tickets.popleft()
             if ticket.deadline is not None and now >= ticket.deadline and not ticket.answer.done():
                 ticket.answer.set_exception(DeadlineExceeded("the deadline passed while the request waited"))
@@ -108,16 +115,40 @@ class Lane(Generic[ItemT]):
 class Batcher(Generic[ItemT]):
     """Lanes over shared sessions. Lives on one event loop; `submit` and `add_lane` are called there."""
 
-    def __init__(self, *, num_sessions: int = 1, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        num_sessions: int = 1,
+        is_quiet: Callable[[], bool] = lambda: True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.lanes: dict[str, Lane[ItemT]] = {}
         self.stats = BatcherStats()
-        self._clock, self._num_sessions = clock, num_sessions
+        self._clock, self._num_sessions, self._is_quiet = clock, num_sessions, is_quiet
         self._sessions: Executor = ThreadPoolExecutor(num_sessions, thread_name_prefix="zorro-session")
         self._running: dict[asyncio.Task[None], tuple[float, float]] = {}  # (started, expected seconds)
 
-    def add_lane(self, name: str, run: Run[ItemT], *, max_batch_size: int, max_queue_size: int) -> None:
-        """Make a lane; `run` is called in a session's thread."""
-        self.lanes[name] = Lane(run, max_batch_size=max_batch_size, max_queue_size=max_queue_size)
+    def add_lane(
+        self,
+        name: str,
+        run: Run[ItemT],
+        *,
+        run_alone: Run[ItemT] | None = None,
+        max_batch_size: int,
+        max_queue_size: int,
+    ) -> None:
+        """Make a lane.
+
+        Args:
+            name: of the lane.
+            run: called in a session's thread; others may run beside it.
+            run_alone: called instead for fewer windows than there are sessions while nothing else goes on.
+            max_batch_size: windows.
+            max_queue_size: windows that may wait.
+        """
+        self.lanes[name] = Lane(
+            run, run_alone=run_alone, max_batch_size=max_batch_size, max_queue_size=max_queue_size
+        )
 
     async def submit(self, name: str, items: Sequence[ItemT], *, deadline: float | None = None) -> Answered:
         """The graph's outputs for `items`.
@@ -164,7 +195,7 @@ class Batcher(Generic[ItemT]):
             self.stats.num_refused += 1
             detail = f"{lane.num_waiting} windows wait, at most {lane.max_queue_size} may"
             raise Overloaded(f"{detail}; try again after Retry-After", retry_after_seconds=max(wait, MIN_RETRY_SECONDS))
-        own = lane.seconds(count)
+        own = lane.seconds(-(-count // self._num_sessions))
         if deadline is not None and now + wait + own > deadline:
             self.stats.num_refused += 1
             late = now + wait + own - deadline
@@ -181,24 +212,32 @@ class Batcher(Generic[ItemT]):
             if not waiting:
                 return
             lane = min(waiting, key=lambda lane: lane.tickets[0].entered)
-            batch = lane.take(self._clock(), self.stats)
+            is_alone = self._is_alone(waiting)
+            share = lane.num_waiting if is_alone else -(-lane.num_waiting // (self._num_sessions - len(self._running)))
+            batch = lane.take(min(share, lane.max_batch_size), self._clock(), self.stats)
             if not batch:
                 continue
-            task = asyncio.ensure_future(self._run(lane, batch))
+            task = asyncio.ensure_future(self._run(lane, batch, is_alone=is_alone))
             self._running[task] = (self._clock(), lane.seconds(len(batch)))
             task.add_done_callback(self._ended)
+
+    def _is_alone(self, waiting: Sequence[Lane[ItemT]]) -> bool:
+        """Whether what waits leaves sessions idle, and nothing else goes on."""
+        is_little = sum(lane.num_waiting for lane in waiting) < self._num_sessions
+        return is_little and not self._running and self._is_quiet()
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         del self._running[task]
         self._start()
 
-    async def _run(self, lane: Lane[ItemT], batch: list[tuple[_Ticket[ItemT], int]]) -> None:
+    async def _run(self, lane: Lane[ItemT], batch: "Batch[ItemT]", *, is_alone: bool) -> None:
         """Run one batch and hand out its answers; a batch that fails is run one by one."""
         self.stats.num_batches += 1
         self.stats.num_items += len(batch)
         self.stats.batch_sizes[len(batch)] = self.stats.batch_sizes.get(len(batch), 0) + 1
         try:
-            outputs, seconds = await self._call(lane, [ticket.items[i] for ticket, i in batch])
+            run = lane.run_alone if is_alone else lane.run
+            outputs, seconds = await self._call(run, [ticket.items[i] for ticket, i in batch])
         except Exception as error:
             self.stats.num_failed_batches += 1
             if len(batch) == 1:
@@ -206,19 +245,20 @@ class Batcher(Generic[ItemT]):
                 return
             for entry in batch:
                 if not entry[0].answer.done():
-                    await self._run(lane, [entry])
+                    await self._run(lane, [entry], is_alone=is_alone)
             return
-        lane.cost.observe(len(batch), seconds)
+        if not is_alone:
+            lane.cost.observe(len(batch), seconds)
         for ticket in {id(ticket): ticket for ticket, _ in batch}.values():
             ticket.run_seconds += seconds
         for row, (ticket, i) in enumerate(batch):
             ticket.values[i] = {name: value[row] for name, value in outputs.items()}
             _answer_if_complete(ticket)
 
-    async def _call(self, lane: Lane[ItemT], items: list[ItemT]) -> tuple[Outputs, float]:
+    async def _call(self, run: Run[ItemT], items: list[ItemT]) -> tuple[Outputs, float]:
         def timed() -> tuple[Outputs, float]:
             started = time.perf_counter()
-            outputs = lane.run(items)
+            outputs = run(items)
             wrong = {name: len(value) for name, value in outputs.items() if len(value) != len(items)}
             assert not wrong, f"a batch of {len(items)} got {wrong} answers"
             return outputs, time.perf_counter() - started

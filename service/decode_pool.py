@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import signal
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import TimeoutError as TaskTimeout
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -74,24 +74,32 @@ class DecodePool:
         """Start the processes, which would otherwise start with the first request."""
         await asyncio.wrap_future(self._pool.schedule(os.getpid))
 
-    async def chunks(self, task: DecodeTask) -> AsyncIterator[tuple[DecodedChunk, list[Clip]]]:
-        """The clip's windows, chunk by chunk, with their arrays.
+    async def chunks(self, task: DecodeTask) -> AsyncGenerator[tuple[DecodedChunk, list[Clip]], None]:
+        """The clip's windows, chunk by chunk, with their arrays; while one is looked at, the next is decoded.
 
-        `task.out`, `task.first_window` and `task.max_cpu_seconds` are set here.
+        Whoever does not read to the end closes the generator, which ends the decoding. `task.out`, `task.first_window`,
+        `task.info` and `task.max_cpu_seconds` are set here.
 
         Raises:
             MediaError: see `media.errors`.
             ServiceError: `decoder_crashed`, `decode_timeout`, `decoder_out_of_memory` or `out_of_space`.
         """
-        first = 0
-        while True:
-            part = replace(task, first_window=first, max_cpu_seconds=self._max_cpu_seconds)
-            chunk, clips = await self._decode(part)
-            if chunk.windows or not first:
-                yield chunk, clips
-            if chunk.is_last:
-                return
-            first += len(chunk.windows)
+        part = replace(task, first_window=0, max_cpu_seconds=self._max_cpu_seconds)
+        decoding = asyncio.ensure_future(self._decode(part))
+        try:
+            while True:
+                chunk, clips = await decoding
+                is_first = not part.first_window
+                if not chunk.is_last:
+                    part = replace(part, first_window=part.first_window + len(chunk.windows), info=chunk.info)
+                    decoding = asyncio.ensure_future(self._decode(part))
+                if chunk.windows or is_first:
+                    yield chunk, clips
+                if chunk.is_last:
+                    return
+        finally:
+            decoding.cancel()
+            await asyncio.gather(decoding, return_exceptions=True)
 
     async def _decode(self, task: DecodeTask) -> tuple[DecodedChunk, list[Clip]]:
         for _ in range(MAX_ATTEMPTS):

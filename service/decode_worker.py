@@ -16,8 +16,8 @@ from threading import Thread
 
 import numpy as np
 
-from media import Clip, ClipSpec, MediaInfo, MediaLimits, Modality, probe, read_clips
-from media.presence import needed_media, present_modalities
+from media import Clip, ClipSpec, MediaInfo, MediaLimits, Modality
+from media.presence import read_present
 
 MAX_OPEN_FILES = 64
 STATM, DATA_FIELD = Path("/proc/self/statm"), 5  # pages of data and stack, proc(5)
@@ -45,6 +45,8 @@ class DecodeTask:
     """Of this chunk."""
     limits: MediaLimits
     first_window: int = 0
+    info: MediaInfo | None = None
+    """Of the file, once a chunk of it has been read."""
     out: Path = Path(os.devnull)
     """Where the arrays go: an empty file."""
     max_cpu_seconds: float = 30.0
@@ -94,19 +96,17 @@ def decode_chunk(task: DecodeTask) -> DecodedChunk:
     limit_cpu(task.max_cpu_seconds)
     started = time.perf_counter()
     try:
-        info = probe(task.path, limits=task.limits)
-        present = present_modalities(task.asked, info, must_have=task.must_have_all)
-        audio, video = needed_media(present)
-        reader = read_clips(
-            task.path, task.spec, limits=task.limits, audio=audio, video=video, first_window=task.first_window,
-            start_seconds=task.start_seconds, end_seconds=task.end_seconds, stride_seconds=task.stride_seconds,
+        present, reader = read_present(
+            task.path, task.spec, task.asked, must_have=task.must_have_all, start_seconds=task.start_seconds,
+            end_seconds=task.end_seconds, stride_seconds=task.stride_seconds, first_window=task.first_window,
+            info=task.info, limits=task.limits,
         )  # fmt: skip
         clips = list(islice(iter(reader), task.max_windows))
     except MemoryError as error:
         raise DecoderOutOfMemory("decoding this file takes more memory than is allowed; scale it down") from error
     _write(task.out, clips)
     return DecodedChunk(
-        info=info,
+        info=reader.info,
         present=tuple(present),
         windows=tuple(replace(clip, audio=None, video=None) for clip in clips),
         is_last=len(clips) < task.max_windows,

@@ -5,6 +5,7 @@ Nothing here blocks the event loop, and whatever stage a request is in, cancelli
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from runtime.collected import Collected, Question
 from runtime.options import Times, parse_modalities
 from runtime.signature import graphs_for, stream_values
 
-from .batcher import Batcher
+from .batcher import Answered, Batcher
 from .decode_pool import DecodePool
 from .decode_worker import DecodeTask
 from .models import Models
@@ -47,7 +48,8 @@ class Engine:
             max_cpu_seconds=settings.max_decode_cpu_seconds,
             timeout_seconds=settings.decode_timeout_seconds,
         )
-        self.batcher: Batcher[Clip] = Batcher(num_sessions=settings.num_sessions)
+        self._num_asked = 0
+        self.batcher: Batcher[Clip] = Batcher(num_sessions=settings.sessions, is_quiet=lambda: self._num_asked <= 1)
 
     async def start(self) -> None:
         """Start the decode processes, and make one lane per graph of each model, once they are loaded."""
@@ -56,7 +58,8 @@ class Engine:
             for modality in model.bundle.graphs:
                 self.batcher.add_lane(
                     lane_name(model, modality),
-                    _runner(model, modality),
+                    _runner(self.models.beside(model), modality),
+                    run_alone=_runner(model, modality),
                     max_batch_size=self._settings.max_batch_size,
                     max_queue_size=self._settings.max_queue_windows,
                 )
@@ -74,20 +77,41 @@ class Engine:
             MediaError: the clip; see `media.errors`.
             ServiceError: a decode process failed over it, or there is no room or no time.
         """
-        task = self._task(model, asked, path)
+        self._num_asked += 1
+        try:
+            return await self._ask(model, asked, self._task(model, asked, path), deadline=deadline)
+        finally:
+            self._num_asked -= 1
+
+    async def _ask(self, model: Zorro, asked: Asked, task: DecodeTask, *, deadline: float | None) -> ClipResult:
         collected: Collected | None = None
         decode_seconds, warnings = 0.0, []
-        async for chunk, clips in self.pool.chunks(task):
-            collected = collected or Collected(chunk.present)
-            decode_seconds += chunk.seconds
-            warnings += [warning for warning in chunk.warnings if warning not in warnings]
-            if clips:
-                values = await self._run(model, chunk.present, clips, asked.question.kind, collected, deadline)
-                collected.add(clips, values)
+        async with aclosing(self.pool.chunks(task)) as chunks:
+            async for chunk, clips in chunks:
+                collected = collected or Collected(chunk.present)
+                decode_seconds += chunk.seconds
+                warnings += [warning for warning in chunk.warnings if warning not in warnings]
+                if clips:
+                    values = await self._run(model, chunk.present, clips, asked.question.kind, collected, deadline)
+                    collected.add(clips, values)
         assert collected is not None
         return collected.result(
             asked.question, chunk.info, asked=asked.modalities, warnings=warnings, decode_seconds=decode_seconds
         )
+
+    async def ask_tensors(
+        self, model: Zorro, modality: Modality, clips: Sequence[Clip], *, deadline: float | None
+    ) -> Answered:
+        """A graph's outputs for windows that somebody else has prepared.
+
+        Raises:
+            ServiceError: there is no room or no time.
+        """
+        self._num_asked += 1
+        try:
+            return await self.batcher.submit(lane_name(model, modality), clips, deadline=deadline)
+        finally:
+            self._num_asked -= 1
 
     async def _run(
         self,
@@ -109,6 +133,7 @@ class Engine:
         limits = MediaLimits(
             max_bytes=settings.max_body_bytes, max_duration_seconds=settings.max_duration_seconds,
             max_pixels=settings.max_pixels, max_streams=settings.max_streams, max_windows=settings.max_windows,
+            max_frames_per_second=settings.max_frames_per_second,
         )  # fmt: skip
         return DecodeTask(
             path=path, spec=model.bundle.clip_spec, asked=tuple(asked.modalities), must_have_all=asked.must_have_all,

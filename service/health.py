@@ -32,15 +32,13 @@ def add_health(app: FastAPI) -> None:
 
     @app.get("/readyz", summary="All models are loaded and have passed their self-test, and the server is to stay")
     async def readyz(request: Request) -> Response:
-        ready_models(request)
-        if request.app.state.is_draining:
-            raise ServiceError("draining", "the server is about to stop; ask another one")
+        ready(request)
         return as_json({"status": "ready"})
 
     @app.get("/metrics", summary="Counts and times, as Prometheus reads them", response_class=Response)
     async def metrics(request: Request) -> Response:
         state = request.app.state
-        state.metrics.in_flight.set(state.admission.num_inside)
+        state.metrics.in_flight.set(state.admission.num_inside + state.tensor_admission.num_inside)
         return Response(state.metrics.text(), media_type=METRICS_TYPE)
 
     @app.get("/v1/models", summary="The models that answer")
@@ -50,6 +48,17 @@ def add_health(app: FastAPI) -> None:
     @app.get("/v1/models/{model_id:path}", summary="One model")
     async def model(request: Request, model_id: str) -> Response:
         return as_json(describe(ready_models(request).get(model_id)))
+
+
+def ready(request: Request) -> None:
+    """Nothing, if the server is ready and is to stay.
+
+    Raises:
+        ServiceError: it is not.
+    """
+    ready_models(request)
+    if request.app.state.is_draining:
+        raise ServiceError("draining", "the server is about to stop; ask another one")
 
 
 def ready_models(request: Request) -> Models:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from runtime import Zorro, find_bundles
+from runtime import Bundle, Memory, Zorro, find_bundles, read_bundle
 
 from .errors import ServiceError
 from .settings import Settings
@@ -15,6 +15,7 @@ class Models:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._by_id: dict[str, Zorro] = {}
+        self._beside: dict[str, Zorro] = {}
         self.is_ready = False
         """Set by whoever loads them, once requests can be answered."""
 
@@ -26,14 +27,28 @@ class Models:
         """
         settings = self._settings
         for path in find_bundles(settings.bundles):
-            model = Zorro.open(
-                Path(path), providers=settings.providers,
-                num_threads=settings.threads, allow_fallback=settings.allow_fallback,
-            )  # fmt: skip
-            model.self_test()
+            beside = self._open(read_bundle(Path(path)), settings.threads_beside, settings.memory)
+            model = beside
+            if settings.threads_alone != settings.threads_beside:
+                # Mapped weights: a second copy of packed ones is not worth what it saves.
+                model = self._open(beside.bundle, settings.threads_alone, Memory.LOW)
             self._by_id[f"{model.bundle.name}/{model.bundle.version}"] = model
             self._by_id[model.bundle.name] = model  # versions come in order: the last is the newest
+            self._beside[model.bundle.sha256] = beside
         self.get(settings.default_model)
+
+    def _open(self, bundle: Bundle, num_threads: int, memory: Memory) -> Zorro:
+        settings = self._settings
+        model = Zorro(
+            bundle, providers=settings.providers, num_threads=num_threads, memory=memory,
+            allow_fallback=settings.allow_fallback,
+        )  # fmt: skip
+        model.self_test()
+        return model
+
+    def beside(self, model: Zorro) -> Zorro:
+        """The same model, for batches that run beside others: with its share of the threads."""
+        return self._beside[model.bundle.sha256]
 
     def get(self, model_id: str | None) -> Zorro:
         """The model with this id, NAME or NAME/VERSION; None is the default.

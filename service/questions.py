@@ -1,18 +1,11 @@
-"""The questions of the API: POST /v1/classify and /v1/embed, for all streams or one.
+"""The questions of the API: POST /v1/classify and /v1/embed, for all streams or one."""
 
-A request is admitted or refused before its body is read. From then on it has a deadline, and a client that leaves ends
-whatever is being done for it.
-"""
-
-import asyncio
-import math
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import FastAPI, Request
-from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from media import Modality
@@ -21,16 +14,14 @@ from runtime.options import Times
 
 from .answers import to_answers
 from .engine import Asked, make_asked
-from .errors import PROBLEMS, DeadlineExceeded, ServiceError
-from .health import as_json, ready_models
+from .errors import PROBLEMS
+from .health import as_json
 from .options import CLASSIFY, EMBED, Encoding, Scope, parse_options, resolve_segmentation
 from .schemas import Answers, ProblemAnswer
-from .settings import Settings
+from .turns import in_turn, unless_client_leaves
 from .upload import receive
 
-T = TypeVar("T")
 Options = dict[str, tuple[Callable[[str], Any], str]]
-TIMEOUT_HEADER = "x-request-timeout-ms"
 
 
 def add_questions(app: FastAPI) -> None:
@@ -55,22 +46,19 @@ def _question(task: str, modality: Modality | None, known: Options) -> Callable[
 
     async def ask(request: Request) -> Response:
         started = time.perf_counter()
-        ready_models(request)
-        seconds = seconds_allowed(request, request.app.state.settings)
-        with request.app.state.admission.place(request.state.id, seconds_allowed=seconds):
-            try:
-                async with asyncio.timeout(seconds):
-                    return await _ask(request, task, modality, known, started=started, seconds=seconds)
-            except TimeoutError as error:
-                raise DeadlineExceeded(f"there was no answer within {seconds:g} s; send less, or allow more") from error
+        return await in_turn(
+            request,
+            request.app.state.admission,
+            lambda deadline: _ask(request, task, modality, known, started=started, deadline=deadline),
+        )
 
     return ask
 
 
 async def _ask(
-    request: Request, task: str, modality: Modality | None, known: Options, *, started: float, seconds: float
+    request: Request, task: str, modality: Modality | None, known: Options, *, started: float, deadline: float
 ) -> Response:
-    state, deadline = request.app.state, time.monotonic() + seconds
+    state = request.app.state
     async with receive(request, max_bytes=state.settings.max_body_bytes, folder=state.upload_dir) as upload:
         uploaded = time.perf_counter()
         options = parse_options(upload.fields, known)
@@ -82,48 +70,6 @@ async def _ask(
         result = await unless_client_leaves(request, work)
     body = to_answers(model, result, scope=scope, encoding=encoding, request_id=request.state.id, num_bytes=upload.num_bytes)
     return _timed(request, body, result, upload_seconds=uploaded - started, total_seconds=time.perf_counter() - started)
-
-
-def seconds_allowed(request: Request, settings: Settings) -> float:
-    """What the client allows by `X-Request-Timeout-Ms`, but no more than the operator does.
-
-    Raises:
-        ServiceError: the header is no time.
-    """
-    given = request.headers.get(TIMEOUT_HEADER)
-    if given is None:
-        return settings.request_timeout_seconds
-    try:
-        milliseconds = float(given)
-    except ValueError:
-        milliseconds = math.nan
-    if not (math.isfinite(milliseconds) and milliseconds > 0):
-        raise ServiceError("invalid_option", f"X-Request-Timeout-Ms={given[:40]!r}; give milliseconds above 0")
-    return min(milliseconds / 1000, settings.request_timeout_seconds)
-
-
-async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, which is cancelled if the client goes away meanwhile.
-
-    Raises:
-        ClientDisconnect: it did.
-    """
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_left(request))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientDisconnect
-        return working.result()
-    finally:
-        for task in (working, leaving):
-            task.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
-
-
-async def _left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _asked(model: Zorro, task: str, modality: Modality | None, options: dict[str, Any]) -> Asked:

@@ -6,6 +6,9 @@ from tempfile import gettempdir
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from runtime import Memory
+from runtime.session import CPU
+
 from .cores import available_cores
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - each server has a private folder below it
@@ -26,17 +29,25 @@ class Settings(BaseSettings):
     max_duration_seconds: float = Field(default=600.0, gt=0, description="longest media")
     max_pixels: int = Field(default=4096 * 2304, ge=1, description="most pixels of a video frame")
     max_streams: int = Field(default=8, ge=1, description="most streams of a file")
+    max_frames_per_second: float = Field(default=240.0, gt=0, description="most pictures of a film in a second")
     max_windows: int = Field(default=1000, ge=1, description="most windows of one request")
     num_decode_workers: int | None = Field(default=None, ge=1, description="decode processes; default one per core")
     max_decode_cpu_seconds: float = Field(default=30.0, gt=0, description="processor time for 16 windows of a file")
     max_decode_memory_bytes: int = Field(default=1_000_000_000, ge=1, description="memory of a decode process")
     decode_timeout_seconds: float = Field(default=60.0, gt=0, description="longest time to decode 16 windows of a file")
-    num_sessions: int = Field(default=1, ge=1, description="batches that run at a time")
-    num_threads: int | None = Field(default=None, ge=1, description="threads of one batch; default one per core")
+    num_sessions: int | None = Field(
+        default=None, ge=1, description="batches that run at a time; default one per core, on other providers than the CPU 1"
+    )
+    num_threads: int | None = Field(
+        default=None, ge=1, description="threads of a batch that has the server to itself; default one per core"
+    )
+    memory: Memory = Field(
+        default=Memory.FAST, description="fast: weights packed for the CPU; low: mapped from their file, a little slower"
+    )
     max_batch_size: int = Field(default=8, ge=1, description="most windows of one batch")
     max_queue_windows: int = Field(default=1024, ge=1, description="windows that may wait per graph; more get `overloaded`")
     providers: tuple[str, ...] = Field(
-        default=("CPUExecutionProvider",), description="ONNX Runtime's execution providers, in order of preference"
+        default=(CPU,), description="ONNX Runtime's execution providers, in order of preference"
     )
     allow_fallback: bool = Field(
         default=False, description="take another provider where one that was asked for does not run"
@@ -64,6 +75,16 @@ class Settings(BaseSettings):
         return self.num_decode_workers or available_cores()
 
     @property
-    def threads(self) -> int:
-        """Threads of one batch."""
+    def sessions(self) -> int:
+        """Batches that run at a time."""
+        return self.num_sessions or (available_cores() if set(self.providers) == {CPU} else 1)
+
+    @property
+    def threads_alone(self) -> int:
+        """Threads of a batch that has the server to itself."""
         return self.num_threads or available_cores()
+
+    @property
+    def threads_beside(self) -> int:
+        """Threads of a batch that runs beside others."""
+        return max(1, self.threads_alone // self.sessions)

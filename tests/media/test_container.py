@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 
 from media import ClipSpec, MediaLimits, probe, read_clips
 from media.container import translated
-from media.errors import CorruptMedia, EmptyMedia, MediaError, MediaTooLarge, UnsupportedMedia
+from media.errors import (
+    CorruptMedia,
+    EmptyMedia,
+    MediaError,
+    MediaTooLarge,
+    TooLong,
+    TooManyBytes,
+    TooManyPixels,
+    TooManyStreams,
+    TooManyWindows,
+    UnsupportedMedia,
+)
 from tests.made_films import write_film
 from tests.made_media import jpeg_bytes
 
@@ -38,6 +49,8 @@ def test_codes_are_stable_and_each_its_own() -> None:
         "MediaError": "media_error", "EmptyMedia": "empty_media", "UnsupportedMedia": "unsupported_media",
         "CorruptMedia": "corrupt_media", "MissingModality": "missing_modality", "MissingAudio": "missing_audio",
         "MissingVideo": "missing_video", "MediaTooLarge": "media_too_large", "InvalidSpan": "invalid_span",
+        "TooManyBytes": "too_many_bytes", "TooLong": "too_long", "TooManyPixels": "too_many_pixels",
+        "TooManyStreams": "too_many_streams", "TooManyFrames": "too_many_frames", "TooManyWindows": "too_many_windows",
     }  # fmt: skip
 
 
@@ -68,14 +81,14 @@ def test_a_picture_over_the_limit_fails_before_it_is_unpacked(size: tuple[int, i
 
 def test_a_film_over_a_limit_fails(tmp_path: Path) -> None:
     path = write_film(tmp_path / "a.mp4", seconds=2.0)
-    for limits, match in (
-        (MediaLimits(max_bytes=99), "bytes"),
-        (MediaLimits(max_streams=1), "2 streams"),
-        (MediaLimits(max_pixels=99), "64x48"),
-        (MediaLimits(max_duration_seconds=1.5), "2.0 s of media"),
-        (MediaLimits(max_windows=3), "4 windows"),
+    for limits, error, match in (
+        (MediaLimits(max_bytes=99), TooManyBytes, "bytes"),
+        (MediaLimits(max_streams=1), TooManyStreams, "2 streams"),
+        (MediaLimits(max_pixels=99), TooManyPixels, "64x48"),
+        (MediaLimits(max_duration_seconds=1.5), TooLong, "2.0 s of media"),
+        (MediaLimits(max_windows=3), TooManyWindows, "4 windows"),
     ):
-        with pytest.raises(MediaTooLarge, match=match):
+        with pytest.raises(error, match=match):
             read_clips(path, SPEC, limits=limits)
 
 

@@ -1,11 +1,14 @@
 """Which streams can answer, by what the media has; all eight cases come from this table."""
 
+from pathlib import Path
+
 import pytest
 
-from media import Modality
+from media import ClipSpec, Modality, probe
 from media.errors import MissingAudio, MissingModality, MissingVideo
-from media.presence import present_modalities
+from media.presence import present_modalities, read_present
 from media.probe import MediaInfo
+from tests.made_films import write_film
 
 A, V, F = Modality
 
@@ -37,3 +40,16 @@ def test_one_of_several_fails_only_where_all_are_wanted() -> None:
     assert present_modalities([A, V], info, must_have=False) == [A]
     with pytest.raises(MissingModality):
         present_modalities([A, V], info, must_have=True)
+
+
+@pytest.mark.parametrize("asked", [[A], [V], [A, V, F]])
+def test_the_reader_knows_what_probe_says_whatever_is_read(asked: list[Modality], spec: ClipSpec, tmp_path: Path) -> None:
+    turned = write_film(tmp_path / "a.mp4", matrix=(0, 1, -1, 0), seconds=1.0)
+    present, reader = read_present(turned, spec, asked, must_have=True)
+    assert len(list(reader)) == 2
+    assert present == asked
+    assert reader.info == probe(turned)
+    assert (reader.info.width, reader.info.height) == (48, 64)
+    _, again = read_present(turned, spec, asked, must_have=True, first_window=1, info=reader.info)
+    assert len(list(again)) == 1
+    assert again.info == reader.info

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from media import ClipSpec, read_clips, read_frames
 from media.container import MediaLimits, open_container
-from media.errors import CorruptMedia, MissingVideo
+from media.errors import CorruptMedia, MissingVideo, TooManyFrames
 from media.video import VideoReader, orientation, to_rgb
 from tests.made_films import grey_at, join, write_film
 
@@ -31,6 +31,13 @@ def quadrants(height: int = 64, width: int = 64) -> np.ndarray:
     rgb[height // 2 :, : width // 2, 2] = 255
     rgb[height // 2 :, width // 2 :] = 255
     return rgb
+
+
+def test_more_pictures_per_second_than_allowed_fail(tmp_path: Path) -> None:
+    quick = write_film(tmp_path / "a.mp4", seconds=2.0, fps=100, audio=False)
+    with pytest.raises(TooManyFrames, match="over 50 pictures per second"):
+        list(read_clips(quick, SPEC, audio=False, limits=MediaLimits(max_frames_per_second=50)))
+    assert len(list(read_clips(quick, SPEC, audio=False, limits=MediaLimits(max_frames_per_second=100)))) == 4
 
 
 @pytest.fixture(scope="module")

@@ -70,6 +70,16 @@ def test_the_number_of_threads_is_honoured(bundle: Path, song: Path) -> None:
     np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+def test_less_memory_gives_the_same_answers(bundle: Path, song: Path) -> None:
+    low, fast = Zorro.open(bundle, memory="low"), Zorro.open(bundle)
+    options = low.session(Modality.AUDIO)._session.get_session_options()
+    assert options.get_session_config_entry("session.disable_prepacking") == "1"
+    a, b = (model.embed(song).whole["audio"].embedding for model in (low, fast))
+    np.testing.assert_allclose(a, b, atol=1e-5)
+    with pytest.raises(InvalidOption, match="fast, low"):
+        Zorro.open(bundle, memory="tiny")
+
+
 @pytest.mark.parametrize("num_threads", [0, -1])
 def test_a_number_of_threads_that_is_none_fails(num_threads: int, bundle: Path) -> None:
     with pytest.raises(InvalidOption, match="at least 1"):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.admission import Admission
+from service.admission import HORIZON_SECONDS, Admission
 from service.errors import Overloaded
 
 
@@ -35,7 +35,7 @@ def test_no_more_than_may_be_inside_and_places_come_back(clock: Clock) -> None:
     with pytest.raises(Overloaded, match="at most 2 may"):
         _enter(admission, "c")
     _leave(first)
-    _leave(_enter(admission, "d"))
+    _leave(_enter(admission, "c"))
     _leave(second)
     assert admission.num_inside == 0
 
@@ -63,10 +63,10 @@ def test_what_cannot_be_in_time_is_refused(clock: Clock) -> None:
     clock.now += 2.0
     _leave(place)
     places = [_enter(admission, str(i), seconds_allowed=0.1) for i in range(4)]  # few are never too many
-    with pytest.raises(Overloaded, match=r"10.0 s, and 9.0 s are allowed") as refused:
-        _enter(admission, "late", seconds_allowed=9.0)
+    with pytest.raises(Overloaded, match=r"might take 13.3 s, and 12.0 s are allowed") as refused:
+        _enter(admission, "late", seconds_allowed=12.0)
     assert refused.value.retry_after_seconds == pytest.approx(1.0)
-    _leave(_enter(admission, "in time", seconds_allowed=10.0))
+    _leave(_enter(admission, "late", seconds_allowed=13.4))
     for place in places:
         _leave(place)
 
@@ -128,3 +128,38 @@ def test_who_follows_a_promise_gets_in_though_newcomers_never_end(clock: Clock) 
 def test_promises_that_nobody_follows_cost_nothing(clock: Clock) -> None:
     _, used = _storm(clock, come_back=False)
     assert used > 0.95
+
+
+def test_an_hour_of_refusals_that_nobody_follows_ends_in_no_endless_promise(clock: Clock) -> None:
+    admission = Admission(max_inside=1, clock=clock)
+    place = _enter(admission, "first")
+    clock.now += 0.2
+    _leave(place)
+    place, told, most = _enter(admission, "stays"), 0.0, 0
+    for i in range(36_000):  # ten a second, five times what it can do
+        clock.now += 0.1
+        if i % 2:
+            _leave(place)
+            place = _enter(admission, f"goes on {i}")
+        with pytest.raises(Overloaded) as refused:
+            _enter(admission, f"refused {i}")
+        told, most = refused.value.retry_after_seconds, max(most, admission.num_promises)
+    assert told <= HORIZON_SECONDS
+    assert most <= 20_000
+    _leave(place)
+
+
+def test_beyond_the_horizon_nothing_is_promised(clock: Clock) -> None:
+    admission = Admission(max_inside=1, clock=clock)
+    place = _enter(admission, "slow")
+    clock.now += 300.0
+    _leave(place)
+    place = _enter(admission, "inside")
+    told = []
+    for name in "abcde":
+        with pytest.raises(Overloaded) as refused:
+            _enter(admission, name)
+        told.append(refused.value.retry_after_seconds)
+    assert told == pytest.approx([300.0, 600.0, 600.0, 600.0, 600.0])
+    assert admission.num_promises == 2
+    _leave(place)

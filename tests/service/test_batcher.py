@@ -244,3 +244,36 @@ def test_answers_of_another_number_are_a_fault_of_the_graph() -> None:
         await batcher.close()
 
     _run(talk)
+
+
+def _counting(sizes: list[tuple[str, int]], name: str) -> Callable[[Sequence[int]], Outputs]:
+    def run(items: Sequence[int]) -> Outputs:
+        sizes.append((name, len(items)))
+        return {"double": np.array(items) * 2}
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("is_quiet", "count", "batches"),
+    [
+        (True, 1, [("alone", 1)]),  # fewer windows than sessions: all cores for them
+        (True, 3, [("beside", 1), ("beside", 1), ("beside", 1)]),
+        (True, 7, [("beside", 2), ("beside", 2), ("beside", 3)]),  # spread over free sessions
+        (False, 1, [("beside", 1)]),
+    ],
+)
+def test_what_waits_is_spread_over_the_sessions(is_quiet: bool, count: int, batches: list[tuple[str, int]]) -> None:
+    sizes: list[tuple[str, int]] = []
+
+    async def talk() -> None:
+        batcher: Batcher[int] = Batcher(num_sessions=3, is_quiet=lambda: is_quiet)
+        batcher.add_lane(
+            "a", _counting(sizes, "beside"), run_alone=_counting(sizes, "alone"), max_batch_size=8, max_queue_size=99
+        )
+        answer = await batcher.submit("a", list(range(count)))
+        assert answer.outputs["double"].tolist() == [2 * i for i in range(count)]
+        await batcher.close()
+
+    _run(talk)
+    assert sorted(sizes) == batches

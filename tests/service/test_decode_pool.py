@@ -1,6 +1,7 @@
 """Decode processes: the same arrays as in the server's own process, and no file is anybody else's misfortune."""
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
@@ -73,6 +74,22 @@ def test_chunks_hold_the_same_bits_as_reading_at_once(
                     assert (mine is None) == (theirs is None)
                     if mine is not None:
                         np.testing.assert_array_equal(mine, theirs)
+
+    pool = _pool(folder)
+    _run(pool, talk)
+
+
+def test_the_next_chunk_is_decoded_while_one_is_looked_at(film: Path, spec: ClipSpec, folder: Path) -> None:
+    async def talk() -> None:
+        async with contextlib.aclosing(pool.chunks(_task(film, spec, max_windows=1))) as chunks:
+            first, _ = await anext(chunks)
+            assert first.info is not None
+            for _ in range(200):
+                if pool.stats.num_tasks == 2:
+                    break
+                await asyncio.sleep(0.01)
+            assert pool.stats.num_tasks == 2  # and nobody has asked for it
+        assert pool.stats.num_cancelled <= 1
 
     pool = _pool(folder)
     _run(pool, talk)

@@ -63,7 +63,7 @@ def test_a_lack_of_memory_is_told_as_one(
     def starve(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(worker, "read_clips", starve)
+    monkeypatch.setattr(worker, "read_present", starve)
     with pytest.raises(worker.DecoderOutOfMemory, match="scale it down"):
         decode_chunk(_task(film, spec, tmp_path))
 
