@@ -5,6 +5,7 @@ Commands import what they need when they run, so that serving needs no torch.
 """
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -24,7 +25,8 @@ app.add_typer(bundle_app, name="bundle")
 out, err = Console(), Console(stderr=True)
 
 EXTRA_OF = {"torch": "cpu,train,export", "safetensors": "cpu,train,export", "matplotlib": "cpu,train",
-            "onnx": "cpu,export", "onnxscript": "cpu,export", "onnxruntime": "cpu"}  # fmt: skip
+            "onnx": "cpu,export", "onnxscript": "cpu,export", "onnxruntime": "cpu", "opentelemetry": "cpu,otel"}  # fmt: skip
+SWITCH_SECONDS = 0.0005  # a session that has run waits no longer for the interpreter, which is busy with requests
 DEFAULT_BUNDLE = Path("bundles/sights-sounds/1")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 BundleOption = Annotated[Path, typer.Option("--bundle", help="Folder NAME/VERSION of a bundle.")]
@@ -41,7 +43,8 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        install = f"pip install --editable '.[{EXTRA_OF.get(error.name or '', 'dev')}]'"
+        extra = EXTRA_OF.get((error.name or "").partition(".")[0], "dev")
+        install = f"pip install --editable '.[{extra}]'"
         raise _stop(f"this command needs {error.name}, which is not installed: {install}") from error
     except Exception as error:
         from media.errors import MediaError
@@ -210,24 +213,23 @@ def embed(
         out.print(table)
 
 
-@app.command()
-def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on; ZORRO_HOST.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; ZORRO_PORT.")] = None,
-    bundles: Annotated[Path | None, typer.Option(help="Model repository; ZORRO_BUNDLES.")] = None,
-) -> None:
-    """Serve the bundles of a model repository over HTTP."""
+@app.command(
+    add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+)
+def serve(context: typer.Context) -> None:
+    """Serve the bundles of a model repository over HTTP; --help lists all settings, which are also environment variables."""
     with _explained():
         import uvicorn
+        from pydantic_settings import CliApp
 
         from runtime import find_bundles
         from service.app import create_app
         from service.drain import DrainingServer
         from service.logs import log_to_stderr
-        from service.settings import Settings
+        from service.settings import ServeCommand
 
-        given = {"host": host, "port": port, "bundles": bundles}
-        settings = Settings(**{name: value for name, value in given.items() if value is not None})
+        sys.setswitchinterval(SWITCH_SECONDS)
+        settings = CliApp.run(ServeCommand, cli_args=context.args)
         find_bundles(settings.bundles)
         err.print(f"Zorro AV on http://{settings.host}:{settings.port} - page at /, API at /docs", highlight=False)
         log_to_stderr()

@@ -21,6 +21,7 @@ from .models import Models
 from .questions import add_questions
 from .settings import Settings
 from .tensors import add_tensors
+from .tracing import export_traces, otlp_exporter
 
 log = logging.getLogger("zorro.service")
 
@@ -40,6 +41,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.tensor_admission = Admission(max_inside=settings.max_inside)  # tensors do not wait for decoding
     app.state.is_draining = False
     app.add_middleware(RequestMiddleware, metrics=app.state.metrics, on_error=functools.partial(_problem, app))
+    app.state.stop_traces = lambda: None
+    if settings.traces_endpoint is not None:
+        app.state.stop_traces = export_traces(app, otlp_exporter(settings.traces_endpoint))
     for kind in (ServiceError, HTTPException, Exception):
         app.add_exception_handler(kind, _on_error)
     add_health(app)
@@ -62,6 +66,7 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[None]:
         yield
         await asyncio.wait([app.state.loading])
         await engine.close()
+        await asyncio.to_thread(app.state.stop_traces)
 
 
 async def _load(models: Models, engine: Engine) -> None:

@@ -4,7 +4,7 @@ Nothing here blocks the event loop, and whatever stage a request is in, cancelli
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +17,17 @@ from runtime.collected import Collected, Question
 from runtime.options import Times, parse_modalities
 from runtime.signature import graphs_for, stream_values
 
-from .batcher import Answered, Batcher
+from .batcher import Batcher
 from .decode_pool import DecodePool
-from .decode_worker import DecodeTask
+from .decode_worker import DecodedChunk, DecodeTask
+from .lanes import Answered
 from .models import Models
 from .settings import Settings
+from .tracing import span
 
 MAX_WINDOWS_PER_CHUNK = 16
+
+DecodedClips = tuple[DecodedChunk, list[Clip]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +91,8 @@ class Engine:
         collected: Collected | None = None
         decode_seconds, warnings = 0.0, []
         async with aclosing(self.pool.chunks(task)) as chunks:
-            async for chunk, clips in chunks:
+            while (decoded := await _next(chunks)) is not None:
+                chunk, clips = decoded
                 collected = collected or Collected(chunk.present)
                 decode_seconds += chunk.seconds
                 warnings += [warning for warning in chunk.warnings if warning not in warnings]
@@ -108,8 +113,10 @@ class Engine:
             ServiceError: there is no room or no time.
         """
         self._num_asked += 1
+        lane = lane_name(model, modality)
         try:
-            return await self.batcher.submit(lane_name(model, modality), clips, deadline=deadline)
+            with span("inference", lanes=lane, windows=len(clips)):
+                return await self.batcher.submit(lane, clips, deadline=deadline)
         finally:
             self._num_asked -= 1
 
@@ -122,9 +129,9 @@ class Engine:
         collected: Collected,
         deadline: float | None,
     ) -> dict[Modality, np.ndarray]:
-        answers = await asyncio.gather(
-            *(self.batcher.submit(lane_name(model, graph), clips, deadline=deadline) for graph in graphs_for(present))
-        )
+        lanes = [lane_name(model, graph) for graph in graphs_for(present)]
+        with span("inference", lanes=",".join(lanes), windows=len(clips)):
+            answers = await asyncio.gather(*(self.batcher.submit(lane, clips, deadline=deadline) for lane in lanes))
         collected.inference_seconds += sum(answer.run_seconds for answer in answers)
         return stream_values((answer.outputs for answer in answers), present, kind)
 
@@ -157,6 +164,11 @@ def make_asked(
     """What is asked, with the default of all streams that the clip has."""
     must_have_all = modalities is not None and not skip_missing
     return Asked(question=question, modalities=parse_modalities(modalities), must_have_all=must_have_all, times=times)
+
+
+async def _next(chunks: AsyncIterator[DecodedClips]) -> DecodedClips | None:
+    with span("decode"):
+        return await anext(chunks, None)
 
 
 def lane_name(model: Zorro, modality: Modality) -> str:

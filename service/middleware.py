@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import logging
 import time
 import uuid
@@ -14,6 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .metrics import Metrics
+from .tracing import trace_id
 
 log = logging.getLogger("zorro.access")
 CLIENT_LEFT = 499  # nginx's word for it; nobody sees the answer
@@ -64,7 +64,9 @@ class RequestMiddleware:
             "request_id": request_id, "method": scope["method"], "route": route, "status": status,
             "ms": round(1000 * seconds, 1),
         }  # fmt: skip
-        log.info(json.dumps(line))
+        if (trace := trace_id()) is not None:
+            line["trace_id"] = trace
+        log.info("request", extra={"fields": line})
 
 
 class _Body:

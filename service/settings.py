@@ -1,4 +1,4 @@
-"""Settings: one table, from the environment with the prefix ZORRO_. It feeds the code, docs/settings.md and its test."""
+"""Settings: one table, from the environment with the prefix ZORRO_. `zorro serve --help` comes of it, docs must agree."""
 
 from pathlib import Path
 from tempfile import gettempdir
@@ -52,6 +52,9 @@ class Settings(BaseSettings):
     allow_fallback: bool = Field(
         default=False, description="take another provider where one that was asked for does not run"
     )
+    traces_endpoint: str | None = Field(
+        default=None, description="OTLP address for traces, as http://localhost:4318/v1/traces; needs the extra otel"
+    )
     drain_seconds: float = Field(default=2.0, ge=0, description="how long to go on answering after SIGTERM")
     stuck_seconds: float = Field(default=60.0, gt=0, description="a batch that runs longer fails /livez")
     temporary_dir: Path | None = Field(default=None, description="where uploads are kept while in use; default the system's")
@@ -88,3 +91,9 @@ class Settings(BaseSettings):
     def threads_beside(self) -> int:
         """Threads of a batch that runs beside others."""
         return max(1, self.threads_alone // self.sessions)
+
+
+class ServeCommand(Settings):
+    """Serve the bundles of a model repository over HTTP. Options are environment variables, too: --port is ZORRO_PORT."""
+
+    model_config = SettingsConfigDict(cli_prog_name="zorro serve", cli_kebab_case=True, cli_implicit_flags=True)

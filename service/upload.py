@@ -1,5 +1,6 @@
 """Uploads: multipart bodies counted as they come and streamed to a temporary file that never outlives the request."""
 
+import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from .errors import ServiceError
+from .tracing import span
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks  # exists for type checkers only
@@ -41,27 +43,36 @@ async def receive(request: Request, *, max_bytes: int, folder: Path | None) -> A
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > max_bytes:
         raise _too_large(max_bytes)
-    with NamedTemporaryFile(dir=folder, prefix="zorro-upload-") as file:
-        form = _Form(cast(BinaryIO, file))
-        parser = MultipartParser(boundary, form.callbacks())
-        received = 0
-        try:
-            async for chunk in request.stream():
-                received += len(chunk)
-                if received > max_bytes:
-                    raise _too_large(max_bytes)
-                parser.write(chunk)
-            parser.finalize()
-        except FormParserError as error:
-            raise ServiceError("invalid_multipart", "the body is no valid multipart/form-data; is it whole?") from error
-        if not form.is_complete:
-            raise ServiceError("invalid_multipart", "the body ends before its last boundary; send all of it")
-        if form.num_files != 1:
-            got = f"got {form.num_files} parts called file"
-            raise ServiceError("missing_file", f"{got}; send the clip as one, e.g. curl -F file=@clip.mp4")
-        file.flush()
-        file.seek(0)
-        yield Upload(cast(BinaryIO, file), form.num_file_bytes, form.fields)
+    try:
+        with NamedTemporaryFile(dir=folder, prefix="zorro-upload-") as file:
+            form = _Form(cast(BinaryIO, file))
+            with span("upload"):
+                await _parse(request, MultipartParser(boundary, form.callbacks()), max_bytes)
+            if not form.is_complete:
+                raise ServiceError("invalid_multipart", "the body ends before its last boundary; send all of it")
+            if form.num_files != 1:
+                got = f"got {form.num_files} parts called file"
+                raise ServiceError("missing_file", f"{got}; send the clip as one, e.g. curl -F file=@clip.mp4")
+            file.flush()
+            file.seek(0)
+            yield Upload(cast(BinaryIO, file), form.num_file_bytes, form.fields)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise ServiceError("out_of_space", "there is no room for uploads now; try again later") from error
+
+
+async def _parse(request: Request, parser: MultipartParser, max_bytes: int) -> None:
+    received = 0
+    try:
+        async for chunk in request.stream():
+            received += len(chunk)
+            if received > max_bytes:
+                raise _too_large(max_bytes)
+            parser.write(chunk)
+        parser.finalize()
+    except FormParserError as error:
+        raise ServiceError("invalid_multipart", "the body is no valid multipart/form-data; is it whole?") from error
 
 
 def _boundary(request: Request) -> bytes:

@@ -1,6 +1,7 @@
 """The command line: tables, JSON, exit statuses, and what it says where torch is missing."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
+from service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,6 +72,20 @@ def test_a_clip_that_is_none_fails(bundle: Path, tmp_path: Path) -> None:
 
 def test_verify_fails_where_there_is_no_bundle(tmp_path: Path) -> None:
     assert "error:" in _zorro("bundle", "verify", tmp_path, status=1).stderr
+
+
+def test_serve_lists_every_setting_with_its_meaning() -> None:
+    command = [sys.executable, "-m", "cli.main", "serve", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"COLUMNS": "500"})
+    assert done.returncode == 0
+    for name, field in Settings.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in done.stdout
+        assert str(field.description) in done.stdout
+
+
+def test_serve_refuses_an_option_that_means_nothing() -> None:
+    assert "port" in _zorro("serve", "--port", "abc", status=1).stderr
+    assert CliRunner().invoke(app, ["serve", "--nonsense", "3"]).exit_code == 2
 
 
 def test_serve_fails_without_a_model_repository(tmp_path: Path) -> None:

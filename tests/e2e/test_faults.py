@@ -1,14 +1,9 @@
 """The real server under attack and at its end: killed decode processes, clients that vanish, signals. Loopback only."""
 
-import contextlib
-import os
-import re
 import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,68 +11,24 @@ import httpx2 as httpx
 import psutil
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.made_media import moving_frames, tone, write_clip
+from tests.servers import Server, serving, until
+
 NUM_CLIENTS = 4
 NUM_REQUESTS = 40
-
-
-class Server:
-    """`zorro serve` in a process of its own, with folders of its own."""
-
-    def __init__(self, bundles: Path, folder: Path, **settings: object) -> None:
-        self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = int(free.getsockname()[1])
-        given = {"temporary_dir": folder, "windows_dir": folder, "port": port, "bundles": bundles} | settings
-        environment = os.environ | {f"ZORRO_{name.upper()}": str(value) for name, value in given.items()}
-        self.process = subprocess.Popen([sys.executable, "-m", "cli.main", "serve"], cwd=ROOT, env=environment)
-        self.url = f"http://127.0.0.1:{port}"
-        _until(self._is_ready, seconds=60)
-
-    def _is_ready(self) -> bool:
-        assert self.process.poll() is None, "the server ended"
-        with contextlib.suppress(httpx.TransportError):
-            return httpx.get(f"{self.url}/readyz").status_code == 200
-        return False
-
-    def classify(self, content: bytes) -> httpx.Response:
-        return httpx.post(f"{self.url}/v1/classify", files={"file": content}, timeout=60)
-
-    def metric(self, name: str) -> float:
-        found = re.search(rf"^{name}(?:{{[^}}]*}})? (\S+)$", httpx.get(f"{self.url}/metrics").text, flags=re.MULTILINE)
-        return float(found[1]) if found else 0.0
-
-    def decode_processes(self) -> list[psutil.Process]:
-        children = psutil.Process(self.process.pid).children()
-        return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
-
-    def files(self) -> list[Path]:
-        return [path for path in self.folder.rglob("*") if path.is_file() and path.name != ".lock"]
-
-
-def _until(condition: Callable[[], bool], *, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-@contextlib.contextmanager
-def serving(bundle: Path, folder: Path, **settings: object) -> Iterator[Server]:
-    """A server that is gone afterwards, whatever happened to it."""
-    server = Server(bundle.parents[1], folder, **settings)
-    try:
-        yield server
-    finally:
-        server.process.kill()
-        server.process.wait()
 
 
 @pytest.fixture
 def server(bundle: Path, tmp_path: Path) -> Iterator[Server]:
     with serving(bundle, tmp_path, drain_seconds=0.5, num_decode_workers=2) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def long_film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A minute of small pictures and sound: six chunks of windows."""
+    path = tmp_path_factory.mktemp("media") / "long.mp4"
+    return write_clip(path, waveform=tone(60.0), frames=moving_frames(60.0))
 
 
 def test_a_killed_decode_process_costs_at_most_its_own_request(server: Server, film: Path) -> None:
@@ -92,26 +43,55 @@ def test_a_killed_decode_process_costs_at_most_its_own_request(server: Server, f
     assert len(lost) <= 1
     assert all(answer.json()["code"] == "decoder_crashed" for answer in lost)
     assert server.classify(content).status_code == 200
-    _until(lambda: len(server.decode_processes()) == 2)
+    until(lambda: len(server.decode_processes()) == 2)
     assert server.files() == []
 
 
 def test_clients_that_vanish_leave_nothing_behind(server: Server, film: Path) -> None:
     content = film.read_bytes()
+    request = _request(content)
+    host, port = server.url.removeprefix("http://").split(":")
+    for i in range(30):
+        with socket.create_connection((host, int(port))) as client:
+            client.sendall(request if i % 2 else request[: len(request) // 2])
+    until(lambda: server.metric("zorro_in_flight") == 0 and server.files() == [])
+    assert server.metric("zorro_abandoned_total") >= 15  # all that left in the middle of sending
+    assert server.classify(content).status_code == 200
+
+
+def test_nothing_is_done_for_200_clients_that_left(bundle: Path, long_film: Path, tmp_path: Path) -> None:
+    patient = {"num_decode_workers": 1, "max_inside": 300, "request_timeout_seconds": 3600}
+    with serving(bundle, tmp_path, **patient) as server, ThreadPoolExecutor(1) as others:
+        alone = server.classify(long_film.read_bytes())
+        assert alone.status_code == 200
+        num_tasks, num_windows = server.metric("zorro_decode_tasks_total"), server.metric("zorro_batch_size_sum")
+        stays = others.submit(server.classify, long_film.read_bytes())
+        until(lambda: server.metric("zorro_decode_tasks_total") > num_tasks)
+        request = _request(long_film.read_bytes())
+        host, port = server.url.removeprefix("http://").split(":")
+        clients = [socket.create_connection((host, int(port))) for _ in range(200)]
+        for client in clients:
+            client.sendall(request)
+        for client in clients:
+            client.close()
+        until(lambda: server.metric("zorro_in_flight") <= 1)
+        assert stays.result(60).status_code == 200
+        until(lambda: server.metric("zorro_in_flight") == 0 and server.files() == [])
+        assert server.metric("zorro_abandoned_total") == 200
+        done_for_who_left = server.metric("zorro_decode_tasks_total") - 2 * num_tasks
+        assert done_for_who_left <= server.metric("zorro_decode_cancelled_total")  # begun before, ended with them
+        assert server.metric("zorro_batch_size_sum") == 2 * num_windows
+
+
+def _request(content: bytes) -> bytes:
     body = (
         b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + content + b"\r\n--b--\r\n"
     )
     head = (
         f"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
         "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
-    ).encode()
-    host, port = server.url.removeprefix("http://").split(":")
-    for i in range(30):
-        with socket.create_connection((host, int(port))) as client:
-            client.sendall(head + (body if i % 2 else body[: len(body) // 2]))
-    _until(lambda: server.metric("zorro_in_flight") == 0 and server.files() == [])
-    assert server.metric("zorro_abandoned_total") >= 15  # all that left in the middle of sending
-    assert server.classify(content).status_code == 200
+    )
+    return head.encode() + body
 
 
 def test_a_refusal_reaches_a_client_that_is_still_sending(bundle: Path, tmp_path: Path) -> None:
@@ -125,9 +105,9 @@ def test_the_first_signal_drains_and_nothing_is_lost(server: Server, film: Path)
     content = film.read_bytes()
     with ThreadPoolExecutor(NUM_CLIENTS) as clients:
         asked = [clients.submit(server.classify, content) for _ in range(NUM_CLIENTS)]
-        _until(lambda: server.metric("zorro_in_flight") > 0 or all(future.done() for future in asked))
+        until(lambda: server.metric("zorro_in_flight") > 0 or all(future.done() for future in asked))
         server.process.send_signal(signal.SIGTERM)
-        _until(lambda: httpx.get(f"{server.url}/readyz").status_code == 503)
+        until(lambda: httpx.get(f"{server.url}/readyz").status_code == 503)
         assert server.classify(content).status_code == 200  # the door is still open
         assert [future.result().status_code for future in asked] == [200] * NUM_CLIENTS
     assert server.process.wait(30) == 0
@@ -137,7 +117,7 @@ def test_the_first_signal_drains_and_nothing_is_lost(server: Server, film: Path)
 def test_the_second_signal_ends_it_at_once(bundle: Path, tmp_path: Path) -> None:
     with serving(bundle, tmp_path, drain_seconds=30) as server:
         server.process.send_signal(signal.SIGTERM)
-        _until(lambda: httpx.get(f"{server.url}/readyz").status_code == 503)
+        until(lambda: httpx.get(f"{server.url}/readyz").status_code == 503)
         server.process.send_signal(signal.SIGTERM)
         started = time.monotonic()
         server.process.wait(20)

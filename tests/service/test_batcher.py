@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from threading import Event
+from threading import Barrier, Event
 
 import numpy as np
 import pytest
 
-from service.batcher import Answered, Batcher, Outputs
+from service.batcher import Batcher
 from service.errors import DeadlineExceeded, Overloaded
+from service.lanes import Answered, Outputs, covered_seconds
 
 
 class Graph:
@@ -100,7 +101,7 @@ def test_a_long_film_shares_its_batches(go: Event, graph: Graph) -> None:
         await batcher.close()
 
     _run(talk)
-    assert graph.batches == [[0], [100, 1, 2, 101], [102, 103, 104, 105], [106, 107]]
+    assert graph.batches == [[0], [100, 101, 1, 2], [102, 103, 104, 105], [106, 107]]
 
 
 def test_lanes_take_turns_by_who_came_first(go: Event, graph: Graph) -> None:
@@ -246,9 +247,10 @@ def test_answers_of_another_number_are_a_fault_of_the_graph() -> None:
     _run(talk)
 
 
-def _counting(sizes: list[tuple[str, int]], name: str) -> Callable[[Sequence[int]], Outputs]:
+def _counting(sizes: list[tuple[str, int]], name: str, others: Barrier) -> Callable[[Sequence[int]], Outputs]:
     def run(items: Sequence[int]) -> Outputs:
         sizes.append((name, len(items)))
+        others.wait(10)
         return {"double": np.array(items) * 2}
 
     return run
@@ -268,12 +270,15 @@ def test_what_waits_is_spread_over_the_sessions(is_quiet: bool, count: int, batc
 
     async def talk() -> None:
         batcher: Batcher[int] = Batcher(num_sessions=3, is_quiet=lambda: is_quiet)
-        batcher.add_lane(
-            "a", _counting(sizes, "beside"), run_alone=_counting(sizes, "alone"), max_batch_size=8, max_queue_size=99
-        )
+        beside, alone = (_counting(sizes, name, Barrier(len(batches))) for name in ("beside", "alone"))
+        batcher.add_lane("a", beside, run_alone=alone, max_batch_size=8, max_queue_size=99)
         answer = await batcher.submit("a", list(range(count)))
         assert answer.outputs["double"].tolist() == [2 * i for i in range(count)]
         await batcher.close()
 
     _run(talk)
     assert sorted(sizes) == batches
+
+
+def test_time_is_counted_once_where_batches_run_beside_each_other() -> None:
+    assert covered_seconds([(5.0, 6.0), (0.0, 2.0), (1.0, 3.0), (1.5, 2.5)]) == pytest.approx(4.0)

@@ -25,7 +25,7 @@ def _lines(text: str) -> list[dict[str, object]]:
 def test_every_line_is_json(logger: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
     log_to_stderr()
     log_to_stderr()  # twice is once
-    logging.getLogger("zorro.access").info(json.dumps({"request_id": "mine", "status": 200}))
+    logging.getLogger("zorro.access").info("request", extra={"fields": {"request_id": "mine", "status": 200}})
     logging.getLogger("zorro.service").error("two\nlines")
     logging.getLogger("zorro.service").debug("not asked for")
     logging.getLogger("zorro.service").info("[1, 2]")

@@ -1,0 +1,62 @@
+"""Traces: a span for each request with its stages inside, the client's trace taken over, and nothing unless asked for."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from service.app import create_app
+from service.settings import Settings
+from service.tracing import export_traces, otlp_exporter, trace_id
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+@pytest.fixture(scope="module")
+def exporter() -> InMemorySpanExporter:
+    return InMemorySpanExporter()
+
+
+@pytest.fixture(scope="module")
+def client(bundle: Path, exporter: InMemorySpanExporter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    folder = tmp_path_factory.mktemp("server")
+    app = create_app(Settings(bundles=bundle.parents[1], temporary_dir=folder, windows_dir=folder))
+    assert trace_id() is None
+    app.state.stop_traces = export_traces(app, exporter)
+    with TestClient(app) as client:
+        for _ in range(1000):
+            if client.get("/readyz").status_code == 200:
+                break
+        yield client
+
+
+def test_a_request_is_a_span_with_its_stages_inside(
+    client: TestClient, exporter: InMemorySpanExporter, film: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
+    with caplog.at_level("INFO", "zorro.access"):
+        assert client.post("/v1/classify", files={"file": film.read_bytes()}, headers=headers).status_code == 200
+    client.get("/livez")
+    client.app.state.stop_traces()  # type: ignore[attr-defined]
+    spans = {span.name: span for span in exporter.get_finished_spans()}
+    assert spans.keys() >= {"upload", "decode", "inference", "POST /v1/classify"}
+    assert not any("livez" in name or "readyz" in name for name in spans)
+    whole = spans["POST /v1/classify"]
+    assert f"{whole.context.trace_id:032x}" == TRACE
+    assert any(vars(record)["fields"].get("trace_id") == TRACE for record in caplog.records)
+    for name in ("upload", "decode", "inference"):
+        assert spans[name].context.trace_id == whole.context.trace_id
+        assert spans[name].parent is not None
+        assert whole.start_time <= spans[name].start_time <= spans[name].end_time <= whole.end_time
+    assert spans["inference"].attributes["windows"] == 3
+    assert spans["inference"].attributes["lanes"] == "small/1/fused"
+
+
+def test_an_address_needs_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert otlp_exporter("http://127.0.0.1:1/v1/traces")
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+    with pytest.raises(ModuleNotFoundError, match="opentelemetry"):
+        create_app(Settings(traces_endpoint="http://127.0.0.1:1/v1/traces"))
