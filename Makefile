@@ -6,6 +6,11 @@ BUNDLES ?= bundles
 DATA ?= data/sights_sounds
 RECIPE ?= training/recipes/sights-sounds.toml
 BENCHMARKS ?=
+PEERS = litserve bentoml mlserver ray
+PACKAGE_litserve = litserve==0.2.19
+PACKAGE_bentoml = bentoml==1.4.39
+PACKAGE_mlserver = mlserver==1.7.1
+PACKAGE_ray = ray[serve]==2.60.0
 NAME = $(basename $(notdir $(RECIPE)))
 ABOUT = $(wildcard $(basename $(RECIPE)).about.json)
 CARD = $(wildcard $(basename $(RECIPE)).card.md)
@@ -40,8 +45,8 @@ export: .venv/ready
 	.venv/bin/zorro export runs/$(NAME)/checkpoint $(BUNDLES)/$(NAME)/1 --force --data $(DATA) \
 		--metrics runs/$(NAME)/test.json $(ABOUT:%=--about %) $(CARD:%=--card %)
 
-# bench: measure BENCHMARKS, write benchmarks/results/*.json and print tables
-bench: .venv/bench
+# bench: measure BENCHMARKS (and install the servers it compares with), write benchmarks/results/*.json and print tables
+bench: .venv/bench $(PEERS:%=.venv-peers/%/ready)
 	.venv/bin/python -m benchmarks $(BENCHMARKS)
 
 # check-serve: start a server without torch, send it a clip, stop it
@@ -54,7 +59,7 @@ image:
 
 # clean: remove what the other targets made, except runs and bundles
 clean:
-	rm -rf .venv .venv-serve build *.egg-info .coverage
+	rm -rf .venv .venv-serve .venv-peers build *.egg-info .coverage
 
 # One environment serves, the other does the rest. pip runs again only when pyproject.toml has changed.
 .venv-serve/ready: EXTRAS = cpu
@@ -72,6 +77,13 @@ clean:
 .venv/bench: .venv/ready
 	@echo "installing [bench] into $(@D)"
 	@$(@D)/bin/python -m pip install --quiet --editable '.[bench]'
+	@touch $@
+
+# Each peer has an environment of its own: they want different versions of the same packages.
+$(PEERS:%=.venv-peers/%/ready): pyproject.toml
+	@test -x $(@D)/bin/pip || $(PYTHON) -m venv $(@D)
+	@echo "installing $(notdir $(@D)) into $(@D)"
+	@$(@D)/bin/python -m pip install --quiet --editable '.[cpu]' '$(PACKAGE_$(notdir $(@D)))'
 	@touch $@
 
 .PHONY: help serve test lint train export bench check-serve image clean

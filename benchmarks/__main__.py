@@ -1,6 +1,6 @@
-"""python -m benchmarks [NAME ...] [--rounds N]: measure, write results/NAME.json and the README's table.
+"""python -m benchmarks [NAME ...] [--rounds N]: measure, write results/NAME.json, the README's table and serving's report.
 
-Without a name all run; `report` runs none and only rewrites the table. Exit status 1 if a stated limit is missed.
+Without a name all run; `report` runs none and only rewrites table and report. Exit status 1 if a stated limit is missed.
 """
 
 import argparse
@@ -11,7 +11,9 @@ import sys
 from .machine import ROOT
 from .measure import NUM_THREADS
 from .report import read_results, write_readme
+from .result import RESULTS
 from .run import NAMES
+from .serving.report import write_report
 
 REPORT = "report"
 POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -27,7 +29,10 @@ def main() -> int:
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)} and {REPORT}")
     chosen = [name for name in NAMES if name in given.names or not given.names]
     failed = [name for name in chosen if not _run(name, given.rounds)]
-    write_readme(read_results())
+    results = read_results()
+    write_readme(results)
+    for serving in (result for result in results if result["name"] == "serving"):
+        write_report(serving, RESULTS)
     if failed:
         print(f"missed a limit or broke off: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

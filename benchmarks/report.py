@@ -15,7 +15,7 @@ from .result import RESULTS, Result
 README = ROOT / "README.md"
 TABLE_PLACE = re.compile(r"(<!-- benchmarks: begin\b[^>]*-->\n).*?(<!-- benchmarks: end -->)", flags=re.DOTALL)
 COLUMNS = ("what", "against", "ratio", "limit", "machine")
-UNITS = {"s": (1e3, "ms"), "B": (1e-6, "MB"), "clips/s": (1.0, "clips/s")}
+UNITS = {"s": (1e3, "ms"), "B": (1e-6, "MB"), "share": (100.0, "%")}
 
 
 def print_result(result: Result, console: Console) -> None:

@@ -54,6 +54,8 @@ class Result:
     checks: dict[str, dict[str, float]] = field(default_factory=dict)
     counts: dict[str, float] = field(default_factory=dict)
     """What was counted, not measured."""
+    records: list[dict[str, Any]] = field(default_factory=list)
+    """All that was seen, for reports; no ratio hides in it."""
 
     @property
     def is_met(self) -> bool:
@@ -103,6 +105,7 @@ class Result:
             ],
             "checks": self.checks,
             "counts": self.counts,
+            **({"records": self.records} if self.records else {}),
         }
 
     def write(self, about: dict[str, Any], folder: Path = RESULTS) -> Path:

@@ -6,8 +6,10 @@ import numpy as np
 import onnxruntime
 import torch
 
+from export.bundle_writer import export_checkpoint
 from media import ClipSpec
 from models import Zorro, preset
+from models.weights import save_checkpoint
 
 from .measure import NUM_THREADS
 
@@ -22,6 +24,14 @@ def untrained(name: str) -> Zorro:
     """The preset's model with random weights: its time does not depend on them."""
     torch.manual_seed(0)
     return Zorro(preset(name, num_classes=NUM_CLASSES)).eval()
+
+
+def write_untrained_bundle(name: str, folder: Path) -> Path:
+    """The preset's untrained model as the bundle `folder`/NAME/1, made by the exporter; minutes for a large one."""
+    checkpoint = folder / f"{name}-checkpoint"
+    labels = [{"id": str(i), "label": str(i), "modalities": ["audio", "video"]} for i in range(NUM_CLASSES)]
+    save_checkpoint(checkpoint, untrained(name), clip_spec=SPECS[name].to_dict(), labels=labels)
+    return export_checkpoint(checkpoint, folder / name / "1", name=name, version="1")
 
 
 def random_inputs(name: str) -> dict[str, np.ndarray]:

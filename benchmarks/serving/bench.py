@@ -1,0 +1,219 @@
+"""The server under load beside its peers: clips and tensors, closed loops and open ones, each server alone on the machine.
+
+Machines are shared and change their speed within minutes. So next to every load that is judged the ceiling is measured: what
+a process per core does that serves nobody. A server is its share of that ceiling, and servers are compared by their shares.
+"""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.films import write_film
+from benchmarks.machine import ROOT
+from benchmarks.measure import Measured
+from benchmarks.result import Ratio, Result
+from benchmarks.sessions import write_untrained_bundle
+
+from .ceiling import Ceiling
+from .clients import Reply, closed_loop, open_loop
+from .servers import PEERS, Running, Server, ours, peer, running
+
+BUNDLE = ROOT / "bundles" / "sights-sounds" / "1"
+CLIP_SECONDS = 10
+CLIENTS = (1, 2, 4, 8, 16)
+PEER_CLIENTS = (1, 4, 16)
+LOADS = (0.5, 0.8, 0.95, 1.2, 3.0)  # of the ceiling
+OVERLOAD = LOADS[-1]
+TIMEOUT_SECONDS = {"clips": 2.0, "fused": 1.0}
+LOOP_SECONDS, CEILING_SECONDS = 4.0, 2.0
+OPEN_SECONDS, PEER_OPEN_SECONDS, FILLING_SECONDS = 15.0, 6.0, 2.0
+CLIPS, TENSORS, BASE_TENSORS = "clips", "fused", "audio"
+MIN_SHARE, MIN_TENSOR_SHARE, MIN_BASE_SHARE = 0.9, 0.9, 0.97
+MIN_AHEAD, MIN_TENSORS_AHEAD = 1.2, 1.3
+MIN_GOODPUT, MIN_KEPT, MAX_REFUSAL_SECONDS, MAX_IDLE_SECONDS = 0.95, 0.8, 0.05, 0.005
+
+
+def measure_servers(rounds: int) -> Result:
+    """Measure all servers in turn, `rounds` times."""
+    parameters = {
+        "clip": f"{CLIP_SECONDS} s, 640x360, 30 frames per second, stereo; 2 windows of 2 pictures each",
+        "tensors": "one window of the fused graph of sights-sounds, raw bytes; of the audio graph of an untrained vit-base",
+        "cores": len(os.sched_getaffinity(0)), "rounds": rounds, "loop_seconds": LOOP_SECONDS,
+        "open_seconds": OPEN_SECONDS, "open_seconds_of_peers": PEER_OPEN_SECONDS, "filling_seconds": FILLING_SECONDS,
+        "timeout_seconds": TIMEOUT_SECONDS,
+        "loads": list(LOADS),
+    }  # fmt: skip
+    result = Result(name="serving", parameters=parameters)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        film = write_film(folder / "film.mp4", width=640, height=360, seconds=CLIP_SECONDS)
+        clip = film.read_bytes()
+        servers = [ours(BUNDLE, clip)]
+        for peer_name in PEERS:
+            found = peer(peer_name, BUNDLE, clip)
+            if found is None:
+                print(f"{peer_name} is left out: there is no environment for it, see `make bench`")
+            else:
+                servers.append(found)
+        parameters["servers"] = [server.name for server in servers]
+        with Ceiling(BUNDLE, film) as ceiling:
+            bench = Bench(result, ceiling)
+            for i in range(rounds):
+                for server in servers:
+                    bench.measure(server, with_open_loop=i == 0)
+            _base(bench, folder, film, clip, rounds)
+            _judge(bench)
+    return result
+
+
+class Bench:
+    """What has been measured so far, as records: one per load."""
+
+    def __init__(self, result: Result, ceiling: Ceiling) -> None:
+        self.result, self.ceiling = result, ceiling
+
+    def measure(self, server: Server, *, with_open_loop: bool) -> None:
+        """One turn of a server, which is alone on the machine."""
+        is_ours = server.name == "ours"
+        with running(server) as process:
+            for workload in (CLIPS, TENSORS):
+                for num_clients in CLIENTS if is_ours else PEER_CLIENTS:
+                    self.closed(process, workload, num_clients)
+                if with_open_loop:
+                    for load in LOADS:
+                        self.open(process, workload, load, seconds=OPEN_SECONDS if is_ours else PEER_OPEN_SECONDS)
+            self.record(server.name, "memory", private_bytes=process.private_bytes())
+
+    def closed(self, process: Running, workload: str, num_clients: int, ceiling: Ceiling | None = None) -> None:
+        """A closed loop between two measurements of the ceiling."""
+        ceiling = ceiling or self.ceiling
+        before = ceiling.rate(workload, seconds=CEILING_SECONDS)
+        request = process.server.requests[workload]("")
+        replies = asyncio.run(closed_loop(process.port, request, num_clients=num_clients, seconds=LOOP_SECONDS))
+        after = ceiling.rate(workload, seconds=CEILING_SECONDS)
+        good = [reply for reply in replies if reply.status == 200]
+        self.result.check(f"{process.server.name}, {workload}: answers that failed", len(replies) - len(good), at_most=0)
+        stages = ("upload", "decode", "queue", "inference")
+        self.record(
+            process.server.name, "closed", workload=workload, clients=num_clients, per_second=len(good) / LOOP_SECONDS,
+            share=len(good) / LOOP_SECONDS / ((before + after) / 2), ceiling=(before + after) / 2, **_percentiles(good),
+            added_seconds=_added(good),
+            stages={name: median(r.timings[name] for r in good) for name in stages if all(name in r.timings for r in good)},
+        )  # fmt: skip
+
+    def open(self, process: Running, workload: str, load: float, *, seconds: float) -> None:
+        """Arrivals at a share of the ceiling, measured just before."""
+        ceiling = self.ceiling.rate(workload, seconds=CEILING_SECONDS)
+        capacity = ceiling
+        if load == OVERLOAD:  # what the server can do is what it does for clients that wait
+            request = process.server.requests[workload]("")
+            replies = asyncio.run(closed_loop(process.port, request, num_clients=16, seconds=LOOP_SECONDS))
+            capacity = sum(reply.status == 200 for reply in replies) / LOOP_SECONDS
+        timeout = TIMEOUT_SECONDS[workload]
+        first, again = asyncio.run(
+            open_loop(
+                process.port, process.server.requests[workload], per_second=load * ceiling, seconds=seconds,
+                timeout_seconds=timeout, come_back=load == OVERLOAD,
+            )
+        )  # fmt: skip
+        begin = min(reply.ended - reply.seconds for reply in first)
+        answered = [reply for reply in first + again if reply.status == 200]
+        steady = begin + FILLING_SECONDS, begin + seconds
+        in_time = [reply for reply in answered if reply.seconds <= timeout and steady[0] < reply.ended <= steady[1]]
+        refused = [reply for reply in first if reply.status == 429]
+        self.record(
+            process.server.name, "open", workload=workload, load=load, arrivals=len(first), ceiling=ceiling,
+            capacity=capacity, goodput=len(in_time) / (seconds - FILLING_SECONDS), **_percentiles(answered),
+            refused=len(refused),
+            refusals={f"p{q}": quantile([r.seconds for r in refused], q) for q in (50, 99)},
+            late=sum(r.seconds > timeout for r in answered), past_deadline=_count(first + again, 504),
+            lost=sum(r.status not in (200, 429, 504) for r in first + again), came_back=len(again),
+            kept=sum(r.status == 200 for r in again),
+        )  # fmt: skip
+
+    def record(self, server: str, kind: str, **figures: Any) -> None:
+        """Keep what was measured."""
+        record = {"server": server, "kind": kind, **figures}
+        print(record, flush=True)
+        self.result.records.append(record)
+
+    def find(self, **wanted: Any) -> list[dict[str, Any]]:
+        """Records with these figures."""
+        return [r for r in self.result.records if all(r.get(name) == value for name, value in wanted.items())]
+
+
+def _base(bench: Bench, folder: Path, film: Path, clip: bytes, rounds: int) -> None:
+    """Tensors to a graph of the base size."""
+    bundle = write_untrained_bundle("vit-base", folder / "bundles")
+    server = ours(bundle, clip)
+    with Ceiling(bundle, film) as ceiling, running(Server("ours, vit-base", *_rest(server))) as process:
+        for _ in range(rounds):
+            bench.closed(process, BASE_TENSORS, 16, ceiling)
+
+
+def _rest(server: Server) -> tuple[list[str], str, dict[str, Any]]:
+    return server.command, server.ready_path, server.requests
+
+
+def _judge(bench: Bench) -> None:
+    result = bench.result
+    for server in result.parameters["servers"]:
+        for workload in (CLIPS, TENSORS):
+            shares = [r["share"] for r in bench.find(server=server, kind="closed", workload=workload, clients=16)]
+            result.entries[f"{server}, {workload}, share of the ceiling"] = Measured(tuple(shares), unit="share")
+    for workload, least, ahead in ((CLIPS, MIN_SHARE, MIN_AHEAD), (TENSORS, MIN_TENSOR_SHARE, MIN_TENSORS_AHEAD)):
+        share = _share(bench, "ours", workload)
+        peers = {name: _share(bench, name, workload) for name in result.parameters["servers"] if name != "ours"}
+        best = max(peers, key=lambda name: peers[name])
+        what = f"{'clips' if workload == CLIPS else 'tensors'}, 16 clients"
+        result.ratios += [
+            Ratio(what=what, against="ceiling of decoding and inference", value=share, at_least=least),
+            Ratio(what=what, against=f"best peer ({best})", value=share / peers[best], at_least=ahead),
+        ]
+    result.ratios.append(
+        Ratio(what="tensors, 16 clients, base size", against="ceiling of inference",
+              value=_share(bench, "ours, vit-base", BASE_TENSORS), at_least=MIN_BASE_SHARE)
+    )  # fmt: skip
+    added = min(r["added_seconds"]["min"] for r in bench.find(server="ours", kind="closed", workload=CLIPS, clients=1))
+    result.ratios.append(
+        Ratio(what="added to decoding and inference when idle", against="5 ms", value=added / MAX_IDLE_SECONDS, at_most=1.0)
+    )
+    (storm,) = bench.find(server="ours", kind="open", workload=CLIPS, load=OVERLOAD)
+    result.ratios += [
+        Ratio(what="answers in time at 300 %", against="capacity", value=storm["goodput"] / storm["capacity"],
+              at_least=MIN_GOODPUT),
+        Ratio(what="clients that came back when told and got in", against="all who did",
+              value=storm["kept"] / max(1, storm["came_back"]), at_least=MIN_KEPT),
+        Ratio(what="99th percentile of a refusal", against="50 ms", value=storm["refusals"]["p99"] / MAX_REFUSAL_SECONDS,
+              at_most=1.0),
+        Ratio(what="accepted at 300 % and past the deadline", against="none", value=storm["late"] + storm["past_deadline"],
+              at_most=0.0),
+    ]  # fmt: skip
+
+
+def _share(bench: Bench, server: str, workload: str) -> float:
+    return median(r["share"] for r in bench.find(server=server, kind="closed", workload=workload, clients=16))
+
+
+def _added(replies: Sequence[Reply]) -> dict[str, float]:
+    """Seconds of an answer that are neither decoding nor inference, where the server tells."""
+    added = [r.seconds - r.timings.get("decode", 0.0) - r.timings["inference"] for r in replies if "inference" in r.timings]
+    return {"min": min(added), "median": median(added)} if added else {}
+
+
+def _percentiles(replies: Sequence[Reply]) -> dict[str, float]:
+    return {f"p{q}": quantile([reply.seconds for reply in replies], q) for q in (50, 95, 99)}
+
+
+def quantile(values: Sequence[float], percent: int) -> float:
+    """The value that `percent` of them do not exceed; 0 for none."""
+    ordered = sorted(values)
+    return ordered[-(-len(ordered) * percent // 100) - 1] if ordered else 0.0
+
+
+def _count(replies: Sequence[Reply], status: int) -> int:
+    return sum(reply.status == status for reply in replies)

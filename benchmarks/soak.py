@@ -1,0 +1,162 @@
+"""Twenty thousand requests of all kinds, good and bad, some of whose clients leave: does the server's memory grow?
+
+Private memory of the server and its decode processes is read after every thousand, when nobody is inside.
+"""
+
+import asyncio
+import random
+import re
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import httpx2 as httpx
+import numpy as np
+
+from .films import write_film
+from .machine import ROOT
+from .result import Ratio, Result
+from .serving.clients import Client, multipart, post
+from .serving.servers import Running, ours, running
+
+BUNDLE = ROOT / "bundles" / "sights-sounds" / "1"
+NUM_CLIENTS = 8
+REQUESTS_PER_ROUND = 1_000
+SETTLED_ROUND = 2  # memory is compared with that after so many rounds
+MAX_GROWTH = 0.02
+QUIET_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of request, how often it comes, and what the answer must be; None for a client that leaves."""
+
+    name: str
+    weight: int
+    request: bytes
+    status: int | None
+
+
+def run(rounds: int = 20) -> Result:
+    """Ask `rounds` thousand times."""
+    parameters = {"requests": rounds * REQUESTS_PER_ROUND, "clients": NUM_CLIENTS}
+    result = Result(name="soak", parameters=parameters)
+    with tempfile.TemporaryDirectory() as name:
+        kinds = _kinds(Path(name))
+    parameters["kinds"] = {kind.name: kind.weight for kind in kinds}
+    private: list[int] = []
+    with running(ours(BUNDLE, b"")) as server:
+        for i in range(rounds):
+            started = time.perf_counter()
+            wrong = asyncio.run(_round(server.port, kinds, seed=i))
+            result.check(f"round {i + 1}: answers that are not as they must be", wrong, at_most=0)
+            _wait_until_quiet(server)
+            private.append(server.private_bytes())
+            per_second = REQUESTS_PER_ROUND / (time.perf_counter() - started)
+            record = {"requests": (i + 1) * REQUESTS_PER_ROUND, "private_bytes": private[-1], "per_second": per_second}
+            result.records.append(record)
+            print(record, flush=True)
+        for name in ("skipped_windows", "decode_cancelled", "decode_crashes", "abandoned", "failed_batches"):
+            result.counts[name] = _metric(server, f"zorro_{name}_total")
+    settled = private[min(SETTLED_ROUND, rounds) - 1]
+    result.counts |= {"private bytes after 2,000": settled, "private bytes at the end": private[-1]}
+    against = "that after 2,000"
+    what = f"private memory after {rounds * REQUESTS_PER_ROUND:,} mixed requests"
+    result.ratios.append(Ratio(what=what, against=against, value=private[-1] / settled, at_most=1 + MAX_GROWTH))
+    return result
+
+
+def _kinds(folder: Path) -> list[Kind]:
+    film = write_film(folder / "film.mp4", width=96, height=64, seconds=2).read_bytes()
+    long = write_film(folder / "long.mp4", width=96, height=64, seconds=60).read_bytes()
+    sound = _sound(folder / "sound.wav")
+    picture = _picture(folder / "picture.jpg")
+    tensors = ours(BUNDLE, b"").requests
+
+    def clip(path: str, content: bytes) -> bytes:
+        return post(path, *multipart(content))
+
+    return [
+        Kind("sound", 30, clip("/v1/classify", sound), 200),
+        Kind("film", 20, clip("/v1/embed", film), 200),
+        Kind("picture", 14, clip("/v1/classify/video", picture), 200),
+        Kind("tensors of a window", 15, tensors["fused"](""), 200),
+        Kind("long film", 1, clip("/v1/classify", long), 200),
+        Kind("truncated film", 4, clip("/v1/classify", film[: len(film) // 2]), 422),
+        Kind("random bytes", 3, clip("/v1/classify", random.Random(0).randbytes(20_000)), 415),
+        Kind("no bytes", 2, clip("/v1/embed", b""), 422),
+        Kind("sound of a picture", 3, clip("/v1/embed/audio", picture), 422),
+        Kind("no form", 2, post("/v1/classify", sound), 415),
+        Kind("leaves at once", 3, clip("/v1/classify", film), None),
+        Kind("leaves in the middle of sending", 3, clip("/v1/classify", film)[: len(film) // 2], None),
+    ]
+
+
+def _sound(path: Path) -> bytes:
+    samples = (np.sin(np.arange(16_000) * 0.2) * 8_000).astype(np.int16)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=16_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
+        frame.sample_rate = 16_000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path.read_bytes()
+
+
+def _picture(path: Path) -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    with av.open(str(path), "w", format="mjpeg") as container:
+        stream = container.add_stream("mjpeg", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuvj420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path.read_bytes()
+
+
+async def _round(port: int, kinds: list[Kind], *, seed: int) -> int:
+    """A thousand requests; how many were answered otherwise than they must be."""
+    order = random.Random(seed).choices(kinds, [kind.weight for kind in kinds], k=REQUESTS_PER_ROUND)
+    wrong = 0
+
+    async def client() -> None:
+        nonlocal wrong
+        connection = Client(port)
+        while order:
+            kind = order.pop()
+            if kind.status is None:
+                await _leave(port, kind.request)
+                continue
+            reply = await connection.ask(kind.request, due=time.perf_counter())
+            if reply.status != kind.status:
+                wrong += 1
+                print(f"{kind.name}: {reply.status} instead of {kind.status}", flush=True)
+        connection.close()
+
+    await asyncio.gather(*(client() for _ in range(NUM_CLIENTS)))
+    return wrong
+
+
+async def _leave(port: int, request: bytes) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    await asyncio.sleep(0.01)
+    writer.transport.abort()
+
+
+def _metric(server: Running, name: str) -> float:
+    page = httpx.get(f"http://127.0.0.1:{server.port}/metrics").text
+    found = re.search(rf"^{name} (\S+)$", page, flags=re.MULTILINE)
+    if found is None:
+        raise RuntimeError(f"there is no {name} at /metrics")
+    return float(found[1])
+
+
+def _wait_until_quiet(server: Running) -> None:
+    end = time.monotonic() + QUIET_SECONDS
+    while _metric(server, "zorro_in_flight"):
+        if time.monotonic() > end:
+            raise RuntimeError(f"requests are inside {QUIET_SECONDS:g} s after the last client has gone")
+        time.sleep(0.1)
+    time.sleep(1.0)  # killed decode processes are replaced meanwhile
