@@ -9,6 +9,7 @@ If a batch fails its windows run one by one, so that a poisoned one fails alone.
 
 import asyncio
 import functools
+import math
 import time
 from collections.abc import Callable, Sequence
 from threading import Condition, RLock, Thread, get_ident
@@ -96,7 +97,9 @@ class Batcher(Generic[ItemT]):
 
     @property
     def stuck_seconds(self) -> float:
-        """How long the longest running batch has run; liveness looks at it."""
+        """How long the longest running batch has run, for ever if a session has died; liveness looks at it."""
+        if not self._is_closing and not all(session.is_alive() for session in self._sessions):
+            return math.inf
         with self._work_waits:
             now = self._clock()
             return max((now - started for started, _ in self._running.values()), default=0.0)

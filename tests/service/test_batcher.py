@@ -1,8 +1,9 @@
 """The batcher: what waits is taken, everyone gets their own answer, and no failure is anybody else's."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
-from threading import Barrier, Event
+from threading import Barrier, Event, Thread
 
 import numpy as np
 import pytest
@@ -232,6 +233,21 @@ def test_a_batch_that_hangs_is_seen(go: Event, graph: Graph) -> None:
         assert batcher.stuck_seconds == 30
         go.set()
         await first
+        await batcher.close()
+
+    _run(talk)
+
+
+def test_a_session_that_has_died_is_seen() -> None:
+    async def talk() -> None:
+        batcher = _batcher(Graph())
+        await batcher.submit("a", [1])
+        assert batcher.stuck_seconds == 0
+        dead = Thread(target=lambda: None)
+        dead.start()
+        dead.join()
+        batcher._sessions.append(dead)
+        assert batcher.stuck_seconds == math.inf
         await batcher.close()
 
     _run(talk)

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
 from service.app import create_app
 from service.errors import PROBLEMS
@@ -54,6 +55,20 @@ def test_api_page_has_every_route_and_option() -> None:
             assert f"`{method.upper()} {path}`" in page
     options = {name for row in _rows("api.md") for name in re.findall(r"`([a-z_.]+)`", row[0])}
     assert options == CLASSIFY.keys() | EMBED.keys()
+
+
+def test_operating_page_has_every_metric_with_its_labels(tmp_path: Path) -> None:
+    app = create_app(Settings(bundles=tmp_path, temporary_dir=tmp_path, windows_dir=tmp_path))
+    with TestClient(app) as client:
+        client.get("/livez")
+        client.get("/readyz")
+        families = {family.name: family for family in app.state.metrics.registry.collect()}
+    page = {row[0].strip("`"): set(re.findall(r"`(\w+)`", row[1])) for row in _rows("operating.md") if "zorro_" in row[0]}
+    shown = {f"{name}_total" if family.type == "counter" else name for name, family in families.items()}
+    assert page.keys() == shown
+    for name, labels in page.items():
+        seen = {label for sample in families[name.removesuffix("_total")].samples for label in sample.labels} - {"le"}
+        assert seen <= labels
 
 
 @pytest.mark.parametrize(("variable", "value"), [("ZORRO_PORT", "99999"), ("ZORRO_MAX_BODY_BYTES", "0")])
