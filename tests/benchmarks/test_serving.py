@@ -1,13 +1,18 @@
 """The pure parts of the serving benchmark: its client, its arithmetic, and its report. Nothing is measured here."""
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
+from benchmarks.report import read_results
+from benchmarks.result import RESULTS
 from benchmarks.serving.bench import quantile
 from benchmarks.serving.clients import Client, Reply, closed_loop, open_loop, post
+from benchmarks.serving.report import to_page, write_report
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -90,3 +95,12 @@ def test_refused_clients_of_an_open_loop_come_back_once(come_back: bool) -> None
 def test_quantiles_are_values_that_were_seen() -> None:
     assert [quantile([3, 1, 2, 4], percent) for percent in (25, 50, 51, 99, 100)] == [1, 2, 3, 4, 4]
     assert quantile([], 99) == 0.0
+
+
+def test_the_committed_report_is_what_its_json_makes(tmp_path: Path) -> None:
+    (result,) = [x for x in read_results() if x["name"] == "serving"]
+    assert (RESULTS / "serving.md").read_text() == to_page(result), "python -m benchmarks report puts the report right"
+    page = write_report(json.loads(json.dumps(result)), tmp_path)
+    for chart in ("throughput", "goodput", "stages"):
+        assert f"(serving-{chart}.svg)" in page.read_text()
+        assert (tmp_path / f"serving-{chart}.svg").read_text().startswith("<?xml")
