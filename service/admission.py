@@ -2,7 +2,7 @@
 
 A request is refused before its body is read if as many are inside as may be, or if it could not be answered in time at
 the rate at which answers leave. A refused one is told when there will be room: promises are handed out one after another,
-at that same rate, so that those who follow them do not all come at once.
+a little more slowly than that, so that those who follow them do not all come at once.
 
 A client that comes back with the same request id is recognised. The share of promises that are followed is learned, and
 as much room is kept for those that are due: a promise is worth something even when newcomers arrive without end, and costs
@@ -24,6 +24,7 @@ FEW = 4  # so many inside are never too many: what few answers took says little 
 SURE_SHARE = 0.75  # of the time allowed, what an answer may be expected to take: the rest is for what nobody expects
 MIN_RETRY_SECONDS = 1.0  # Retry-After counts whole seconds
 GRACE_SECONDS = 2.0  # how long after its time a promise holds
+PROMISED_SHARE = 0.8  # of the rate at which answers leave; the rest is for newcomers
 HORIZON_SECONDS = 600.0
 MAX_PROMISES = 50_000
 MIN_SHARE_KEPT = 0.01  # of promises: closer than a hundred to an answer they never stand
@@ -93,7 +94,7 @@ class Admission:
     def _refusal(self, request_id: str, now: float, detail: str, seconds: float) -> Overloaded:
         promised = now + max(seconds, MIN_RETRY_SECONDS)
         if self._promises:
-            spacing = self.seconds_per_answer * max(self.share_kept, MIN_SHARE_KEPT)
+            spacing = self.seconds_per_answer * max(self.share_kept, MIN_SHARE_KEPT) / PROMISED_SHARE
             promised = max(promised, next(reversed(self._promises.values())) + spacing)
         if promised <= now + HORIZON_SECONDS and len(self._promises) < MAX_PROMISES:
             self._promises[request_id] = promised

@@ -7,6 +7,7 @@ another. No more tasks are handed over than there are processes, so one that wai
 import asyncio
 import errno
 import math
+import mmap
 import multiprocessing
 import os
 import signal
@@ -176,7 +177,8 @@ def read_arrays(path: Path, chunk: DecodedChunk, task: DecodeTask) -> list[Clip]
     size = path.stat().st_size
     if not size:
         return list(chunk.windows)
-    memory = np.memmap(path, np.uint8, mode="r")
+    with path.open("rb") as file:
+        memory = np.frombuffer(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ), np.uint8)
     needed = {name for modality in chunk.present for name in INPUTS[modality]}
     count, offset = len(chunk.windows), 0
     arrays: dict[str, np.ndarray] = {}

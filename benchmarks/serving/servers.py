@@ -110,12 +110,15 @@ class Running:
 
     def private_bytes(self) -> int:
         """Memory that its processes share with nobody."""
-        tree = [psutil.Process(self.pid), *psutil.Process(self.pid).children(recursive=True)]
-        total = 0
-        for process in tree:
+        return sum(self.private_bytes_by_process())
+
+    def private_bytes_by_process(self) -> list[int]:
+        """The same of each process, its first one first."""
+        private = []
+        for process in [psutil.Process(self.pid), *psutil.Process(self.pid).children(recursive=True)]:
             with contextlib.suppress(psutil.NoSuchProcess):
-                total += process.memory_full_info().uss
-        return total
+                private.append(process.memory_full_info().uss)
+        return private
 
 
 @contextlib.contextmanager
