@@ -80,6 +80,7 @@ def _open(
     options.log_severity_level = 3
     # Threads wait for each other by spinning, but not for the next batch: other processes need the cores.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.enable_cpu_mem_arena = False  # it would keep the memory of the largest batch for ever, and saves no time
     options.add_session_config_entry("session.disable_prepacking", str(int(memory == Memory.LOW)))
     if num_threads is not None:
         options.intra_op_num_threads = num_threads
