@@ -135,7 +135,8 @@ def test_every_third_party_import_is_required() -> None:
 
 # Names under which distributions are imported, where the two differ; starlette comes with fastapi.
 DISTRIBUTION = {
-    "prometheus_client": "prometheus-client", "pydantic_settings": "pydantic-settings",
+    "opentelemetry": "opentelemetry-api", "prometheus_client": "prometheus-client",
+    "pydantic_settings": "pydantic-settings",
     "python_multipart": "python-multipart", "starlette": "fastapi",
 }  # fmt: skip
 
