@@ -8,6 +8,7 @@ import asyncio
 import os
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -150,13 +151,9 @@ def _base(bench: Bench, folder: Path, film: Path, clip: bytes, rounds: int) -> N
     """Tensors to a graph of the base size."""
     bundle = write_untrained_bundle("vit-base", folder / "bundles")
     server = ours(bundle, clip)
-    with Ceiling(bundle, film) as ceiling, running(Server("ours, vit-base", *_rest(server))) as process:
+    with Ceiling(bundle, film) as ceiling, running(replace(server, name="ours, vit-base")) as process:
         for _ in range(rounds):
             bench.closed(process, BASE_TENSORS, 16, ceiling)
-
-
-def _rest(server: Server) -> tuple[list[str], str, dict[str, Any]]:
-    return server.command, server.ready_path, server.requests
 
 
 def _judge(bench: Bench) -> None:

@@ -52,7 +52,7 @@ def ours(bundle: Path, clip: bytes) -> Server:
     model = Zorro.open(bundle)
     requests: dict[str, MakeRequest] = {"clips": lambda headers: post("/v1/classify", body, kind + headers)}
     for modality in (Modality.AUDIO, Modality.FUSED):
-        requests[modality] = partial(_protocol_request, model, modality)
+        requests[modality] = _protocol_request(model, modality)
     command = [sys.executable, "-m", "cli.main", "serve", "--bundles", str(bundle.parents[1]), "--port"]
     return Server("ours", command, "/readyz", requests)
 
@@ -81,7 +81,8 @@ def window(model: Zorro, modality: Modality) -> dict[str, np.ndarray]:
     }
 
 
-def _protocol_request(model: Zorro, modality: Modality, headers: str) -> bytes:
+def _protocol_request(model: Zorro, modality: Modality) -> MakeRequest:
+    """One window by the Open Inference Protocol; its body is made once, as those of peers are."""
     tensors = window(model, modality)
     inputs: list[dict[str, Any]] = [
         {
@@ -93,7 +94,7 @@ def _protocol_request(model: Zorro, modality: Modality, headers: str) -> bytes:
     head = json.dumps({"inputs": inputs, "parameters": {"binary_data_output": True}}).encode()
     body = head + b"".join(tensor.tobytes() for tensor in tensors.values())
     length = f"Inference-Header-Content-Length: {len(head)}\r\n"
-    return post(f"/v2/models/{model.bundle.name}/infer", body, length + headers)
+    return lambda headers: post(f"/v2/models/{model.bundle.name}/infer", body, length + headers)
 
 
 class Running:
