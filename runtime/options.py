@@ -4,10 +4,13 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
 from media import Modality
 
 from .errors import InvalidOption
+
+ChoiceT = TypeVar("ChoiceT", bound=StrEnum)
 
 
 class Space(StrEnum):
@@ -60,9 +63,7 @@ def check_space(space: Space | str) -> Space:
     Raises:
         InvalidOption: there is none.
     """
-    if space not in list(Space):
-        raise InvalidOption(f"space={space!r}; there are {', '.join(Space)}")
-    return Space(space)
+    return _choose(Space, "space", space)
 
 
 def check_num_threads(num_threads: int | None) -> None:
@@ -77,9 +78,7 @@ def check_memory(memory: Memory | str) -> Memory:
     Raises:
         InvalidOption: there is none.
     """
-    if memory not in list(Memory):
-        raise InvalidOption(f"memory={memory!r}; there are {', '.join(Memory)}")
-    return Memory(memory)
+    return _choose(Memory, "memory", memory)
 
 
 def parse_modalities(modalities: Iterable[Modality | str] | Modality | str | None) -> list[Modality]:
@@ -95,6 +94,12 @@ def parse_modalities(modalities: Iterable[Modality | str] | Modality | str | Non
     if unknown or not asked:
         raise InvalidOption(f"modalities={[str(a) for a in asked]}; give one or more of {', '.join(Modality)}")
     return [modality for modality in Modality if modality in asked]
+
+
+def _choose(choices: type[ChoiceT], name: str, value: str) -> ChoiceT:
+    if value not in list(choices):
+        raise InvalidOption(f"{name}={value!r}; there are {', '.join(choices)}")
+    return choices(value)
 
 
 def _is_number(value: object) -> bool:

@@ -23,6 +23,7 @@ from runtime.signature import INPUTS, input_tensors, output_names
 from .errors import ServiceError
 from .health import as_json, ready, ready_models
 from .turns import in_turn, unless_client_leaves
+from .upload import body_chunks
 
 HEADER_LENGTH = "inference-header-content-length"
 DATATYPES: dict[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "UINT8": np.dtype("u1")}
@@ -93,8 +94,8 @@ async def _infer(request: Request) -> Response:
         started = time.perf_counter()
         state = request.app.state
         model = _model(request)
-        body = await _read(request, state.settings.max_body_bytes)
-        question, raw = split(body, request.headers.get(HEADER_LENGTH))
+        chunks = body_chunks(request, state.settings.max_body_bytes, hint="send fewer windows")
+        question, raw = split(b"".join([chunk async for chunk in chunks]), request.headers.get(HEADER_LENGTH))
         modality, clips = parse_inputs(question, raw, model)
         wanted = _wanted(question, modality)
         work = state.engine.ask_tensors(model, modality, clips, deadline=deadline)
@@ -108,16 +109,6 @@ async def _infer(request: Request) -> Response:
         return to_response(about, {name: answered.outputs[name] for name in wanted}, wanted)
 
     return await in_turn(request, request.app.state.tensor_admission, answer)
-
-
-async def _read(request: Request, max_bytes: int) -> bytes:
-    parts, received = [], 0
-    async for chunk in request.stream():
-        received += len(chunk)
-        if received > max_bytes:
-            raise ServiceError("body_too_large", f"the body is over the limit of {max_bytes} bytes; send fewer windows")
-        parts.append(chunk)
-    return b"".join(parts)
 
 
 def split(body: bytes, header_length: str | None) -> tuple[dict[str, Any], memoryview]:

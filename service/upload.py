@@ -40,9 +40,6 @@ async def receive(request: Request, *, max_bytes: int, folder: Path | None) -> A
         ServiceError: the body is not what it should be, or over the limit.
     """
     boundary = _boundary(request)
-    announced = request.headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > max_bytes:
-        raise _too_large(max_bytes)
     try:
         with NamedTemporaryFile(dir=folder, prefix="zorro-upload-") as file:
             form = _Form(cast(BinaryIO, file))
@@ -63,12 +60,8 @@ async def receive(request: Request, *, max_bytes: int, folder: Path | None) -> A
 
 
 async def _parse(request: Request, parser: MultipartParser, max_bytes: int) -> None:
-    received = 0
     try:
-        async for chunk in request.stream():
-            received += len(chunk)
-            if received > max_bytes:
-                raise _too_large(max_bytes)
+        async for chunk in body_chunks(request, max_bytes, hint="cut or compress the clip"):
             parser.write(chunk)
         parser.finalize()
     except FormParserError as error:
@@ -85,8 +78,21 @@ def _boundary(request: Request) -> bytes:
     return options[b"boundary"]
 
 
-def _too_large(max_bytes: int) -> ServiceError:
-    return ServiceError("body_too_large", f"the body is over the limit of {max_bytes} bytes; cut or compress the clip")
+async def body_chunks(request: Request, max_bytes: int, *, hint: str) -> AsyncIterator[bytes]:
+    """The body as it comes; what is announced to be over the limit is not read at all.
+
+    Raises:
+        ServiceError: it is over the limit; `hint` says what to do.
+    """
+    too_large = ServiceError("body_too_large", f"the body is over the limit of {max_bytes} bytes; {hint}")
+    announced, received = request.headers.get("content-length", "0"), 0
+    if announced.isdecimal() and int(announced) > max_bytes:
+        raise too_large
+    async for chunk in request.stream():
+        received += len(chunk)
+        if received > max_bytes:
+            raise too_large
+        yield chunk
 
 
 class _Form:

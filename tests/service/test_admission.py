@@ -25,6 +25,13 @@ def _enter(admission: Admission, name: str, seconds_allowed: float = 60.0):  # t
     return place
 
 
+def _refuse(admission: Admission, name: str) -> float:
+    """Seconds after which a client that is refused may come back."""
+    with pytest.raises(Overloaded) as refused:
+        _enter(admission, name)
+    return refused.value.retry_after_seconds
+
+
 def _leave(place) -> None:  # type: ignore[no-untyped-def]
     place.__exit__(None, None, None)
 
@@ -86,11 +93,7 @@ def test_promises_come_one_after_another(clock: Clock) -> None:
     clock.now += 0.5
     _leave(place)
     place = _enter(admission, "b")
-    told = []
-    for name in "cdef":
-        with pytest.raises(Overloaded) as refused:
-            _enter(admission, name)
-        told.append(refused.value.retry_after_seconds)
+    told = [_refuse(admission, name) for name in "cdef"]
     assert told == pytest.approx([1.0, 1.625, 2.25, 2.875])
     _leave(place)
 
@@ -141,9 +144,7 @@ def test_an_hour_of_refusals_that_nobody_follows_ends_in_no_endless_promise(cloc
         if i % 2:
             _leave(place)
             place = _enter(admission, f"goes on {i}")
-        with pytest.raises(Overloaded) as refused:
-            _enter(admission, f"refused {i}")
-        told, most = refused.value.retry_after_seconds, max(most, admission.num_promises)
+        told, most = _refuse(admission, f"refused {i}"), max(most, admission.num_promises)
     assert told <= HORIZON_SECONDS
     assert most <= 20_000
     _leave(place)
@@ -155,11 +156,7 @@ def test_beyond_the_horizon_nothing_is_promised(clock: Clock) -> None:
     clock.now += 300.0
     _leave(place)
     place = _enter(admission, "inside")
-    told = []
-    for name in "abcde":
-        with pytest.raises(Overloaded) as refused:
-            _enter(admission, name)
-        told.append(refused.value.retry_after_seconds)
+    told = [_refuse(admission, name) for name in "abcde"]
     assert told == pytest.approx([300.0, 600.0, 600.0, 600.0, 600.0])
     assert admission.num_promises == 1
     _leave(place)

@@ -19,6 +19,7 @@ from service.app import create_app
 from service.lanes import Outputs
 from service.settings import Settings
 from tests.made_media import tone, write_clip
+from tests.service.ready_client import ready_client
 
 NUM_CLIENTS, NUM_REQUESTS = 6, 36
 GRAPH = "small/1/audio"
@@ -27,10 +28,7 @@ GRAPH = "small/1/audio"
 @pytest.fixture
 def client(bundle: Path, tmp_path: Path) -> Iterator[TestClient]:
     settings = Settings(bundles=bundle.parents[1], temporary_dir=tmp_path, windows_dir=tmp_path, num_decode_workers=2)
-    with TestClient(create_app(settings)) as client:
-        for _ in range(1000):
-            if client.get("/readyz").status_code == 200:
-                break
+    with ready_client(create_app(settings)) as client:
         yield client
         assert [path for path in tmp_path.rglob("zorro-upload-*") if path.is_file()] == []
         assert _metric(client, "zorro_in_flight") == 0

@@ -15,6 +15,7 @@ from service.app import create_app
 from service.errors import PROBLEMS
 from service.settings import Settings
 from tests.made_media import jpeg_bytes
+from tests.service.ready_client import ready_client
 
 MAX_BODY_BYTES = 300_000
 
@@ -27,10 +28,7 @@ def uploads(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def client(bundle: Path, uploads: Path) -> Iterator[TestClient]:
     settings = Settings(bundles=bundle.parents[1], temporary_dir=uploads, max_body_bytes=MAX_BODY_BYTES)
-    with TestClient(create_app(settings)) as client:
-        for _ in range(1000):
-            if client.get("/readyz").status_code == 200:
-                break
+    with ready_client(create_app(settings)) as client:
         yield client
 
 

@@ -14,6 +14,7 @@ from media import Clip, ClipSpec, Modality
 from runtime import Zorro
 from service.app import create_app
 from service.settings import Settings
+from tests.service.ready_client import ready_client
 
 INFER = "/v2/models/small/infer"
 LENGTH = "Inference-Header-Content-Length"
@@ -23,10 +24,7 @@ LENGTH = "Inference-Header-Content-Length"
 def client(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     folder = tmp_path_factory.mktemp("server")
     settings = Settings(bundles=bundle.parents[1], temporary_dir=folder, windows_dir=folder, max_body_bytes=300_000)
-    with TestClient(create_app(settings)) as client:
-        for _ in range(1000):
-            if client.get("/v2/health/ready").status_code == 200:
-                break
+    with ready_client(create_app(settings)) as client:
         yield client
 
 
@@ -112,6 +110,7 @@ def test_metadata_says_what_goes_in_and_out(client: TestClient, spec: ClipSpec) 
     assert about == client.get("/v2/models/small").json()
     assert client.get("/v2").json()["extensions"] == ["binary_tensor_data"]
     assert client.get("/v2/health/live").json() == {"live": True}
+    assert client.get("/v2/health/ready").json() == {"ready": True}
     assert client.get("/v2/models/small/ready").json() == {"ready": True}
 
 

@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from service.app import create_app
 from service.settings import Settings
 from service.tracing import export_traces, otlp_exporter, trace_id
+from tests.service.ready_client import ready_client
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
@@ -26,10 +27,7 @@ def client(bundle: Path, exporter: InMemorySpanExporter, tmp_path_factory: pytes
     app = create_app(Settings(bundles=bundle.parents[1], temporary_dir=folder, windows_dir=folder))
     assert trace_id() is None
     app.state.stop_traces = export_traces(app, exporter)
-    with TestClient(app) as client:
-        for _ in range(1000):
-            if client.get("/readyz").status_code == 200:
-                break
+    with ready_client(app) as client:
         yield client
 
 
