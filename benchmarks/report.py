@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from .machine import ROOT
+from .presets import to_table
 from .result import RESULTS, Result
 
 README = ROOT / "README.md"
-TABLE_PLACE = re.compile(r"(<!-- benchmarks: begin\b[^>]*-->\n).*?(<!-- benchmarks: end -->)", flags=re.DOTALL)
+PLACE = r"(<!-- {0}: begin\b[^>]*-->\n).*?(<!-- {0}: end -->)"
 COLUMNS = ("what", "against", "ratio", "limit", "machine")
 UNITS = {"s": (1e3, "ms"), "B": (1e-6, "MB"), "share": (100.0, "%")}
 
@@ -62,14 +63,22 @@ def to_markdown(results: Iterable[Mapping[str, Any]]) -> str:
 
 
 def write_readme(results: Iterable[Mapping[str, Any]], path: Path = README) -> None:
-    """Put the table of `results` between the README's comments.
+    """Put the tables of `results` between the README's comments.
 
     Raises:
         ValueError: the comments are not there.
     """
+    results = list(results)
+    presets = "".join(to_table(result) for result in results if result["name"] == "presets")
     text = path.read_text()
-    if not TABLE_PLACE.search(text):
-        raise ValueError(f"{path.name} has no place for the table; put back <!-- benchmarks: begin --> and its end")
-    table = to_markdown(results)
+    for name, table in (("benchmarks", to_markdown(results)), ("presets", presets)):
+        text = _placed(text, name, table, path)
+    path.write_text(text)
+
+
+def _placed(text: str, name: str, table: str, path: Path) -> str:
+    place = re.compile(PLACE.format(name), flags=re.DOTALL)
+    if not place.search(text):
+        raise ValueError(f"{path.name} has no place for the table; put back <!-- {name}: begin --> and its end")
     framed = f"\n{table}\n" if table else ""
-    path.write_text(TABLE_PLACE.sub(lambda found: found[1] + framed + found[2], text))
+    return place.sub(lambda found: found[1] + framed + found[2], text)

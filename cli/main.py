@@ -1,4 +1,4 @@
-"""The `zorro` command: train, evaluate, export, bundle verify, classify, embed, serve.
+"""The `zorro` command: train, evaluate, export, bundle verify, data check and shard, classify, embed, serve.
 
 Exit status: 0 done, 1 it could not be done and the message says why, 2 the command line means nothing.
 Commands import what they need when they run, so that serving needs no torch.
@@ -6,26 +6,21 @@ Commands import what they need when they run, so that serving needs no torch.
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from rich.text import Text
+
+from .console import err, explained, out, progress_bar, stop
+from .recordings import recordings_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Sound, picture, and both together.")
 bundle_app = typer.Typer(no_args_is_help=True, help="Look after bundles.")
 app.add_typer(bundle_app, name="bundle")
-out, err = Console(), Console(stderr=True)
-
-EXTRA_OF = {"torch": "cpu,train,export", "safetensors": "cpu,train,export", "matplotlib": "cpu,train",
-            "onnx": "cpu,export", "onnxscript": "cpu,export", "onnxruntime": "cpu", "opentelemetry": "cpu,otel"}  # fmt: skip
+app.add_typer(recordings_app, name="data")
 SWITCH_SECONDS = 0.0005  # a session that has run waits no longer for the interpreter, which is busy with requests
 DEFAULT_BUNDLE = Path("bundles/sights-sounds/1")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -34,49 +29,19 @@ Modalities = Annotated[list[str] | None, typer.Option("--modality", "-m", help="
 Start = Annotated[float, typer.Option("--start", help="Second to start at.")]
 End = Annotated[float | None, typer.Option("--end", help="Second to end at; default the end of the media.")]
 Stride = Annotated[float | None, typer.Option("--stride", help="Seconds from window to window; default one window.")]
-DataOption = Annotated[Path, typer.Option("--data", help="Folder that holds manifest.csv.")]
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Expected errors become a sentence and exit status 1."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        extra = EXTRA_OF.get((error.name or "").partition(".")[0], "dev")
-        install = f"pip install --editable '.[{extra}]'"
-        raise _stop(f"this command needs {error.name}, which is not installed: {install}") from error
-    except Exception as error:
-        from media.errors import MediaError
-        from runtime.errors import ZorroError
-
-        if isinstance(error, MediaError | ZorroError | ValueError | OSError):
-            raise _stop(str(error)) from error
-        raise
-
-
-def _stop(message: str) -> typer.Exit:
-    err.print(Text.assemble(("error: ", "red"), message), highlight=False, soft_wrap=True)
-    return typer.Exit(1)
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    texts = TextColumn("{task.description}"), TextColumn("{task.fields[note]}")
-    columns = (texts[0], BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), texts[1])
-    with Progress(*columns, console=err) as progress:
-        yield progress
+DataOption = Annotated[Path, typer.Option("--data", help="Clips in label folders, a manifest.csv, or a known collection.")]
 
 
 @app.command()
 def train(
-    recipe: Annotated[Path, typer.Argument(help="TOML file, such as training/recipes/sights-sounds.toml.")],
     data: DataOption,
-    run: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/RECIPE.")] = None,
+    recipe: Annotated[Path | None, typer.Argument(help="TOML file; may be left out with --from.")] = None,
+    start_from: Annotated[Path | None, typer.Option("--from", help="Checkpoint to start from; labels may differ.")] = None,
+    run: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/RECIPE, or runs/FOLDER.")] = None,
     fresh: Annotated[bool, typer.Option(help="Refuse to continue a run that is there.")] = False,
 ) -> None:
-    """Train by a recipe; a run that was stopped goes on where it was saved."""
-    with _explained(), _progress() as progress:
+    """Train by a recipe, or on a folder of clips from a checkpoint; a run that was stopped goes on where it was saved."""
+    with explained(), progress_bar() as progress:
         from training.loop import train as run_training
 
         tasks: dict[str, Any] = {}
@@ -87,8 +52,10 @@ def train(
             note = " ".join(f"{name} {value:.3g}" for name, value in figures.items())
             progress.update(tasks[stage], completed=done, total=total, note=note)
 
-        folder = run or Path("runs") / recipe.stem
-        checkpoint = run_training(recipe, folder, data_dir=data, resume=not fresh, on_progress=on_progress)
+        folder = run or Path("runs") / (recipe or data.resolve()).stem
+        checkpoint = run_training(
+            recipe, folder, data_dir=data, start_from=start_from, resume=not fresh, on_progress=on_progress
+        )
     out.print(f"checkpoint: {checkpoint}")
 
 
@@ -97,14 +64,23 @@ def evaluate(
     target: Annotated[Path, typer.Argument(help="A checkpoint's or a bundle's folder.")],
     data: DataOption,
     split: Annotated[str, typer.Option(help="val to choose, test to report once.")] = "val",
+    report: Annotated[Path | None, typer.Option(help="Folder for a report with charts: curves in noise, retrieval.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a checkpoint or a bundle on a split: the same tables for both."""
-    with _explained():
-        from .scoring import score_target
+    with explained():
+        from .scoring import report_target, score_target
 
-        tables = score_target(target, data, split=split)
-        _print_scores(tables, as_json=as_json)
+        if report is not None:
+            with progress_bar() as progress:
+                task = progress.add_task("score", total=None, note="")
+                path = report_target(
+                    target, data, report, split=split,
+                    on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+                )  # fmt: skip
+            out.print(f"report: {path}")
+            return
+        _print_scores(score_target(target, data, split=split), as_json=as_json)
 
 
 @app.command()
@@ -118,7 +94,7 @@ def export(
     force: Annotated[bool, typer.Option(help="Replace a bundle that is there.")] = False,
 ) -> None:
     """Export a checkpoint to a bundle, proven pure and equal to the model."""
-    with _explained():
+    with explained():
         from export.bundle_writer import export_checkpoint
 
         from .scoring import parity_clips
@@ -139,7 +115,7 @@ def export(
 @bundle_app.command("verify")
 def verify(path: Annotated[Path, typer.Argument()] = DEFAULT_BUNDLE, as_json: AsJson = False) -> None:
     """Check every byte of a bundle, and its answers to the golden clips, on this machine."""
-    with _explained():
+    with explained():
         from runtime import Zorro
 
         model = Zorro.open(path)
@@ -163,7 +139,7 @@ def classify(
     as_json: AsJson = False,
 ) -> None:
     """What a clip's sound says, what its picture says, and what both say together."""
-    with _explained():
+    with explained():
         from runtime import Zorro
 
         result = Zorro.open(bundle).classify(
@@ -197,7 +173,7 @@ def embed(
     as_json: AsJson = False,
 ) -> None:
     """Embeddings of a clip."""
-    with _explained():
+    with explained():
         from runtime import Zorro
 
         result = Zorro.open(bundle).embed(
@@ -218,7 +194,7 @@ def embed(
 )
 def serve(context: typer.Context) -> None:
     """Serve the bundles of a model repository over HTTP; --help lists all settings, which are also environment variables."""
-    with _explained():
+    with explained():
         import uvicorn
         from pydantic_settings import CliApp
 
@@ -239,7 +215,7 @@ def serve(context: typer.Context) -> None:
         try:
             server.run()
         except SystemExit as error:  # uvicorn's way to say that it cannot listen
-            raise _stop(f"cannot serve on {settings.host}:{settings.port}; is the port taken?") from error
+            raise stop(f"cannot serve on {settings.host}:{settings.port}; is the port taken?") from error
 
 
 def _plain(value: object) -> object:
@@ -248,20 +224,32 @@ def _plain(value: object) -> object:
     raise TypeError(f"no JSON for {type(value)}")
 
 
+SCORES = {"top-1": ("top1", ".1%"), "top-5": ("top5", ".1%"), "within groups": ("within_groups", ".1%"),
+          "mAP": ("map", ".3f"), "calibration error": ("calibration_error", ".3f")}  # fmt: skip
+"""Titles of what a table of scores may hold."""
+
+
 def _print_scores(tables: dict[str, dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(tables, indent=1))
         return
-    summary = Table("table", "clips", "top-1", "top-5", "calibration error")
+    shown = {title: score for title, score in SCORES.items() if any(score[0] in table for table in tables.values())}
+    summary = Table("table", "clips", *shown)
     for name, scores in tables.items():
-        shares = (f"{scores['top1']:.1%}", f"{scores['top5']:.1%}", f"{scores['calibration_error']:.3f}")
-        summary.add_row(name, str(scores["clips"]), *shares)
+        cells = [format(scores[key], style) if key in scores else "" for key, style in shown.values()]
+        summary.add_row(name, str(scores["clips"]), *cells)
     out.print(summary)
-    labels = Table("label", *tables, title="top-1 per label")
-    for label in sorted({label for scores in tables.values() for label in scores["labels"]}):
-        cells = [scores["labels"].get(label) for scores in tables.values()]
-        labels.add_row(label, *["" if c is None else f"{c['accuracy']:.0%} of {c['clips']}" for c in cells])
+    per_label = {name: scores["labels"] for name, scores in tables.items() if "labels" in scores}
+    labels = Table("label", *per_label, title="per label")
+    for label in sorted({label for column in per_label.values() for label in column}):
+        labels.add_row(label, *[_share(column.get(label)) for column in per_label.values()])
     out.print(labels)
+
+
+def _share(cell: dict[str, float] | None) -> str:
+    if cell is None:
+        return ""
+    return f"{cell.get('accuracy', cell.get('average_precision', 0)):.0%} of {cell['clips']}"
 
 
 if __name__ == "__main__":

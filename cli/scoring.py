@@ -8,9 +8,16 @@ from models.weights import MANIFEST_FILE as CHECKPOINT_FILE
 from models.weights import load_checkpoint
 from runtime import Zorro
 from runtime.bundle import MANIFEST_FILE as BUNDLE_FILE
-from training.evaluate import ModelPredictor, Predictor, evaluate_split, make_pairs, pair_clips, read_items
-from training.manifests import Item, read_manifest
+from training.clip_answers import SERVED, STREAMS, Progress, answer_clips
+from training.clip_scores import common_embeddings, score_clips, score_degraded
+from training.evaluate import ModelPredictor, Predictor, evaluate_split, make_pairs, pair_clips, read_windows
+from training.layouts import read_items
+from training.layouts.grid import SLOTS
+from training.manifests import Item, Listing
+from training.report import write_report
+from training.retrieval import retrieval_tables
 from training.robustness import degraded_pairs
+from training.views import ViewPlan, read_views
 
 
 def open_target(target: Path) -> tuple[Predictor, ClipSpec, dict[str, int]]:
@@ -30,9 +37,50 @@ def open_target(target: Path) -> tuple[Predictor, ClipSpec, dict[str, int]]:
 
 
 def score_target(target: Path, data: Path, *, split: str) -> dict[str, dict[str, Any]]:
-    """Tables of a split: sounds, ESC-10's by themselves, sights, pairs, and pairs with one side hurt."""
+    """Tables of a split: by stream where clips hold sound and picture, else sounds, sights and pairs of a patchwork."""
     predictor, spec, targets = open_target(target)
-    items = _items(data, split)
+    listing, items = _listed(data, split)
+    if any(item.modality == "both" for item in items):
+        return score_clips(predictor, items, targets, spec, **_manner(predictor, listing))["tables"]
+    return _score_patchwork(predictor, items, targets, spec)
+
+
+def report_target(target: Path, data: Path, folder: Path, *, split: str, on_progress: Progress) -> Path:
+    """Scores, curves in noise and worse, and retrieval of a split of clips, as Markdown with charts; returns its path.
+
+    Raises:
+        ValueError: the clips do not hold sound and picture.
+    """
+    predictor, spec, targets = open_target(target)
+    listing, items = _listed(data, split)
+    if not any(item.modality == "both" for item in items):
+        raise ValueError(f"{data} holds sounds and sights apart; a report is of clips that hold both: leave out --report")
+    manner = _manner(predictor, listing) | {"on_progress": on_progress}
+    multi_label = {"multi_label": manner["multi_label"]}
+    embeddings, numbers = common_embeddings(answer_clips(predictor, items, spec, streams=SERVED, **multi_label))
+    record = {
+        "scores": score_clips(predictor, items, targets, spec, **manner),
+        "degraded": score_degraded(predictor, items, targets, spec, **manner | {"streams": SERVED}),
+        "retrieval": retrieval_tables(embeddings, unit=[str(items[i].path) for i in numbers]),
+    }
+    return write_report({target.name: record}, folder, title=f"{target.name} on {data.name}, {split} split")
+
+
+def _manner(predictor: Predictor, listing: Listing) -> dict[str, Any]:
+    """How a collection is scored: its groups of labels, whether several hold at once, and what the predictor answers for."""
+    multi_label = any(len(item.labels) > 1 for item in listing.items)
+    groups = {word: slot for slot, words in SLOTS.items() for word in words}
+    return {
+        "multi_label": multi_label,
+        "groups": groups if listing.layout == "grid" and not multi_label else None,
+        "streams": SERVED if isinstance(predictor, Zorro) else tuple(STREAMS),
+    }
+
+
+def _score_patchwork(
+    predictor: Predictor, items: list[Item], targets: dict[str, int], spec: ClipSpec
+) -> dict[str, dict[str, Any]]:
+    """Sounds, ESC-10's by themselves, sights, pairs, and pairs with one side hurt."""
     result = evaluate_split(predictor, items, targets, spec)
     tables = result.tables
     esc = [i for i, item in enumerate(items) if item.source.startswith("ESC-10") and item.modality == "audio"]
@@ -44,10 +92,17 @@ def score_target(target: Path, data: Path, *, split: str) -> dict[str, dict[str,
 
 
 def parity_clips(checkpoint: Path, data: Path) -> dict[Modality, list[Clip]]:
-    """Windows of the whole test split, and its pairs, for the parity check."""
+    """Windows of the whole test split for the parity check: of a patchwork its pairs too."""
     spec = ClipSpec.from_dict(load_checkpoint(checkpoint).clip_spec)
-    items = _items(data, "test")
-    clips = read_items(items, spec)
+    _, items = _listed(data, "test")
+    if any(item.modality == "both" for item in items):
+        views = [read_views(item, spec, ViewPlan())[0].clip for item in items]
+        return {
+            Modality.AUDIO: [clip for clip in views if clip.audio is not None],
+            Modality.VIDEO: [clip for clip in views if clip.video is not None],
+            Modality.FUSED: [clip for clip in views if clip.audio is not None and clip.video is not None],
+        }
+    clips = read_windows(items, spec)
     windows = [(item.modality, clip) for item, part in zip(items, clips, strict=True) for clip in part]
     pairs = [pair_clips(clips[i], clips[j])[0] for i, j in make_pairs(items, seed=0)]
     return {
@@ -57,8 +112,10 @@ def parity_clips(checkpoint: Path, data: Path) -> dict[Modality, list[Clip]]:
     }
 
 
-def _items(data: Path, split: str) -> list[Item]:
-    items = [item for item in read_manifest(data / "manifest.csv") if item.split == split]
+def _listed(data: Path, split: str) -> tuple[Listing, list[Item]]:
+    listing = read_items(data)
+    items = [item for item in listing.items if item.split == split]
     if not items:
-        raise ValueError(f"{data} has no split {split!r}; there are train, val and test")
-    return items
+        splits = sorted({item.split for item in listing.items})
+        raise ValueError(f"{data} has no split {split!r}; there are {', '.join(splits)}")
+    return listing, items

@@ -1,7 +1,11 @@
 """Arrays into streams: tokens, mask, backbones, heads."""
 
-from .config import PRESETS, Stem, ZorroConfig, preset
-from .mask import Stream
+from .config import BackboneName, Centre, HipConfig, Stem, SwinConfig, ZorroConfig
+from .mask import Masking, Stream
+from .presets import PRESETS, preset
 from .zorro import Zorro, ZorroOutput
 
-__all__ = ["PRESETS", "Stem", "Stream", "Zorro", "ZorroConfig", "ZorroOutput", "preset"]
+__all__ = [
+    "PRESETS", "BackboneName", "Centre", "HipConfig", "Masking", "Stem", "Stream", "SwinConfig", "Zorro", "ZorroConfig",
+    "ZorroOutput", "preset",
+]  # fmt: skip

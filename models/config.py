@@ -1,9 +1,20 @@
-"""ZorroConfig: every number of a model, checked, with the presets."""
+"""ZorroConfig: every number of a model, checked. Named ones are in `presets`."""
 
 import json
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any, Self
+
+from .mask import Masking
+
+
+class BackboneName(StrEnum):
+    """Which trunk turns tokens into tokens."""
+
+    VIT = "vit"
+    SWIN = "swin"
+    HIP = "hip"
 
 
 class Stem(StrEnum):
@@ -11,6 +22,56 @@ class Stem(StrEnum):
 
     PATCH = "patch"  # one linear map per patch, as in ViT
     CONV = "conv"  # strided 3x3 convolutions, for small data (Xiao et al. 2021, arXiv:2106.14881)
+
+
+class Centre(StrEnum):
+    """What is subtracted from pixels before they become tokens."""
+
+    COLOUR = "colour"  # the mean colour of the training data
+    PICTURE = "picture"  # the mean picture of the training data, kept among the weights: for films framed alike
+    MOTION = "motion"  # each pixel's mean over the window: what does not move is not seen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwinConfig:
+    """Stages of a Swin tower (Liu et al. 2021, arXiv:2103.14030); each stage after the first halves the grid.
+
+    Width and number of heads of stage i are 2**i times those of the first. A window larger than its grid is cut to it.
+    """
+
+    depths: tuple[int, ...] = (2, 2, 6, 2)
+    audio_window: tuple[int, int] = (8, 8)  # tokens (time, frequency)
+    video_window: tuple[int, int, int] = (4, 7, 7)  # tokens (time, height, width)
+
+    def __post_init__(self) -> None:
+        if not self.depths or min(self.depths) < 1 or (len(self.audio_window), len(self.video_window)) != (2, 3):
+            raise ValueError(f"wanted depths of at least 1, a window of 2 sizes for audio and of 3 for video, got {self}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HipConfig:
+    """Blocks of a Hierarchical Perceiver (Carreira et al. 2022, arXiv:2202.10890), one entry per block.
+
+    Raises:
+        ValueError: the numbers contradict each other.
+    """
+
+    num_groups: tuple[int, ...] = (16, 4, 1)
+    num_latents: tuple[int, ...] = (64, 128, 256)  # per group
+    dims: tuple[int, ...] = (128, 256, 512)
+    depths: tuple[int, ...] = (2, 4, 6)  # self-attention layers after the cross-attention
+    num_heads: tuple[int, ...] = (4, 8, 8)
+
+    def __post_init__(self) -> None:
+        entries = asdict(self)
+        if len(set(map(len, entries.values()))) != 1 or not all(min(x, default=0) >= 1 for x in entries.values()):
+            raise ValueError(f"every block needs one entry of at least 1 in each of {entries}")
+        for dim, num_heads in zip(self.dims, self.num_heads, strict=True):
+            if dim % num_heads:
+                raise ValueError(f"num_heads must divide dims block by block, got {self.num_heads=} and {self.dims=}")
+        for before, after in pairwise(self.num_groups):
+            if before % after:
+                raise ValueError(f"each number of groups must divide the one before, got {self.num_groups=}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,15 +83,17 @@ class ZorroConfig:
     """
 
     num_classes: int
-    backbone: str = "vit"
+    backbone: BackboneName = BackboneName.VIT
+    masking: Masking = Masking.ZORRO
     audio_shape: tuple[int, int] = (256, 128)  # (mel frames, mel bins)
     video_shape: tuple[int, int, int, int] = (8, 224, 224, 3)  # (video frames, height, width, RGB)
     patch_size: tuple[int, int] = (16, 16)  # (mel frames, mel bins)
     tubelet_size: tuple[int, int, int] = (2, 16, 16)  # (video frames, height, width)
     stem: Stem = Stem.PATCH
-    embed_dim: int = 768
-    depth: int = 12
-    num_heads: int = 12
+    centre: Centre = Centre.COLOUR
+    embed_dim: int = 768  # of tokens; a Swin widens it from stage to stage
+    depth: int = 12  # of a ViT
+    num_heads: int = 12  # of a ViT, and of a Swin's first stage
     mlp_ratio: float = 4.0
     num_fusion_tokens: int = 8
     projection_dim: int = 512
@@ -39,9 +102,17 @@ class ZorroConfig:
     audio_std: float = 4.0
     video_mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
     video_std: tuple[float, float, float] = (63.75, 63.75, 63.75)
+    swin: SwinConfig | None = None
+    hip: HipConfig | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stem", Stem(self.stem))
+        for name, kind in (("backbone", BackboneName), ("masking", Masking), ("stem", Stem), ("centre", Centre)):
+            object.__setattr__(self, name, kind(getattr(self, name)))
+        for part, backbone in ((self.swin, BackboneName.SWIN), (self.hip, BackboneName.HIP)):
+            if (part is not None) != (self.backbone == backbone):
+                raise ValueError(f"{backbone}={part} does not go with backbone={self.backbone}")
+        if self.masking != Masking.ZORRO and self.backbone != BackboneName.VIT:
+            raise ValueError(f"masking={self.masking} is there for a ViT only, got backbone={self.backbone}")
         for name, shape, patch in (
             ("audio_shape", self.audio_shape, self.patch_size),
             ("video_shape", self.video_shape[:3], self.tubelet_size),
@@ -54,6 +125,25 @@ class ZorroConfig:
             raise ValueError("num_fusion_tokens, num_classes and depth must be at least 1")
         if not 0 <= self.drop_path_rate < 1:
             raise ValueError(f"{self.drop_path_rate=} must lie in [0, 1)")
+
+    @property
+    def features_dim(self) -> int:
+        """Width of the tokens that leave the trunk, and of features."""
+        if self.swin is not None:
+            return self.embed_dim << (len(self.swin.depths) - 1)
+        return self.embed_dim if self.hip is None else self.hip.dims[-1]
+
+    @property
+    def fusion_dim(self) -> int:
+        """Width of the fusion tokens that enter the trunk: a Swin's are as wide as its last stage throughout."""
+        return self.features_dim if self.hip is None else self.hip.dims[0]
+
+    @property
+    def num_pool_heads(self) -> int:
+        """Heads of the attention at the outputs."""
+        if self.swin is not None:
+            return self.num_heads << (len(self.swin.depths) - 1)
+        return self.num_heads if self.hip is None else self.hip.num_heads[-1]
 
     @property
     def audio_grid(self) -> tuple[int, int]:
@@ -82,27 +172,11 @@ class ZorroConfig:
         if names != numbers.keys():
             missing, unknown = sorted(names - numbers.keys()), sorted(numbers.keys() - names)
             raise ValueError(f"not a ZorroConfig: {missing=}, {unknown=}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in numbers.items()})
+        return cls(**typed(numbers))
 
 
-PRESETS: dict[str, dict[str, Any]] = {
-    "vit-tiny": {
-        "audio_shape": (512, 80), "patch_size": (32, 16), "video_shape": (2, 128, 128, 3), "stem": Stem.CONV,
-        "embed_dim": 192, "depth": 6, "num_heads": 3, "projection_dim": 256,
-    },
-    "vit-small": {"embed_dim": 384, "depth": 12, "num_heads": 6},
-    "vit-base": {"embed_dim": 768, "depth": 12, "num_heads": 12},
-    "vit-large": {"embed_dim": 1024, "depth": 24, "num_heads": 16},
-}  # fmt: skip
-
-
-def preset(name: str, *, num_classes: int, **changes: Any) -> ZorroConfig:
-    """The preset called `name`, with changes.
-
-    Raises:
-        ValueError: there is no such preset.
-        TypeError: a change names no field.
-    """
-    if name not in PRESETS:
-        raise ValueError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
-    return ZorroConfig(**{**PRESETS[name], "num_classes": num_classes, **changes})
+def typed(numbers: dict[str, Any]) -> dict[str, Any]:
+    """Numbers as JSON and TOML have them as a config wants them: lists as tuples, tables as the configs of backbones."""
+    kinds = {"swin": SwinConfig, "hip": HipConfig}
+    tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in numbers.items()}
+    return {k: kinds[k](**typed(v)) if k in kinds and isinstance(v, dict) else v for k, v in tuples.items()}

@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 from .attention import Pairing, attend, gather_rows
 from .config import ZorroConfig
-from .mask import POOLS, Stream
+from .mask import Stream, pools_of
 
 
 @dataclass(frozen=True, slots=True)
 class StreamOutput:
     """One stream's answer. Rows whose modality is absent are zeros and `present` is False there."""
 
-    features: Float[Tensor, "batch embed_dim"]
+    features: Float[Tensor, "batch features_dim"]
     """Backbone features, before the heads."""
     embedding: Float[Tensor, "batch projection_dim"]
     """L2-normalised, in the space that audio, video and fusion share."""
@@ -24,20 +24,23 @@ class StreamOutput:
 
 
 class AttentionPool(nn.Module):
-    """One learned query per stream reads the tokens that `POOLS` allows it, by cross-attention with shared weights."""
+    """One learned query per stream reads the tokens that `mask` allows it, by cross-attention with shared weights."""
 
     def __init__(self, config: ZorroConfig) -> None:
         super().__init__()
-        dim = config.embed_dim
-        self.num_heads = config.num_heads
-        self.queries = nn.Parameter(nn.init.trunc_normal_(torch.empty(len(Stream), dim), std=0.02))
+        dim = config.features_dim
+        self.num_heads = config.num_pool_heads
+        self.reads = pools_of(config.masking)
+        self.queries = nn.Parameter(nn.init.trunc_normal_(torch.empty(len(Stream), dim)))
         self.q, self.kv, self.proj = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim), nn.Linear(dim, dim)
         self.norm = nn.LayerNorm(dim)
 
     def forward(
         self, stream: Stream, tokens: dict[Stream, Tensor], pairing: Pairing | None
-    ) -> Float[Tensor, "batch embed_dim"]:
-        keys, mask = gather_rows(tokens, POOLS[stream], pairing if stream == Stream.GLOBAL else None)
+    ) -> Float[Tensor, "batch features_dim"]:
+        reads = self.reads[stream]
+        # Fusion tokens have a row each; only where others are read beside them must items be brought to rows.
+        keys, mask = gather_rows(tokens, reads, pairing if len(reads) > 1 else None)
         key, value = self.kv(keys).chunk(2, dim=-1)
         query = self.q(self.queries[stream.value])[None, None]  # one for all rows
         read = attend(query, key, value, num_heads=self.num_heads, key_mask_BM=mask)
@@ -49,10 +52,10 @@ class StreamHead(nn.Module):
 
     def __init__(self, config: ZorroConfig) -> None:
         super().__init__()
-        self.classify = nn.Linear(config.embed_dim, config.num_classes)
-        self.project = nn.Linear(config.embed_dim, config.projection_dim)
+        self.classify = nn.Linear(config.features_dim, config.num_classes)
+        self.project = nn.Linear(config.features_dim, config.projection_dim)
 
-    def forward(self, features: Float[Tensor, "batch embed_dim"]) -> StreamOutput:
+    def forward(self, features: Float[Tensor, "batch features_dim"]) -> StreamOutput:
         present = torch.ones(features.shape[0], dtype=torch.bool, device=features.device)
         projected = self.project(features)
         # Not F.normalize, which asks for the batch's shape in a graph.

@@ -8,7 +8,8 @@ one mask-free call per stream. So an audio output cannot have seen the picture: 
 `zorro_mask` is the same rule as a truth table, for the tests and for reading.
 """
 
-from enum import IntEnum
+from enum import IntEnum, StrEnum
+from typing import assert_never
 
 import torch
 from jaxtyping import Bool, Int
@@ -43,6 +44,38 @@ POOLS: dict[Stream, tuple[Stream, ...]] = {
     Stream.GLOBAL: (Stream.AUDIO, Stream.VIDEO, Stream.FUSION),
 }
 """At the outputs: the streams whose tokens an output query reads."""
+
+
+class Masking(StrEnum):
+    """Zorro's rule, and the three that the paper compares it with, in which audio and video do not stay pure."""
+
+    ZORRO = "zorro"
+    NONE = "none"  # everybody reads everybody: fusion at the input
+    BOTTLENECK = "bottleneck"  # audio and video meet in fusion tokens, which they read (Nagrani et al. 2021)
+    INDEPENDENT = "independent"  # nobody reads another until the outputs: pure, and fused last
+
+
+_EVERYTHING = (Stream.AUDIO, Stream.VIDEO, Stream.FUSION)
+
+
+def reads_of(masking: Masking) -> dict[Stream, tuple[Stream, ...]]:
+    """`READS`, or what stands in its place under another masking."""
+    match masking:
+        case Masking.ZORRO:
+            return READS
+        case Masking.NONE:
+            return dict.fromkeys(READS, _EVERYTHING)
+        case Masking.BOTTLENECK:
+            return {stream: _EVERYTHING if stream == Stream.FUSION else (stream, Stream.FUSION) for stream in READS}
+        case Masking.INDEPENDENT:
+            return {stream: (stream,) for stream in READS}
+        case _:
+            assert_never(masking)
+
+
+def pools_of(masking: Masking) -> dict[Stream, tuple[Stream, ...]]:
+    """`POOLS`; where streams are independent, the fusion output reads sound and picture, which nobody has joined."""
+    return POOLS | {Stream.FUSION: _EVERYTHING} if masking == Masking.INDEPENDENT else POOLS
 
 
 def zorro_mask(stream_of_token: Int[Tensor, " tokens"]) -> Bool[Tensor, "query key"]:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .config import Stem, ZorroConfig
+from .config import Centre, Stem, ZorroConfig
 
 
 class AudioTokens(nn.Module):
@@ -36,7 +36,11 @@ class VideoTokens(nn.Module):
     def __init__(self, config: ZorroConfig) -> None:
         super().__init__()
         frames, height, width = config.tubelet_size
-        self.register_buffer("mean", torch.tensor(config.video_mean), persistent=False)
+        mean = torch.tensor(config.video_mean)
+        if config.centre == Centre.PICTURE:
+            mean = mean.expand(config.video_shape[1:]).clone()
+        self.register_buffer("mean", mean, persistent=config.centre == Centre.PICTURE)
+        self.sees_motion_alone = config.centre == Centre.MOTION
         self.register_buffer("std", torch.tensor(config.video_std), persistent=False)
         self.tubelet_frames = frames
         self.embed = _stem(config, in_channels=3 * frames, patch_size=(height, width))
@@ -47,7 +51,9 @@ class VideoTokens(nn.Module):
     def forward(self, video: Float[Tensor, "batch frame height width 3"]) -> Float[Tensor, "batch token dim"]:
         """`video` is uint8, or float of the same range 0 to 255."""
         T, H, W, C = video.shape[1:]  # the batch is written -1, see `attention`
-        normalised = (video.to(self.mean.dtype) - self.mean) / self.std
+        pixels = video.to(self.mean.dtype)
+        mean = pixels.mean(dim=1, keepdim=True) if self.sees_motion_alone else self.mean  # [3], or [height, width, 3]
+        normalised = (pixels - mean) / self.std
         steps = T // self.tubelet_frames
         stacked = normalised.permute(0, 1, 4, 2, 3).reshape(-1, self.tubelet_frames * C, H, W)
         x = self.embed(stacked).permute(0, 2, 3, 1)
@@ -58,7 +64,8 @@ class VideoTokens(nn.Module):
 
 
 def _positions(first: int, second: int, dim: int) -> nn.Parameter:
-    return nn.Parameter(nn.init.trunc_normal_(torch.empty(first, second, dim), std=0.02))
+    # As large as what a stem makes of pixels, or attention cannot tell one time from another for thousands of steps.
+    return nn.Parameter(nn.init.trunc_normal_(torch.empty(first, second, dim), std=0.5))
 
 
 def _stem(config: ZorroConfig, *, in_channels: int, patch_size: tuple[int, int]) -> nn.Module:

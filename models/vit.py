@@ -1,11 +1,13 @@
 """Zorro-ViT's trunk: one set of transformer weights, run over the three streams in mask-free attention calls."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
 from .attention import Pairing, attend, gather_rows
 from .config import ZorroConfig
-from .mask import READS, Stream
+from .mask import Stream, reads_of
 
 Tokens = dict[Stream, Tensor]
 """Stream to tokens: audio and video per item, fusion per row, each [items, tokens, embed_dim]."""
@@ -13,6 +15,8 @@ Tokens = dict[Stream, Tensor]
 
 class VitTrunk(nn.Module):
     """`depth` pre-norm transformer blocks (Dosovitskiy et al. 2021), shared by audio, video and fusion tokens."""
+
+    separable: ClassVar[bool] = False
 
     def __init__(self, config: ZorroConfig) -> None:
         super().__init__()
@@ -28,12 +32,13 @@ class VitTrunk(nn.Module):
 
 
 class Block(nn.Module):
-    """Self-attention by `READS`, then an MLP; each stream is a separate call, so shapes and bits stay its own."""
+    """Self-attention by the rule of `mask`, then an MLP; each stream is a separate call, so shapes and bits stay its own."""
 
     def __init__(self, config: ZorroConfig, *, drop_path_rate: float) -> None:
         super().__init__()
         dim, hidden = config.embed_dim, int(config.embed_dim * config.mlp_ratio)
         self.num_heads = config.num_heads
+        self.reads = reads_of(config.masking)
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
@@ -45,8 +50,8 @@ class Block(nn.Module):
         for stream, x in tokens.items():
             # Fusion rows differ from items only in a mixed batch; audio and video read themselves alone.
             rows = pairing if stream == Stream.FUSION else None
-            key, mask = gather_rows(keys, READS[stream], rows)
-            value, _ = gather_rows(values, READS[stream], rows)
+            key, mask = gather_rows(keys, self.reads[stream], rows)
+            value, _ = gather_rows(values, self.reads[stream], rows)
             read = attend(queries[stream], key, value, num_heads=self.num_heads, key_mask_BM=mask)
             x = x + self.drop_path(self.proj(read))
             out[stream] = x + self.drop_path(self.mlp(self.norm2(x)))

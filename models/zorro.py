@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .attention import Pairing
 from .config import ZorroConfig
 from .heads import AttentionPool, StreamHead, StreamOutput
-from .mask import Stream
+from .mask import Masking, Stream
 from .registry import build_trunk
 from .tokens import AudioTokens, VideoTokens
 
@@ -37,8 +37,8 @@ class Zorro(nn.Module):
         super().__init__()
         self.config = config
         self.audio_tokens, self.video_tokens = AudioTokens(config), VideoTokens(config)
-        fusion = torch.empty(config.num_fusion_tokens, config.embed_dim)
-        self.fusion_tokens = nn.Parameter(nn.init.trunc_normal_(fusion, std=0.02))
+        fusion = torch.empty(config.num_fusion_tokens, config.fusion_dim)
+        self.fusion_tokens = nn.Parameter(nn.init.trunc_normal_(fusion, std=0.5))
         self.trunk = build_trunk(config)
         self.pool = AttentionPool(config)
         self.heads = nn.ModuleDict({stream.key: StreamHead(config) for stream in Stream})
@@ -80,6 +80,8 @@ class Zorro(nn.Module):
         row per item, fusion and overall one per row of `pairing`; with None, row i reads item i of whatever is given.
         """
         self._check(audio, video, same_batch=pairing is None)
+        if pairing is not None and self.config.masking in (Masking.NONE, Masking.BOTTLENECK):
+            raise ValueError(f"masking={self.config.masking} lets items read each other: give whole pairs, no pairing")
         tokens = {}
         if audio is not None:
             tokens[Stream.AUDIO] = self.audio_tokens(audio)
@@ -134,12 +136,14 @@ def _to_rows(out: StreamOutput | None, present: Tensor) -> StreamOutput | None:
 
 
 def _initialise(module: nn.Module) -> None:
-    """ViT's: truncated normal of 0.02 for linear maps, Kaiming for convolutions before a ReLU."""
+    """Xavier for linear maps, as ViT; Kaiming for convolutions before a ReLU; classifiers begin near zero."""
     if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+    elif isinstance(module, StreamHead):  # after its own maps
+        nn.init.trunc_normal_(module.classify.weight, std=0.02)

@@ -29,7 +29,7 @@ from .options import (
 from .results import ClipResult, LabelScore, StreamResult
 from .selftest import SelfTestReport, self_test
 from .session import CPU, GraphSession, choose_providers
-from .signature import STREAM_OF, graphs_for, input_tensors, stream_values
+from .signature import ANSWERS, STREAM_OF, graphs_for, input_tensors, stream_values
 
 MAX_BATCH_SIZE = 8
 
@@ -144,8 +144,19 @@ class Zorro:
         """
         if not clips:
             return np.empty((0, len(self.bundle.labels)), np.float32)
-        name = f"{STREAM_OF[modality]}_logits"
-        return np.concatenate([self.run(modality, batch)[name] for batch in _batches(clips)])
+        return self.answers(modality, clips)["logits"]
+
+    def answers(self, modality: Modality, clips: Sequence[Clip]) -> dict[str, np.ndarray]:
+        """`features`, `embedding` and `logits` of the stream that `modality` names, each [clips, ...], in batches.
+
+        Raises:
+            InvalidOption: no clips, or one that has not what the modality reads.
+        """
+        if not clips:
+            raise InvalidOption("got 0 clips; give at least 1")
+        parts = [self.run(modality, batch) for batch in _batches(clips)]
+        stream = STREAM_OF[modality]
+        return {kind: np.concatenate([part[f"{stream}_{kind}"] for part in parts]) for kind in ANSWERS}
 
     def classify(
         self,

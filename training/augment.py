@@ -6,6 +6,7 @@ that gain and noise act on power, as they would on the waveform.
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,7 +21,13 @@ def sound_batch(sounds: list[Sound], spec: ClipSpec, how: Augmentation) -> Tenso
     """Augmented log-mel spectrograms, [batch, mel_frames, mel_bins]."""
     floor = math.log(spec.log_offset)
     x = torch.stack([_random_time_crop(sound.log_mel, spec.num_mel_frames, floor) for sound in sounds])
-    x = _stretch_and_shift(x, how, floor)
+    return augment_sounds(x, spec, how)
+
+
+def augment_sounds(x: Tensor, spec: ClipSpec, how: Augmentation) -> Tensor:
+    """Log-mel windows, [batch, mel_frames, mel_bins], stretched, shifted, tilted, in noise, and with stripes hidden."""
+    if how.max_time_stretch or how.max_frequency_shift:
+        x = _stretch_and_shift(x, how, math.log(spec.log_offset))
     power = (x.exp() - spec.log_offset).clamp(min=0) * _gain_and_tilt(len(x), spec.num_mel_bins, how)
     noisy = torch.rand(len(x)) < how.noise_probability
     snr_db = torch.empty(len(x)).uniform_(*how.noise_snr_db)
@@ -47,6 +54,46 @@ def sight_batch(sights: list[Sight], spec: ClipSpec, how: Augmentation) -> Tenso
     seen = F.grid_sample(flat, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     video = _jitter_colours(seen.unflatten(0, (B, T)), how)
     return _erase(video, how).clamp(0, 255).permute(0, 1, 3, 4, 2).contiguous()
+
+
+def augment_windows(video: Tensor, how: Augmentation, *, mean: Tensor | None = None) -> Tensor:
+    """Windows of film, uint8 [batch, frames, height, width, 3], moved by whole pixels, mirrored, with other light.
+
+    All frames of a clip are treated alike. Far cheaper than the camera of `sight_batch`, and enough where pictures are
+    framed alike. With `mean`, [height, width, 3], it is the difference from it that is moved and lit, since a model that
+    subtracts the mean picture would otherwise see the mean's own edges. Float, around 0 to 255.
+    """
+    B, _, H, W, _ = video.shape
+    margin = how.max_shift_pixels
+    corners = torch.randint(0, 2 * margin + 1, (B, 2)).tolist()
+    mirrored = (torch.rand(B) < how.mirror_probability).tolist()
+    light = (torch.empty(B, 2).uniform_(-1, 1) * how.colour_jitter).tolist()
+    centre = np.zeros((H, W, 3), np.float32) if mean is None else mean.numpy()
+    seen = torch.empty(video.shape)
+    around = ((0, 0), (margin, margin), (margin, margin), (0, 0))
+    for i, (y, x) in enumerate(corners):  # clip by clip, so that what is read and written stays in the cache
+        moved = np.pad(video[i].numpy() - centre, around, mode="edge")[:, y : y + H, x : x + W]
+        moved = moved[:, :, ::-1] if mirrored[i] else moved
+        gain, offset = light[i]
+        np.multiply(moved, np.float32(1 + gain), out=seen[i].numpy())
+        seen[i].add_(torch.from_numpy(centre) + 64 * offset)
+    return _erase(seen.permute(0, 1, 4, 2, 3), how).permute(0, 1, 3, 4, 2)
+
+
+def mix_clips(
+    audio: Tensor, video: Tensor, targets: Tensor, num_whole: int, how: Augmentation
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mixup of the first `num_whole` clips with each other: one share for sound, picture and targets of a clip."""
+    if float(torch.rand(())) >= how.mixup_probability or num_whole < 2:
+        return audio, video, targets
+    share = torch.distributions.Beta(how.mixup_alpha, how.mixup_alpha).sample((num_whole,))
+    share, other = torch.maximum(share, 1 - share), torch.randperm(num_whole)
+    mixed = []
+    for x in (audio, video, targets):
+        weight = share.view(-1, *[1] * (x.dim() - 1))
+        whole = weight * x[:num_whole] + (1 - weight) * x[other]
+        mixed.append(torch.cat([whole, x[num_whole:]]))
+    return mixed[0], mixed[1], mixed[2]
 
 
 def mix(x: Tensor, targets: Tensor, how: Augmentation, *, cut: bool) -> tuple[Tensor, Tensor]:
@@ -123,6 +170,8 @@ def _gain_and_tilt(batch: int, bins: int, how: Augmentation) -> Tensor:
 def _spec_augment(x: Tensor, how: Augmentation) -> Tensor:
     """Two stripes of time and two of frequency set to the spectrogram's mean (Park et al. 2019)."""
     B, T, bins = x.shape
+    if not (how.time_mask_frames or how.frequency_mask_bins):
+        return x
     hidden = torch.zeros(B, T, bins, dtype=torch.bool)
     for _ in range(2):
         hidden |= _stripe(B, T, how.time_mask_frames)[:, :, None]

@@ -36,6 +36,12 @@ class Batch:
     """Rows whose sound and picture share their label."""
     pair_labels: Tensor
 
+    @property
+    def whole_pairs(self) -> bool:
+        """Whether row i reads sound i and picture i, and there are no others."""
+        rows = torch.arange(len(self.row_kept))
+        return torch.equal(self.pairing.audio_index, rows) and torch.equal(self.pairing.video_index, rows)
+
 
 class BatchMaker:
     """Composes batches of a recipe's shape from a split's material."""
@@ -104,8 +110,8 @@ def row_target(
         (pairing.audio_index, audio_targets, audio_kept),
         (pairing.video_index, video_targets, video_kept),
     ):
-        item = index.clamp(min=0)
-        share = kept[item] * (index >= 0)
-        weighted = weighted + share[:, None] * targets[item]
+        # An absent item is a row of zeros after the last.
+        share = F.pad(kept, (0, 1))[index]
+        weighted = weighted + share[:, None] * F.pad(targets, (0, 0, 0, 1))[index]
         weight = weight + share
     return weighted / weight.clamp(min=1)[:, None], (weight > 0).float()

@@ -17,7 +17,7 @@ from media.spec import ClipSpec
 from models.mask import Stream
 from models.zorro import Zorro
 
-from .evaluate import ModelPredictor, read_items, split_logits
+from .evaluate import ModelPredictor, read_windows, split_logits
 from .manifests import Item
 
 MAX_LOG_TEMPERATURE = 3.0  # a factor of 20 either way; beyond that there is nothing to calibrate
@@ -42,12 +42,12 @@ def calibrate(
         items: the validation split; a stream that it cannot test keeps its temperature of 1.
         targets: index of each label in the logits.
         spec: the model's.
-        clips: what `read_items` gave for these items, to save decoding.
+        clips: what `read_windows` gave for these items, to save decoding.
 
     Raises:
         MediaError: a file does not decode.
     """
-    found = split_logits(ModelPredictor(model), items, targets, clips or read_items(items, spec))
+    found = split_logits(ModelPredictor(model), items, targets, clips or read_windows(items, spec))
     fitted = {STREAM_OF[name]: fit_temperature(*found[name]) for name in STREAM_OF if name in found}
     fold_temperatures(model, fitted)
     return {stream.key: fitted.get(stream, 1.0) for stream in STREAM_OF.values()}

@@ -14,20 +14,27 @@ import torch
 from media.clip import Clip, Modality, read_clips
 from media.pooling import pool, window_weights
 from media.spec import ClipSpec
-from models.mask import Stream
+from models.heads import StreamOutput
+from models.mask import Masking, Stream
 from models.zorro import Zorro
 
 from .manifests import Item
 from .metrics import expected_calibration_error, per_label_accuracy, top_k_accuracy
 
 PAIRS_PER_SOUND = 4
+ANSWERS = ("features", "embedding", "logits")
+LEAKING = (Masking.NONE, Masking.BOTTLENECK)
 
 
 class Predictor(Protocol):
-    """Logits of each window: what a checkpoint and a bundle have in common."""
+    """Answers to each window: what a checkpoint and a bundle have in common."""
 
     def logits(self, modality: Modality, clips: Sequence[Clip]) -> np.ndarray:
         """[clips, classes] of the stream that `modality` names."""
+        ...
+
+    def answers(self, modality: Modality, clips: Sequence[Clip]) -> dict[str, np.ndarray]:
+        """`features`, `embedding` and `logits` of the stream that `modality` names, each [clips, ...]."""
         ...
 
 
@@ -37,20 +44,40 @@ class ModelPredictor:
     def __init__(self, model: Zorro, max_batch_size: int = 32) -> None:
         self.model, self.max_batch_size = model, max_batch_size
 
-    @torch.no_grad()
     def logits(self, modality: Modality, clips: Sequence[Clip]) -> np.ndarray:
         """See `Predictor`."""
-        size = self.max_batch_size
-        return np.concatenate([self._run(modality, clips[i : i + size]) for i in range(0, len(clips), size)])
+        return self.answers(modality, clips)["logits"]
 
-    def _run(self, modality: Modality, clips: Sequence[Clip]) -> np.ndarray:
-        audio = torch.from_numpy(np.stack([c.audio for c in clips])) if modality != Modality.VIDEO else None
-        video = torch.from_numpy(np.stack([c.video for c in clips])) if modality != Modality.AUDIO else None
-        if modality == Modality.AUDIO:
-            return self.model.forward_stream(Stream.AUDIO, audio).logits.numpy()
-        if modality == Modality.VIDEO:
-            return self.model.forward_stream(Stream.VIDEO, video).logits.numpy()
-        return self.model(audio, video).fusion.logits.numpy()
+    @torch.no_grad()
+    def answers(self, modality: Modality, clips: Sequence[Clip]) -> dict[str, np.ndarray]:
+        """See `Predictor`. Fusion answers clips that lack sound, or lack a picture, too.
+
+        Raises:
+            ValueError: no clips, some lack what others have, or all lack what the stream reads.
+        """
+        if not clips:
+            raise ValueError("got 0 clips; give at least 1")
+        size = self.max_batch_size
+        parts = [self._run(modality, clips[i : i + size]) for i in range(0, len(clips), size)]
+        return {name: torch.cat([getattr(x, name) for x in parts]).float().cpu().numpy() for name in ANSWERS}
+
+    def _run(self, modality: Modality, clips: Sequence[Clip]) -> StreamOutput:
+        audio = None if modality == Modality.VIDEO else self._stack([clip.audio for clip in clips])
+        video = None if modality == Modality.AUDIO else self._stack([clip.video for clip in clips])
+        if modality == Modality.FUSED:
+            return self.model(audio, video).fusion
+        given, stream = (audio, Stream.AUDIO) if modality == Modality.AUDIO else (video, Stream.VIDEO)
+        if given is None:
+            raise ValueError(f"the clips have no {modality} to answer from; ask another stream")
+        if self.model.config.masking in LEAKING:  # its streams read fusion tokens, which forward_stream leaves out
+            return getattr(self.model(**{stream.key: given}), stream.key)
+        return self.model.forward_stream(stream, given)
+
+    def _stack(self, arrays: Sequence[np.ndarray | None]) -> torch.Tensor | None:
+        given = [array for array in arrays if array is not None]
+        if given and len(given) < len(arrays):
+            raise ValueError(f"{len(arrays) - len(given)} of {len(arrays)} clips lack what the others have; ask apart")
+        return torch.from_numpy(np.stack(given)).to(next(self.model.parameters()).device) if given else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +88,7 @@ class Evaluation:
     clips: list[list[Clip]]
 
 
-def read_items(items: Sequence[Item], spec: ClipSpec) -> list[list[Clip]]:
+def read_windows(items: Sequence[Item], spec: ClipSpec) -> list[list[Clip]]:
     """All windows of each item.
 
     Raises:
@@ -89,10 +116,10 @@ def evaluate_split(
         items: one split of a manifest.
         targets: index of each label in the logits.
         spec: the predictor's.
-        clips: what `read_items` gave for these items, to save decoding.
+        clips: what `read_windows` gave for these items, to save decoding.
         seed: of the pairing.
     """
-    clips = clips or read_items(items, spec)
+    clips = clips or read_windows(items, spec)
     names = [label for label, _ in sorted(targets.items(), key=lambda pair: pair[1])]
     found = split_logits(predictor, items, targets, clips, seed=seed)
     return Evaluation({name: score(logits, truth, names) for name, (logits, truth) in found.items()}, clips)

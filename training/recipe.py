@@ -1,7 +1,9 @@
 """Recipe: every number of a training run, read from one TOML file; a key that means nothing is an error."""
 
+import json
 import tomllib
 from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,6 +20,8 @@ class Augmentation:
     colour_jitter: float = 0.4
     grey_probability: float = 0.1
     erase_probability: float = 0.25
+    max_shift_pixels: int = 8  # of films that are not shown by a camera
+    mirror_probability: float = 0.5
     max_time_stretch: float = 0.15
     max_frequency_shift: float = 4.0  # mel bins
     max_gain_db: float = 10.0
@@ -30,6 +34,13 @@ class Augmentation:
     mixup_alpha: float = 0.6
     cutmix_probability: float = 0.25
     ruin_probability: float = 0.1  # that an item is replaced by noise, for fusion to learn whom not to trust
+
+
+class Pairs(StrEnum):
+    """Where a sound's picture comes from."""
+
+    BY_LABEL = "by_label"  # a patchwork: any picture of its label
+    BY_CLIP = "by_clip"  # co-recorded: its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +57,13 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
     seed: int = 0
     num_steps: int = 2_500
+    pairs: Pairs = Pairs.BY_LABEL
+    supervised: bool = True  # if not, contrast between the streams alone: pre-training, no labels are read
+    multi_label: bool = False  # any number of labels per clip: binary cross-entropy
+    num_clips: int = 64  # co-recorded clips per step, over all ranks
+    modality: str = "both"  # or "audio", "video": a run by sound or by sight alone
+    alone_share: float = 0.25  # of the clips of a step, read by fusion once more by sound, and by sight, alone
+    max_jitter_seconds: float = 0.0  # of windows around spans shorter than they
     num_audio: int = 32  # audio items per step
     num_video: int = 32  # video items per step
     num_pairs: int = 16  # rows per step whose sound and picture share their label
@@ -53,6 +71,10 @@ class Recipe:
     learning_rate: float = 1e-3
     min_learning_rate: float = 1e-5
     num_warmup_steps: int = 150
+    layer_decay: float = 1.0  # each layer below the heads learns by this factor more slowly
+    freeze: tuple[str, ...] = ()  # parts that keep the weights they start from, see `adapt.freeze`
+    lora_rank: int = 0  # if not 0, the trunk learns by low-rank differences alone
+    lora_alpha: float = 16.0
     weight_decay: float = 0.05
     max_gradient_norm: float = 1.0
     label_smoothing: float = 0.1
@@ -62,13 +84,21 @@ class Recipe:
     distillation_weight: float = 0.0
     temperature: float = 0.08
     average_decay: float = 0.998
+    num_workers: int = 0  # processes that draw batches of clips ahead
     bfloat16: bool = True
     evaluate_every: int = 250
     save_every: int = 125
 
     def __post_init__(self) -> None:
-        if min(self.num_steps, self.num_audio, self.num_video) < 1:
-            raise ValueError("num_steps, num_audio and num_video must be at least 1")
+        object.__setattr__(self, "pairs", Pairs(self.pairs))
+        object.__setattr__(self, "freeze", tuple(self.freeze))
+        if self.modality not in ("both", "audio", "video"):
+            raise ValueError(f"modality={self.modality!r}; choose both, audio or video")
+        if min(self.num_steps, self.num_audio, self.num_video, self.num_clips) < 1:
+            raise ValueError("num_steps, num_audio, num_video and num_clips must be at least 1")
+        if not (self.supervised or (self.contrastive_weight and self.pairs == Pairs.BY_CLIP)):
+            raise ValueError("without supervision nothing is learned but by contrast of co-recorded pairs: "
+                             "set contrastive_weight, and pairs = 'by_clip'")  # fmt: skip
         if self.num_pairs > min(self.num_audio, self.num_video):
             raise ValueError(f"{self.num_pairs=} exceeds {self.num_audio=} or {self.num_video=}")
 
@@ -79,7 +109,7 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """As it would stand in TOML."""
-        return asdict(self)
+        return json.loads(json.dumps(asdict(self)))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

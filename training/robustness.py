@@ -10,6 +10,7 @@ from media.clip import Clip, Modality, read_waveform
 from media.log_mel import log_mel
 from media.spec import ClipSpec
 
+from .degrade import add_noise
 from .evaluate import Predictor, make_pairs, pair_clips, pooled_logits, score
 from .manifests import Item
 
@@ -53,8 +54,7 @@ def noisy_windows(
 ) -> list[Clip]:
     """The item's windows with white noise added to the waveform, at this ratio to the whole recording's power."""
     waveform = read_waveform(item.path, spec)
-    scale = np.sqrt(np.mean(waveform.astype(np.float64) ** 2) / 10 ** (snr_db / 10))
-    noisy = waveform + (random.standard_normal(len(waveform)) * scale).astype(np.float32)
+    noisy = add_noise(waveform, random.standard_normal(len(waveform)), snr_db)
     found = []
     for window in windows:
         start = round(window.start_seconds * spec.sample_rate)

@@ -15,6 +15,7 @@ from benchmarks.result import CheckError, Ratio, Result
 
 ABOUT = {"hardware": {"cpu": "Abacus", "cores": 2}}
 BEGIN, END = "<!-- benchmarks: begin. Made from JSON. -->\n", "<!-- benchmarks: end -->"
+PRESETS = "<!-- presets: begin -->\n<!-- presets: end -->"
 
 
 @pytest.fixture
@@ -139,15 +140,19 @@ def test_one_row_per_ratio(result: Result) -> None:
 
 def test_the_table_is_replaced_and_nothing_else(result: Result, tmp_path: Path) -> None:
     page = tmp_path / "README.md"
-    page.write_text(f"# Title\n\n{BEGIN}{END}\n\nAfter.\n")
+    page.write_text(f"# Title\n\n{BEGIN}{END}\n\nAfter.\n{PRESETS}")
     result.compare("ours", "quick")
     for _ in range(2):
         write_readme([result.to_dict() | ABOUT], page)
         before, _, after = page.read_text().partition("\n| what")
         assert before == f"# Title\n\n{BEGIN}"
-        assert after.endswith(f" cores |\n\n{END}\n\nAfter.\n")
+        assert after.endswith(f" cores |\n\n{END}\n\nAfter.\n{PRESETS}")
     write_readme([], page)
-    assert page.read_text() == f"# Title\n\n{BEGIN}{END}\n\nAfter.\n"
+    assert page.read_text() == f"# Title\n\n{BEGIN}{END}\n\nAfter.\n{PRESETS}"
+    record = {"preset": "tiny", "parameters": 5e6, "tokens": [4, 8, 2], "gflops": 1.25}
+    record |= {"audio_ms": 1, "video_ms": 2, "both_ms": 3}
+    write_readme([{"name": "presets", "ratios": [], "records": [record]}], page)
+    assert "| `tiny` | 5.0 | 4 + 8 + 2 | 1.2 | 1 | 2 | 3 |" in page.read_text()
 
 
 def test_a_readme_without_a_place_fails(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_contradictions_fail(changes: dict[str, object], match: str) -> None:
 def test_unknown_names_fail() -> None:
     with pytest.raises(ValueError, match="no preset 'vit-huge'"):
         preset("vit-huge", num_classes=3)
-    with pytest.raises(ValueError, match="no backbone 'cnn'"):
+    with pytest.raises(ValueError, match="'cnn' is not a valid BackboneName"):
         build_trunk(preset("vit-tiny", num_classes=3, backbone="cnn"))
     with pytest.raises(ValueError, match="powers of two"):
         ConvStem(1, 32, (12, 16))

@@ -48,7 +48,7 @@ def test_a_stream_without_clips_keeps_its_logits(tmp_path: Path, spec: ClipSpec)
     model = Zorro(preset("vit-tiny", num_classes=2, **SMALL)).eval()
     weights = {stream: model.heads[stream.key].classify.weight.clone() for stream in Stream}
     items = [
-        Item(write_clip(tmp_path / f"{name}.wav", waveform=tone(1.0, hz=hz)), "audio", name, "val", "")
+        Item(write_clip(tmp_path / f"{name}.wav", waveform=tone(1.0, hz=hz)), "audio", (name,), "val")
         for name, hz in (("low", 200), ("high", 3000))
     ]
     fitted = calibrate(model, items, {"high": 0, "low": 1}, spec)

@@ -1,0 +1,71 @@
+"""Every preset: parameters, tokens, GFLOPs, and what one window costs on this CPU, by sound, by picture and by both.
+
+Counts are taken on the meta device, where a tensor is its shape alone. Times are torch's, fp32, batch 1, untrained.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from models import PRESETS, Stream, Zorro, ZorroConfig, preset
+
+from .measure import NUM_THREADS, interleave
+from .result import Result
+
+NUM_CLASSES = 527  # AudioSet's
+COLUMNS = ("preset", "parameters, M", "tokens, audio + video + fusion", "GFLOPs, both", "audio, ms", "video, ms", "both, ms")
+
+
+def run(rounds: int = 3) -> Result:
+    """Count and measure all presets, each on its own inputs."""
+    torch.set_num_threads(NUM_THREADS)
+    result = Result(name="presets", parameters={"batch": 1, "threads": NUM_THREADS, "rounds": rounds})
+    for name in PRESETS:
+        config = preset(name, num_classes=NUM_CLASSES)
+        with torch.no_grad():
+            sides = _sides(name, config)
+            result.entries |= interleave(sides, rounds=rounds)
+        times = {f"{part}_ms": result.entries[f"{name}, {part}"].min * 1e3 for part in ("audio", "video", "both")}
+        result.records.append({"preset": name, **counted(config), **times})
+    return result
+
+
+def counted(config: ZorroConfig) -> dict[str, Any]:
+    """Parameters, tokens and GFLOPs, a multiplication with its addition as two operations."""
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model = Zorro(config).eval()
+        model(torch.empty(1, *config.audio_shape), torch.empty(1, *config.video_shape, dtype=torch.uint8))
+    (frames, bins), (time, height, width) = config.audio_grid, config.video_grid
+    return {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "tokens": [frames * bins, time * height * width, config.num_fusion_tokens],
+        "gflops": counter.get_total_flops() / 1e9,
+    }
+
+
+def to_table(result: Mapping[str, Any]) -> str:
+    """The records as a Markdown table."""
+    rows = [
+        (
+            f"`{r['preset']}`", f"{r['parameters'] / 1e6:.1f}", " + ".join(map(str, r["tokens"])), f"{r['gflops']:.1f}",
+            *(f"{r[f'{part}_ms']:,.0f}" for part in ("audio", "video", "both")),
+        )
+        for r in result["records"]
+    ]  # fmt: skip
+    lines = [COLUMNS, ("---", *["---:"] * (len(COLUMNS) - 1)), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def _sides(name: str, config: ZorroConfig) -> dict[str, Callable[[], object]]:
+    torch.manual_seed(0)
+    model = Zorro(config).eval()
+    audio = torch.randn(1, *config.audio_shape) * config.audio_std + config.audio_mean
+    video = torch.randint(0, 256, (1, *config.video_shape), dtype=torch.uint8)
+    return {
+        f"{name}, audio": partial(model.forward_stream, Stream.AUDIO, audio),
+        f"{name}, video": partial(model.forward_stream, Stream.VIDEO, video),
+        f"{name}, both": partial(model, audio, video),
+    }

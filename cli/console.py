@@ -1,0 +1,48 @@
+"""What all commands share: where they print, how they show progress, and how an expected error becomes a sentence."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+out, err = Console(), Console(stderr=True)
+
+EXTRA_OF = {"torch": "cpu,train,export", "safetensors": "cpu,train,export", "matplotlib": "cpu,train",
+            "sklearn": "cpu,train", "webdataset": "cpu,train,shards",
+            "onnx": "cpu,export", "onnxscript": "cpu,export", "onnxruntime": "cpu", "opentelemetry": "cpu,otel"}  # fmt: skip
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Expected errors become a sentence and exit status 1."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        extra = EXTRA_OF.get((error.name or "").partition(".")[0], "dev")
+        install = f"pip install --editable '.[{extra}]'"
+        raise stop(f"this command needs {error.name}, which is not installed: {install}") from error
+    except Exception as error:
+        from media.errors import MediaError
+        from runtime.errors import ZorroError
+
+        if isinstance(error, MediaError | ZorroError | ValueError | OSError):
+            raise stop(str(error)) from error
+        raise
+
+
+def stop(message: str) -> typer.Exit:
+    """Print the message; raise what is returned."""
+    err.print(Text.assemble(("error: ", "red"), message), highlight=False, soft_wrap=True)
+    return typer.Exit(1)
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """A bar for each stage, with a note."""
+    texts = TextColumn("{task.description}"), TextColumn("{task.fields[note]}")
+    columns = (texts[0], BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), texts[1])
+    with Progress(*columns, console=err) as shown:
+        yield shown

@@ -1,0 +1,170 @@
+"""Weights of a checkpoint into a model of another task: other labels, clips of another length or resolution.
+
+The trunk is the same. Positions and the mean picture belong to a grid and are resized to the new one; classifiers start
+anew, but for labels that both tasks have, if asked. Trap: grids of 2 x 8 and 4 x 4 give positions of one shape, so grids
+are compared, never shapes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .config import Centre, ZorroConfig
+from .mask import Stream
+from .weights import Checkpoint, CheckpointError, load_weights
+from .zorro import Zorro
+
+Grid = tuple[int, ...]
+
+_TRUNK_FIELDS = ("backbone", "masking", "embed_dim", "depth", "num_heads", "mlp_ratio", "swin", "hip")
+"""What must be equal; heads, masks and groups would not show in any shape."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferReport:
+    """Where the weights of a model came from; every one is in exactly one of `copied`, `resized` and `anew`."""
+
+    copied: tuple[str, ...]
+    """Equal to the checkpoint's."""
+    resized: dict[str, tuple[Grid, Grid]]
+    """Interpolated, with the grids they had and have."""
+    anew: tuple[str, ...]
+    """As the model was made, but for the rows of `kept_labels`."""
+    kept_labels: tuple[str, ...]
+    """Ids whose rows of the classifiers were copied."""
+
+    def __str__(self) -> str:
+        grids = [f"{name} {_by(old)} to {_by(new)}" for name, (old, new) in self.resized.items()]
+        return (
+            f"copied {len(self.copied)} weights; resized {', '.join(grids) or 'none'}; "
+            f"anew {', '.join(self.anew) or 'none'}; kept {len(self.kept_labels)} labels"
+        )
+
+
+def config_for(
+    config: ZorroConfig,
+    *,
+    num_classes: int,
+    audio_shape: tuple[int, int] | None = None,
+    video_shape: tuple[int, int, int, int] | None = None,
+) -> ZorroConfig:
+    """The config of a new task for a trunk that was trained under `config`; a shape of None stays as it is.
+
+    Raises:
+        ValueError: the new shapes are no multiples of the patches.
+    """
+    return replace(
+        config,
+        num_classes=num_classes,
+        audio_shape=audio_shape or config.audio_shape,
+        video_shape=video_shape or config.video_shape,
+    )
+
+
+def transfer(
+    checkpoint: Checkpoint, model: Zorro, *, labels: Sequence[dict[str, Any]] | None = None
+) -> TransferReport:
+    """Give a new model the weights of a checkpoint; the model does not change if anything does not fit.
+
+    Args:
+        checkpoint: pre-trained; it is not changed.
+        model: new, made from a `config_for` of the checkpoint's config.
+        labels: those of the new task, in the order of its logits. Classifier rows of labels that the checkpoint has too, by
+            `id`, are then copied. None: all classifiers start anew.
+
+    Raises:
+        CheckpointError: the trunks differ, or weights do not fit (the message lists them), or no label is shared.
+        ValueError: `labels` are not one per class, or an id occurs twice.
+    """
+    _check_trunk(checkpoint.config, model.config)
+    rows = {} if labels is None else _shared_rows(checkpoint, labels, model.config.num_classes)
+    weights, own = _weights(checkpoint.model), _weights(model)
+    changed = _changed_grids(checkpoint.config, model.config)
+    for name, (old, new) in changed.items():
+        weights[name] = _resize(weights[name], old, new, mode=_mode(name)).reshape(own[name].shape)
+    classifiers = [f"heads.{stream.key}.classify.{part}" for stream in Stream for part in ("weight", "bias")]
+    for name in classifiers:
+        weights[name] = _with_rows(own[name], weights[name], rows)
+    load_weights(model, weights)
+    anew = [] if len(rows) == model.config.num_classes else classifiers
+    return TransferReport(
+        copied=tuple(name for name in weights if name not in changed and name not in anew),
+        resized=changed,
+        anew=tuple(anew),
+        kept_labels=tuple(str(labels[row]["id"]) for row in rows) if labels else (),
+    )
+
+
+def _check_trunk(old: ZorroConfig, new: ZorroConfig) -> None:
+    differ = [
+        f"{name}: got {getattr(old, name)}, wanted {getattr(new, name)}"
+        for name in _TRUNK_FIELDS
+        if getattr(old, name) != getattr(new, name)
+    ]
+    if differ:
+        raise CheckpointError(f"the checkpoint has another trunk than the model: {'; '.join(differ)}; see config_for")
+
+
+def _weights(model: Zorro) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+
+
+def _shared_rows(checkpoint: Checkpoint, labels: Sequence[dict[str, Any]], num_classes: int) -> dict[int, int]:
+    """Row in the new classifiers to row in the old, for labels of both tasks."""
+    new, old = ([str(label["id"]) for label in part] for part in (labels, checkpoint.labels))
+    if len(old) != checkpoint.config.num_classes:
+        raise CheckpointError(f"the checkpoint names {len(old)} labels for {checkpoint.config.num_classes} classes")
+    if len(new) != num_classes:
+        raise ValueError(f"got {len(new)} labels for a model of {num_classes} classes")
+    for ids in (new, old):
+        if twice := sorted({x for x in ids if ids.count(x) > 1}):
+            raise ValueError(f"label ids must be unique, these are not: {', '.join(twice)}")
+    rows = {i: old.index(x) for i, x in enumerate(new) if x in old}
+    if not rows:
+        raise CheckpointError(
+            f"no label is shared: the checkpoint has {old[:5]}, wanted {new[:5]}; give no labels to start anew"
+        )
+    return rows
+
+
+def _with_rows(own: Tensor, other: Tensor, rows: dict[int, int]) -> Tensor:
+    mixed = own.clone()
+    mixed[list(rows)] = other[list(rows.values())].to(own)
+    return mixed
+
+
+def _grids(config: ZorroConfig) -> dict[str, Grid]:
+    """Weights that belong to a grid, and theirs."""
+    grids: dict[str, Grid] = {
+        "audio_tokens.pos_time": config.audio_grid[:1],
+        "audio_tokens.pos_frequency": config.audio_grid[1:],
+        "video_tokens.pos_time": config.video_grid[:1],
+        "video_tokens.pos_space": config.video_grid[1:],
+    }
+    if config.centre == Centre.PICTURE:
+        grids["video_tokens.mean"] = config.video_shape[1:3]
+    return grids
+
+
+def _changed_grids(old: ZorroConfig, new: ZorroConfig) -> dict[str, tuple[Grid, Grid]]:
+    before, after = _grids(old), _grids(new)
+    return {name: (before[name], after[name]) for name in before if name in after and before[name] != after[name]}
+
+
+def _mode(name: str) -> str:
+    return {"video_tokens.pos_space": "bicubic", "video_tokens.mean": "bilinear"}.get(name, "linear")
+
+
+def _resize(weight: Tensor, old: Grid, new: Grid, *, mode: str) -> Tensor:
+    """A weight whose axes are a grid, flattened or not, and channels; to [*new, channels]."""
+    on_grid = weight.detach().reshape(1, *old, weight.shape[-1]).movedim(-1, 1)
+    # A picture that shrinks is averaged, as frames are; learned positions are read between their points, as in DeiT and MAE.
+    resized = F.interpolate(on_grid, size=new, mode=mode, align_corners=False, antialias=mode == "bilinear")
+    return resized.movedim(1, -1)[0]
+
+
+def _by(grid: Grid) -> str:
+    return "x".join(map(str, grid))

@@ -1,0 +1,37 @@
+"""What is subtracted from pixels before they become tokens."""
+
+import pytest
+import torch
+
+from models import Centre, Zorro, preset
+from models.tokens import VideoTokens
+from tests.conftest import SMALL
+
+
+def _tokens(centre: Centre) -> VideoTokens:
+    torch.manual_seed(0)
+    return VideoTokens(preset("vit-tiny", num_classes=2, **SMALL | {"stem": "patch", "centre": centre})).eval()
+
+
+def test_motion_alone_is_blind_to_what_stands_still() -> None:
+    film = torch.randint(0, 100, (2, 2, 32, 32, 3), generator=torch.Generator().manual_seed(0)).float()
+    still = torch.randint(0, 100, (2, 1, 32, 32, 3), generator=torch.Generator().manual_seed(1)).float()
+    for centre, is_blind in ((Centre.MOTION, True), (Centre.COLOUR, False), (Centre.PICTURE, False)):
+        tokens = _tokens(centre)
+        assert torch.allclose(tokens(film), tokens(film + still), atol=1e-4) == is_blind
+
+
+def test_a_mean_picture_is_a_weight_and_is_subtracted() -> None:
+    tokens = _tokens(Centre.PICTURE)
+    assert tokens.state_dict()["mean"].shape == (32, 32, 3)
+    assert "mean" not in _tokens(Centre.COLOUR).state_dict()
+    mean = torch.rand(32, 32, 3) * 255
+    tokens.mean.copy_(mean)
+    film = mean.expand(1, 2, -1, -1, -1)
+    expected = _tokens(Centre.COLOUR)(torch.full_like(film, 127.5))  # its mean colour: nothing is left either
+    torch.testing.assert_close(tokens(film), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_an_unknown_centre_fails() -> None:
+    with pytest.raises(ValueError, match="middle"):
+        Zorro(preset("vit-tiny", num_classes=2, centre="middle"))

@@ -1,0 +1,225 @@
+"""Training on co-recorded clips: windows on one clock, batches by their number alone, pre-training, fine-tuning."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from media import ClipSpec, read_clips
+from models.weights import load_checkpoint
+from tests.made_media import moving_frames, tone, write_clip
+from training.augment import augment_windows, mix_clips
+from training.clip_batch import ClipBatches
+from training.layouts import read_items
+from training.loop import train
+from training.manifests import Item
+from training.recipe import Augmentation, Recipe
+from training.recordings import cut_frames, cut_sound, load_recordings, window_start
+
+RECIPE = """
+pairs = "by_clip"
+num_steps = {steps}
+num_clips = 6
+num_warmup_steps = 2
+evaluate_every = 4
+save_every = 2
+bfloat16 = false
+alone_share = 0.5
+contrastive_weight = 1.0
+{more}
+[model]
+patch_size = [16, 16]
+tubelet_size = [2, 16, 16]
+embed_dim = 32
+depth = 1
+num_heads = 2
+projection_dim = 16
+drop_path_rate = 0.1
+{model}
+[clip_spec]
+num_mel_frames = 64
+num_mel_bins = 32
+frame_size = 32
+"""
+STILL = Augmentation(
+    max_shift_pixels=0, mirror_probability=0, colour_jitter=0, erase_probability=0, mixup_probability=1.0
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Films of two labels, eight to train on and four to validate by; one is mute, one has no picture, one is broken."""
+    folder, rows = tmp_path_factory.mktemp("clips"), []
+    for i in range(12):
+        label, hz = ("low", 200 + 10 * i) if i % 2 else ("high", 3_000 + 10 * i)
+        frames = [frame if i % 2 else 255 - frame for frame in moving_frames(1.2, size=(32, 32))]
+        path = write_clip(folder / f"{i}.mp4", waveform=tone(1.2, hz=hz), frames=frames)
+        rows.append((path.name, "both", label, "train" if i < 8 else "val"))
+    write_clip(folder / "mute.mp4", frames=moving_frames(1.2, size=(32, 32)))
+    write_clip(folder / "dark.wav", waveform=tone(1.2, hz=250))
+    (folder / "broken.mp4").write_bytes(b"no film")
+    rows += [(name, "both", "low", "train") for name in ("mute.mp4", "dark.wav", "broken.mp4")]
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "modality", "label", "split"), *rows])
+    return folder
+
+
+def _recipe(folder: Path, steps: int, more: str = "", model: str = "") -> Path:
+    path = folder / f"{steps}-{len(more)}-{len(model)}.toml"
+    path.write_text(RECIPE.format(steps=steps, more=more, model=model))
+    return path
+
+
+def _batches(data: Path, tmp_path: Path, recipe: Recipe, **ranks: int) -> ClipBatches:
+    items = [item for item in read_items(data).items if item.split == "train"]
+    recordings = load_recordings(items, recipe.spec, tmp_path / "cache", lambda *_: None)
+    return ClipBatches(items, recordings, {"high": 0, "low": 1}, recipe, **ranks)
+
+
+def test_windows_are_those_that_a_server_reads(data: Path, tmp_path: Path, spec: ClipSpec) -> None:
+    item = Item(data / "3.mp4", "both", ("low",), "train", "", 0.32, 0.96)
+    recording = load_recordings([item], spec, tmp_path, lambda *_: None).by_path[item.path]
+    start = window_start(item, spec)
+    assert start == pytest.approx(0.32)
+    served = next(iter(read_clips(item.path, spec, start_seconds=start)))
+    inside = slice(2, -2)  # a window's own edges see silence before and after it
+    np.testing.assert_allclose(cut_sound(recording.log_mel, start, spec)[inside], served.audio[inside], atol=0.05)
+    assert np.array_equal(cut_frames(recording.frames, start, spec), served.video)
+
+
+def test_where_windows_of_spans_start(spec: ClipSpec) -> None:
+    long = Item(Path("x"), "both", (), "train", "", 1.0, 3.0)
+    assert [window_start(long, spec, place=p) for p in (0, 0.5, 1)] == pytest.approx([1.0, 1.68, 2.36])
+    word = replace(long, end_seconds=1.2)
+    starts = [window_start(word, spec, place=p, max_jitter_seconds=0.1) for p in (0, 0.5, 1)]
+    assert starts == pytest.approx([0.68, 0.78, 0.88])
+    assert window_start(replace(word, start_seconds=0.0, end_seconds=0.1), spec) == 0.0
+    assert window_start(replace(long, end_seconds=None), spec, place=1) == 1.0
+
+
+def test_what_lacks_a_modality_is_counted_and_used(data: Path, tmp_path: Path) -> None:
+    recipe = Recipe.load(_recipe(tmp_path, 4))
+    items = [item for item in read_items(data).items if item.split == "train"]
+    counts = load_recordings(items, recipe.spec, tmp_path / "cache", lambda *_: None).counts
+    assert {name.partition(":")[0]: n for name, n in counts.items()} == {
+        "sound and picture": 8, "picture only": 1, "sound only": 1, "broken": 1,
+    }  # fmt: skip
+    batches = _batches(data, tmp_path, replace(recipe, num_clips=10, alone_share=0.25))
+    batch = batches[0]
+    assert (len(batch.audio), len(batch.video), batch.pairs) == (9, 9, slice(0, 8))
+    assert batch.pairing.audio_index.tolist()[:9] == [*range(8), 8]
+    assert batch.pairing.video_index.tolist()[:9] == [*range(8), -1]
+    assert len(batch.row_kept) == 8 + 1 + 1 + 2 + 2
+    assert not batch.whole_pairs
+
+
+def test_a_batch_depends_on_its_number_alone(data: Path, tmp_path: Path) -> None:
+    batches = _batches(data, tmp_path, Recipe.load(_recipe(tmp_path, 9)))
+    first, again, other = batches[3], batches[3], batches[4]
+    assert torch.equal(first.audio, again.audio)
+    assert not torch.equal(first.audio, other.audio)
+    epoch = [i for step in range(5) for i in batches.chosen(step)]
+    assert [sorted(epoch[k : k + 10]) for k in (0, 10, 20)] == [list(range(10))] * 3
+
+
+def test_ranks_share_one_batch(data: Path, tmp_path: Path) -> None:
+    recipe = Recipe.load(_recipe(tmp_path, 9))
+    parts = [_batches(data, tmp_path, recipe, rank=r, world_size=2) for r in (0, 1)]
+    assert parts[0].chosen(2) == parts[1].chosen(2)
+    assert sum(len(part[2].audio_targets) + len(part[2].video_targets) for part in parts) >= 10
+    assert not torch.equal(parts[0][2].audio, parts[1][2].audio)
+
+
+def test_nothing_to_draw_from_fails(data: Path, tmp_path: Path) -> None:
+    recipe = Recipe.load(_recipe(tmp_path, 2))
+    items = [Item(data / "broken.mp4", "both", ("low",), "train")]
+    recordings = load_recordings(items, recipe.spec, tmp_path, lambda *_: None)
+    with pytest.raises(ValueError, match="none of 1 clips decodes"):
+        ClipBatches(items, recordings, {"low": 0}, recipe)
+
+
+def test_films_move_by_whole_pixels_around_the_mean() -> None:
+    torch.manual_seed(0)
+    video = torch.randint(0, 256, (8, 2, 16, 16, 3), dtype=torch.uint8)
+    assert torch.equal(augment_windows(video, STILL), video.float())
+    mean = torch.rand(16, 16, 3) * 255
+    means = mean.round().to(torch.uint8).expand(8, 2, -1, -1, -1)
+    moved = augment_windows(means, replace(STILL, max_shift_pixels=2), mean=mean)
+    assert (moved - mean).abs().max() <= 0.5 + 1e-3, "the mean picture itself stays where it is"
+    shifted = augment_windows(video, replace(STILL, max_shift_pixels=2))
+    moves = [(y, x) for y in range(5) for x in range(5)]
+    found = {
+        next((y, x) for y, x in moves if torch.equal(after[:, 2:14, 2:14], before[:, y : y + 12, x : x + 12]))
+        for after, before in zip(shifted, video.float(), strict=True)
+    }
+    assert len(found) > 1
+
+
+def test_mixed_clips_share_one_share() -> None:
+    torch.manual_seed(0)
+    values = torch.arange(6.0)
+    audio, video, targets = mix_clips(
+        values.view(6, 1, 1), values.view(6, 1, 1, 1, 1), values.view(6, 1), 4, replace(STILL, mixup_alpha=1.0)
+    )
+    assert torch.equal(audio.flatten(), targets.flatten())
+    assert torch.equal(video.flatten(), targets.flatten())
+    assert torch.equal(audio.flatten()[4:], values[4:])
+    assert not torch.equal(audio.flatten()[:4], values[:4])
+
+
+def test_pre_training_then_fine_tuning(data: Path, tmp_path: Path) -> None:
+    contrast = _recipe(tmp_path, 4, "supervised = false", "centre = 'picture'")
+    pre_trained = train(contrast, tmp_path / "pre", data_dir=data)
+    scores = [json.loads(x) for x in (tmp_path / "pre" / "metrics.jsonl").read_text().splitlines()]
+    assert set(scores[-1]) >= {"audio_to_video_r1", "fusion_to_audio_r1"}
+    assert load_checkpoint(pre_trained).labels == []
+    tuned = train(
+        _recipe(tmp_path, 4, 'layer_decay = 0.5\nfreeze = ["video_tokens"]', "centre = 'picture'"),
+        tmp_path / "tuned", data_dir=data, start_from=pre_trained,
+    )  # fmt: skip
+    before, after = load_checkpoint(pre_trained).model.state_dict(), load_checkpoint(tuned)
+    assert [label["id"] for label in after.labels] == ["high", "low"]
+    same = {name for name, value in after.model.state_dict().items() if name in before and torch.equal(value, before[name])}
+    assert {name for name in before if name.startswith("video_tokens.")} <= same
+    assert "audio_tokens.embed.0.weight" not in same
+
+
+def test_low_rank_runs_end_in_plain_weights(data: Path, tmp_path: Path) -> None:
+    start = train(_recipe(tmp_path, 2), tmp_path / "start", data_dir=data)
+    tuned = train(_recipe(tmp_path, 3, "lora_rank = 2"), tmp_path / "tuned", data_dir=data, start_from=start)
+    first, last = load_checkpoint(start).model.state_dict(), load_checkpoint(tuned).model.state_dict()
+    assert first.keys() == last.keys()
+    assert not torch.equal(first["trunk.blocks.0.qkv.weight"], last["trunk.blocks.0.qkv.weight"])
+    assert torch.equal(first["trunk.blocks.0.mlp.0.weight"], last["trunk.blocks.0.mlp.0.weight"])
+
+
+@pytest.mark.parametrize("more", ['modality = "audio"', "multi_label = true", "num_workers = 1"])
+def test_kinds_of_runs_resume_exactly(more: str, data: Path, tmp_path: Path) -> None:
+    recipe = _recipe(tmp_path, 6, more)
+    whole = load_checkpoint(train(recipe, tmp_path / "whole", data_dir=data)).model.state_dict()
+
+    def die(stage: str, done: int, *_: object) -> None:
+        if (stage, done) == ("train", 5):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "killed", data_dir=data, on_progress=die)
+    resumed = load_checkpoint(train(recipe, tmp_path / "killed", data_dir=data)).model.state_dict()
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+
+
+def test_recipes_that_contradict_themselves_fail(tmp_path: Path) -> None:
+    for more, match in (
+        ('modality = "smell"', "modality='smell'"),
+        ("alone_shore = 1", "alone_shore"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=match):
+            Recipe.load(_recipe(tmp_path, 2, more))
+    with pytest.raises(ValueError, match="num_clips must be at least 1"):
+        Recipe(num_clips=0)
+    with pytest.raises(ValueError, match="without supervision nothing is learned"):
+        Recipe(supervised=False)

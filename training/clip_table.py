@@ -1,0 +1,116 @@
+"""Answers of a model to the windows of a split's co-recorded clips, and scores of them while training.
+
+Windows are cut from decoded recordings, as in training. The scores that are reported come from `clip_scores`, which
+reads the files as a server does.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from models.heads import StreamOutput
+from models.mask import Stream
+from models.zorro import Zorro
+
+from .clip_batch import label_vectors, stack_windows
+from .manifests import Item
+from .metrics import mean_average_precision, recall_at_k, top_k_accuracy
+from .recipe import Recipe
+from .recordings import Recordings, window_start
+
+STREAMS = (Stream.AUDIO, Stream.VIDEO, Stream.FUSION)
+MAX_BATCH_SIZE = 64
+ANSWERS = ("features", "embedding", "logits")
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Of one stream to the clips that have what it reads."""
+
+    clips: Int[np.ndarray, " clips"]
+    """Their numbers in the table."""
+    features: Float[np.ndarray, "clips features_dim"]
+    embedding: Float[np.ndarray, "clips projection_dim"]
+    logits: Float[np.ndarray, "clips classes"]
+
+
+class ClipTable:
+    """One window of each clip of a split.
+
+    Raises:
+        ValueError: no clip decodes.
+    """
+
+    def __init__(
+        self, items: Sequence[Item], recordings: Recordings, targets: dict[str, int], recipe: Recipe
+    ) -> None:
+        known = [(item, recordings.by_path[item.path]) for item in items if item.path in recordings.by_path]
+        if not known:
+            raise ValueError(f"none of {len(items)} clips to validate by decodes: {recordings.counts}")
+        clips, starts = [clip for _, clip in known], [window_start(item, recipe.spec) for item, _ in known]
+        self.recipe, self.labels = recipe, label_vectors([item for item, _ in known], targets)
+        self.heard = torch.tensor([clip.log_mel is not None for clip in clips]).nonzero()[:, 0]
+        self.seen = torch.tensor([clip.frames is not None for clip in clips]).nonzero()[:, 0]
+        self.audio, self.video = stack_windows(clips, starts, recipe)
+
+    def answers(self, model: Zorro, audio: Tensor | None = None) -> dict[str, Answers]:
+        """Of each stream, asked alone, and of fusion by sound alone and by sight alone.
+
+        A stream that no clip is there for is left out. Asked for one modality, a model is given no more than that: so one
+        whose mask leaks shows what it can do without the other.
+
+        Args:
+            model: in eval mode.
+            audio: what to hear instead, such as the same in noise; [sounds, mel_frames, mel_bins].
+        """
+        sound = self.audio if audio is None else audio
+        both = torch.tensor(sorted(set(self.heard.tolist()) & set(self.seen.tolist())), dtype=torch.long)
+        sound_of, sight_of = (torch.searchsorted(numbers, both) for numbers in (self.heard, self.seen))
+        asked = (
+            (("audio", "fusion_by_sound"), self.heard, sound, None),
+            (("video", "fusion_by_sight"), self.seen, None, self.video),
+            (("fusion",), both, sound[sound_of], self.video[sight_of]),
+        )
+        found = {}
+        for names, numbers, heard, seen in asked:
+            if len(numbers):
+                found |= _answers(model, names, numbers, heard, seen)
+        return found
+
+    def scores(self, model: Zorro) -> dict[str, float]:
+        """Top-1 or mean average precision by stream; or recall@1 from sound to picture, back, and from fusion."""
+        answers = self.answers(model)
+        if not self.recipe.supervised:
+            return retrieval_scores(answers)
+        truth = self.labels.numpy()
+        if self.recipe.multi_label:
+            return {f"{name}_map": mean_average_precision(a.logits, truth[a.clips] > 0) for name, a in answers.items()}
+        return {f"{name}_top1": top_k_accuracy(a.logits, truth[a.clips].argmax(1)) for name, a in answers.items()}
+
+
+def retrieval_scores(answers: dict[str, Answers]) -> dict[str, float]:
+    """Recall@1 among the clips that have sound and picture; nothing where there are none."""
+    if "fusion" not in answers:
+        return {}
+    whole = answers["fusion"].clips
+    rows = {n: answers[n].embedding[np.searchsorted(answers[n].clips, whole)] for n in ("audio", "video", "fusion")}
+    directions = (("audio", "video"), ("video", "audio"), ("fusion", "audio"), ("fusion", "video"))
+    return {f"{a}_to_{b}_r1": recall_at_k(rows[a] @ rows[b].T, 1) for a, b in directions}
+
+
+@torch.no_grad()
+def _answers(
+    model: Zorro, names: Sequence[str], numbers: Tensor, audio: Tensor | None, video: Tensor | None
+) -> dict[str, Answers]:
+    outs: dict[str, list[StreamOutput]] = {name: [] for name in names}
+    for start in range(0, len(numbers), MAX_BATCH_SIZE):
+        part = slice(start, start + MAX_BATCH_SIZE)
+        out = model(*(None if x is None else x[part] for x in (audio, video)))
+        for name in names:
+            outs[name].append(getattr(out, name.partition("_")[0]))
+    arrays = {n: {x: torch.cat([getattr(o, x) for o in outs[n]]).float().numpy() for x in ANSWERS} for n in names}
+    return {name: Answers(numbers.numpy(), **arrays[name]) for name in names}

@@ -1,0 +1,69 @@
+"""What a step is taught: labels by each stream, and contrast between the streams of a clip."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.zorro import ZorroOutput
+
+from .batch import Batch
+from .losses import distillation, info_nce, soft_cross_entropy
+from .recipe import Recipe
+
+Classification = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Loss of logits [rows, classes] against targets of the same shape, rows weighted by [rows]."""
+
+
+def step_losses(out: ZorroOutput, batch: Batch, recipe: Recipe) -> dict[str, Tensor]:
+    """Weighted losses of one step by name."""
+    losses = {}
+    if recipe.supervised:
+        losses |= _supervised(out, batch, recipe)
+    count = batch.pairs.stop - batch.pairs.start
+    if count and recipe.contrastive_weight:
+        losses["contrastive"] = recipe.contrastive_weight * _contrast(out, batch, recipe, count)
+    if count and recipe.distillation_weight:
+        teacher = out.fusion.logits[batch.pairs]
+        students = (out.audio.logits[:count], out.video.logits[:count])
+        losses["distillation"] = recipe.distillation_weight * sum(distillation(s, teacher) for s in students)
+    return losses
+
+
+def _supervised(out: ZorroOutput, batch: Batch, recipe: Recipe) -> dict[str, Tensor]:
+    loss = _classification(recipe)
+    losses = {
+        "fusion": recipe.fusion_weight * loss(out.fusion.logits, batch.row_targets, batch.row_kept),
+        "overall": recipe.overall_weight * loss(out.overall.logits, batch.row_targets, batch.row_kept),
+    }
+    if out.audio is not None:
+        losses["audio"] = loss(out.audio.logits, batch.audio_targets, batch.audio_kept)
+    if out.video is not None:
+        losses["video"] = loss(out.video.logits, batch.video_targets, batch.video_kept)
+    return losses
+
+
+def _classification(recipe: Recipe) -> Classification:
+    if recipe.multi_label:
+        return _binary_cross_entropy
+    return lambda logits, targets, weights: soft_cross_entropy(
+        logits, targets, weights=weights, label_smoothing=recipe.label_smoothing
+    )
+
+
+def _binary_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Summed over classes, so that its size is that of a cross-entropy."""
+    losses = F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none").sum(1)
+    return (losses * weights).sum() / weights.sum().clamp(min=1e-6)
+
+
+def _contrast(out: ZorroOutput, batch: Batch, recipe: Recipe, count: int) -> Tensor:
+    assert out.audio is not None
+    assert out.video is not None
+    audio, video, fusion = out.audio.embedding[:count], out.video.embedding[:count], out.fusion.embedding[batch.pairs]
+    terms = [
+        info_nce(a, b, temperature=recipe.temperature, group=batch.pair_labels)
+        for a, b in ((audio, video), (fusion, audio), (fusion, video))
+    ]
+    return torch.stack(terms).mean()

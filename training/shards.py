@@ -1,0 +1,298 @@
+"""Collections as tar shards of the WebDataset layout: few large files, which are read from end to end.
+
+A sample is a whole file as it was, `KEY.mp4`, and `KEY.json` with its path and the items that are spans of it; nothing is
+encoded again. A shard holds one split, in an order drawn from a hash of the paths, so that labels are mixed. Shards are a
+function of the list alone, so that a run which was stopped goes on, and `index.json` says which are complete.
+"""
+
+import hashlib
+import json
+import random
+import tarfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+import webdataset
+from torch.utils.data import IterableDataset, get_worker_info
+
+from media.errors import MediaError
+from media.probe import probe
+
+from .manifests import Item, Listing
+
+INDEX_FILE = "index.json"
+MEGABYTE = 1_000_000
+NUM_PROBES = 4  # files that are looked at side by side
+
+
+class ShardError(ValueError):
+    """Shards are those of another list, incomplete or damaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A complete shard."""
+
+    name: str
+    split: str
+    num_files: int
+    num_items: int
+    num_bytes: int
+    """Of the tar file."""
+    broken: dict[str, int]
+    """Files that were left out since they do not open, by their `MediaError`'s code."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardIndex:
+    """What `index.json` holds."""
+
+    items_sha256: str
+    """Of the list, the sizes of its files and the size of shards: all that shards depend on."""
+    num_shards: int
+    layout: str
+    names: dict[str, str]
+    """See `Listing`."""
+    missing: dict[str, int]
+    """Items whose file was not there, by split."""
+    shards: list[Shard] = field(default_factory=list)
+    """Those that are complete, in order."""
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The index of a folder of shards.
+
+        Raises:
+            ShardError: there is none, or it is none.
+        """
+        try:
+            stored = json.loads((folder / INDEX_FILE).read_text())
+            return cls(**stored | {"shards": [Shard(**shard) for shard in stored["shards"]]})
+        except FileNotFoundError:
+            raise ShardError(f"{folder} has no {INDEX_FILE}; make shards with `zorro data shard`") from None
+        except (ValueError, TypeError, KeyError) as error:
+            raise ShardError(f"{folder / INDEX_FILE} is no index of shards: {error}") from error
+
+    def save(self, folder: Path) -> None:
+        """Write it so that a kill leaves the old or the new one."""
+        part = folder / f"{INDEX_FILE}.part"
+        part.write_text(json.dumps(asdict(self), indent=1))
+        part.replace(folder / INDEX_FILE)
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: Path
+    name: str  # relative to the collection's folder
+    num_bytes: int
+    items: tuple[Item, ...]  # of one split
+
+    @property
+    def split(self) -> str:
+        return self.items[0].split
+
+
+def write_shards(
+    listing: Listing,
+    folder: str | Path,
+    out: str | Path,
+    *,
+    shard_mb: int = 256,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> ShardIndex:
+    """Write a collection as shards, or the rest of them where an earlier run was stopped.
+
+    Args:
+        listing: what to write.
+        folder: to which paths in shards are relative.
+        out: folder of the shards; made if absent.
+        shard_mb: megabytes of media after which a shard is full; a file larger than that has one of its own.
+        on_progress: told how many of how many shards are done.
+
+    Raises:
+        ShardError: `out` holds shards of another list, or of another size.
+        ValueError: `shard_mb` is less than 1, or there is nothing to write.
+    """
+    if shard_mb < 1:
+        raise ValueError(f"{shard_mb=} must be at least 1")
+    if not listing.items:
+        raise ValueError(f"nothing to write: {len(listing.missing)} files are missing and none is there")
+    folder, out = Path(folder), Path(out)
+    plan = _plan(_files(listing.items, folder), shard_mb * MEGABYTE)
+    index = _index_for(listing, folder, plan, out)
+    complete = {s.name: s for s in index.shards if (out / s.name).is_file() and (out / s.name).stat().st_size == s.num_bytes}
+    for done, (name, files) in enumerate(plan.items(), 1):
+        if name not in complete:
+            complete[name] = _write_shard(out / name, files)
+            index = replace(index, shards=[complete[x] for x in plan if x in complete])
+            index.save(out)
+        if on_progress:
+            on_progress(done, len(plan))
+    return index
+
+
+def _index_for(listing: Listing, folder: Path, plan: dict[str, list[_File]], out: Path) -> ShardIndex:
+    """The index that is there, or a new one."""
+    shards = [(name, [(file.num_bytes, _record(file)) for file in files]) for name, files in plan.items()]
+    missing_files = [(_relative(item.path, folder), item.split) for item in listing.missing]
+    key = hashlib.sha256(json.dumps([shards, missing_files]).encode()).hexdigest()
+    out.mkdir(parents=True, exist_ok=True)
+    if (out / INDEX_FILE).exists():
+        index = ShardIndex.load(out)
+        if index.items_sha256 != key:
+            raise ShardError(f"{out} holds shards of another list of files or another --shard-mb; choose another folder")
+        return index
+    missing = dict(Counter(item.split for item in listing.missing))
+    return ShardIndex(items_sha256=key, num_shards=len(plan), layout=listing.layout, names=listing.names, missing=missing)
+
+
+def _files(items: Sequence[Item], folder: Path) -> list[_File]:
+    """Files with their items, those of a split together and mixed by a hash."""
+    grouped: dict[tuple[str, Path], list[Item]] = {}
+    for item in items:
+        grouped.setdefault((item.split, item.path), []).append(item)
+    files = [_File(path, _relative(path, folder), path.stat().st_size, tuple(x)) for (_, path), x in grouped.items()]
+    return sorted(files, key=lambda file: (file.split, hashlib.sha256(file.name.encode()).digest()))
+
+
+def _plan(files: list[_File], max_bytes: int) -> dict[str, list[_File]]:
+    """Which shard holds which files."""
+    plan: dict[str, list[_File]] = {}
+    for split, of_split in groupby(files, key=lambda file: file.split):
+        shards: list[list[_File]] = [[]]
+        num_bytes = 0
+        for file in of_split:
+            if shards[-1] and num_bytes + file.num_bytes > max_bytes:
+                shards.append([])
+                num_bytes = 0
+            shards[-1].append(file)
+            num_bytes += file.num_bytes
+        plan |= {f"{split}-{number:06d}.tar": shard for number, shard in enumerate(shards)}
+    return plan
+
+
+def _write_shard(path: Path, files: list[_File]) -> Shard:
+    part = path.with_name(f"{path.name}.part")
+    num_items = 0
+    with part.open("wb") as stream, webdataset.TarWriter(stream, encoder=False, mtime=0) as tar:
+        with ThreadPoolExecutor(NUM_PROBES) as pool:
+            codes = list(pool.map(_code, files))
+        for number, (file, code) in enumerate(zip(files, codes, strict=True)):
+            if code:
+                continue
+            ending = file.path.suffix.lower().lstrip(".") or "bin"
+            record = json.dumps(_record(file)).encode()
+            tar.write({"__key__": f"{path.stem}-{number:06d}", ending: file.path.read_bytes(), "json": record})
+            num_items += len(file.items)
+    part.replace(path)
+    broken = Counter(code for code in codes if code)
+    return Shard(path.name, files[0].split, len(files) - broken.total(), num_items, path.stat().st_size, dict(broken))
+
+
+def _code(file: _File) -> str:
+    """Why a file does not open, or nothing."""
+    try:
+        probe(file.path)
+    except MediaError as error:
+        return error.code
+    return ""
+
+
+def _record(file: _File) -> dict[str, Any]:
+    items = [{name: value for name, value in asdict(item).items() if name != "path"} for item in file.items]
+    return {"path": file.name, "items": items}
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()
+
+
+class ShardDataset(IterableDataset[tuple[Item, bytes]]):
+    """Items of one split with their file's bytes, which `media` reads as it reads a path.
+
+    Each shard is read by one worker of one rank. Ranks may get unequal numbers of items, so train for a number of steps.
+    Decode in the `DataLoader`'s `collate_fn`, which runs in its workers. `item.path` is relative to the collection's folder.
+
+    Args:
+        folder: of shards.
+        split: which of them to read.
+        seed: of the order of shards and items.
+        buffer_size: items among which the next one is drawn, whose bytes are held in memory; 1 keeps their order.
+        rank: of this process.
+        world_size: number of processes.
+
+    Raises:
+        ShardError: shards are incomplete, none is of this split, or there are fewer than ranks; while iterating, a
+            shard is damaged.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        split: str,
+        *,
+        seed: int = 0,
+        buffer_size: int = 256,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.folder, self.index = Path(folder), ShardIndex.load(Path(folder))
+        self.seed, self.buffer_size, self.rank, self.world_size = seed, buffer_size, rank, world_size
+        if buffer_size < 1 or not 0 <= rank < world_size:
+            raise ValueError(f"need 1 <= {buffer_size=} and 0 <= {rank=} < {world_size=}")
+        if len(self.index.shards) < self.index.num_shards:
+            count = f"{len(self.index.shards)} of {self.index.num_shards} shards"
+            raise ShardError(f"{folder} holds {count}; run `zorro data shard` again to write the rest")
+        self.shards = [shard for shard in self.index.shards if shard.split == split]
+        if len(self.shards) < world_size:
+            splits = sorted({shard.split for shard in self.index.shards})
+            raise ShardError(
+                f"{folder} has {len(self.shards)} shards of the split {split!r} for {world_size} ranks; there are the "
+                f"splits {splits}, and more shards with a smaller --shard-mb"
+            )
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by workers that stay from epoch to epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order: each epoch has another, the same on all ranks."""
+        self._epoch.fill_(epoch)
+
+    def __iter__(self) -> Iterator[tuple[Item, bytes]]:
+        worker = get_worker_info()
+        number, count = (worker.id, worker.num_workers) if worker else (0, 1)
+        stage = f"{self.seed} {int(self._epoch)}"
+        shards = sorted(self.shards, key=lambda s: hashlib.sha256(f"{stage} {s.name}".encode()).digest())
+        mine = shards[self.rank :: self.world_size][number::count]
+        items = (item for shard in mine for item in _read_shard(self.folder / shard.name, shard))
+        if self.buffer_size == 1:
+            return items
+        order = random.Random(f"{stage} {self.rank} {number}")  # noqa: S311
+        shuffle = webdataset.shuffle(self.buffer_size, initial=self.buffer_size, rng=order)
+        shuffled: Iterator[tuple[Item, bytes]] = shuffle(items)
+        return shuffled
+
+
+def _read_shard(path: Path, shard: Shard) -> Iterator[tuple[Item, bytes]]:
+    num_files = 0
+    with path.open("rb") as stream:
+        files = webdataset.tariterators.tar_file_expander([{"url": str(path), "stream": stream}])
+        try:
+            for sample in webdataset.tariterators.group_by_keys(files):
+                num_files += 1
+                yield from _items_of(sample)
+        except (tarfile.TarError, KeyError, ValueError) as error:
+            raise ShardError(f"{path} is damaged: {error}; delete it and run `zorro data shard` again") from error
+    if num_files != shard.num_files:  # tarfile takes some cuts for the end
+        raise ShardError(f"{path} holds {num_files} files where {shard.num_files} were written; delete and write it again")
+
+
+def _items_of(sample: dict[str, Any]) -> Iterator[tuple[Item, bytes]]:
+    record = json.loads(sample["json"])
+    (content,) = (value for name, value in sample.items() if name != "json" and not name.startswith("__"))
+    for item in record["items"]:
+        yield Item(path=Path(record["path"]), **item | {"labels": tuple(item["labels"])}), content

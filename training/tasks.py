@@ -1,0 +1,166 @@
+"""What a run learns from: a patchwork of sounds and sights, or co-recorded clips. Both draw batches and score a model."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch.utils.data import DataLoader
+
+from models.config import Centre
+from models.zorro import Zorro
+
+from .batch import Batch, BatchMaker
+from .calibration import calibrate, fit_temperature, fold_temperatures
+from .clip_batch import ClipBatches
+from .clip_table import STREAMS, ClipTable
+from .data import load_material
+from .evaluate import ModelPredictor, evaluate_split
+from .manifests import Item, label_table
+from .recipe import Pairs, Recipe
+from .recordings import Recordings, load_recordings
+
+Progress = Callable[[str, int, int, dict[str, float]], None]
+"""Called with the stage, how much is done, of how much, and figures worth showing."""
+
+
+class Task(Protocol):
+    """Where batches come from, and how well a model does."""
+
+    labels: list[dict[str, Any]]
+    """`{"id", "label", "modalities"}` of each class."""
+
+    def prepare(self, model: Zorro) -> None:
+        """Give a new model what it takes from the training data before the first step."""
+        ...
+
+    def batches(self, first_step: int) -> Iterator[Batch]:
+        """Batches from this step to the recipe's last."""
+        ...
+
+    def validate(self, model: Zorro) -> dict[str, float]:
+        """Scores on the validation split."""
+        ...
+
+    def calibrate(self, model: Zorro) -> dict[str, float]:
+        """Temperatures by stream, fitted on the validation split and folded into the model."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs to draw on as if nothing had happened."""
+        ...
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Inverse of `state`."""
+        ...
+
+
+def open_task(recipe: Recipe, items: list[Item], cache_dir: Path, report: Progress) -> Task:
+    """The task that `recipe.pairs` names, over a manifest's items."""
+    kind = ClipTask if recipe.pairs == Pairs.BY_CLIP else PatchworkTask
+    return kind(recipe, items, cache_dir, report)
+
+
+def _split(items: list[Item], split: str) -> list[Item]:
+    return [item for item in items if item.split == split]
+
+
+class PatchworkTask:
+    """Sounds and sights that were not recorded together: pairs are made by label."""
+
+    def __init__(self, recipe: Recipe, items: list[Item], cache_dir: Path, report: Progress) -> None:
+        self.recipe, self.labels = recipe, label_table(items)
+        self.targets = {str(label["id"]): i for i, label in enumerate(self.labels)}
+        self.validation, self._clips = _split(items, "val"), None
+        material = load_material(
+            _split(items, "train"), recipe.spec, self.targets, cache_dir,
+            lambda done, total: report("decode", done, total, {}),
+        )  # fmt: skip
+        self.generator = torch.Generator().manual_seed(recipe.seed)
+        self.maker = BatchMaker(material, recipe, len(self.labels), self.generator)
+
+    def prepare(self, model: Zorro) -> None:
+        """See `Task`.
+
+        Raises:
+            ValueError: the model subtracts a mean picture, of which pictures of different things have none.
+        """
+        if model.config.centre == Centre.PICTURE:
+            raise ValueError("centre = 'picture' is for films framed alike; a patchwork has no mean picture")
+
+    def batches(self, first_step: int) -> Iterator[Batch]:
+        """See `Task`."""
+        for _ in range(first_step, self.recipe.num_steps):
+            yield self.maker.draw()
+
+    def validate(self, model: Zorro) -> dict[str, float]:
+        """Top-1 of sounds, sights and pairs."""
+        found = evaluate_split(ModelPredictor(model), self.validation, self.targets, self.recipe.spec, clips=self._clips)
+        self._clips = found.clips
+        return {f"{name}_top1": table["top1"] for name, table in found.tables.items() if "top1" in table}
+
+    def calibrate(self, model: Zorro) -> dict[str, float]:
+        """See `Task`."""
+        return calibrate(model, self.validation, self.targets, self.recipe.spec, clips=self._clips)
+
+    def state(self) -> dict[str, Any]:
+        """See `Task`."""
+        return {"sampler_rng": self.generator.get_state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """See `Task`."""
+        self.generator.set_state(state["sampler_rng"])
+
+
+class ClipTask:
+    """Co-recorded clips: a sound's picture is its own."""
+
+    def __init__(self, recipe: Recipe, items: list[Item], cache_dir: Path, report: Progress) -> None:
+        items = [replace(item, modality=recipe.modality) for item in items] if recipe.modality != "both" else items
+        self.recipe, self.labels = recipe, label_table(items) if recipe.supervised else []
+        self.targets = {str(label["id"]): i for i, label in enumerate(self.labels)}
+
+        def load(split: str) -> tuple[list[Item], Recordings]:
+            chosen = _split(items, split)
+            return chosen, load_recordings(
+                chosen, recipe.spec, cache_dir, lambda done, total: report(f"decode {split}", done, total, {})
+            )
+
+        self.train_items, self.recordings = load("train")
+        self.drawn = ClipBatches(self.train_items, self.recordings, self.targets, recipe)
+        self.validation = ClipTable(*load("val"), self.targets, recipe)
+
+    def prepare(self, model: Zorro) -> None:
+        """The mean picture, if the model subtracts one."""
+        if model.config.centre == Centre.PICTURE:
+            model.video_tokens.mean.copy_(self.drawn.mean)
+
+    def batches(self, first_step: int) -> Iterator[Batch]:
+        """See `Task`; a worker draws ahead, if the recipe says so."""
+        steps = range(first_step, self.recipe.num_steps)
+        yield from DataLoader(self.drawn, batch_size=None, sampler=steps, num_workers=self.recipe.num_workers)
+
+    def validate(self, model: Zorro) -> dict[str, float]:
+        """Accuracy or mean average precision by stream, or recall@1 in all directions."""
+        return self.validation.scores(model)
+
+    def calibrate(self, model: Zorro) -> dict[str, float]:
+        """See `Task`; sets of many labels, and pre-training, need none."""
+        if self.recipe.multi_label or not self.recipe.supervised:
+            return {}
+        answers, truth = self.validation.answers(model), self.validation.labels.argmax(1).numpy()
+        fitted = {
+            stream: fit_temperature(answers[stream.key].logits, truth[answers[stream.key].clips])
+            for stream in STREAMS
+            if stream.key in answers
+        }
+        fold_temperatures(model, fitted)
+        return {stream.key: temperature for stream, temperature in fitted.items()}
+
+    def state(self) -> dict[str, Any]:
+        """Nothing: a batch depends on its number alone."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """See `Task`."""
