@@ -4,13 +4,14 @@ Counts are taken on the meta device, where a tensor is its shape alone. Times ar
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from models import PRESETS, Stream, Zorro, ZorroConfig, preset
+from models.size import model_size
 
 from .measure import NUM_THREADS, interleave
 from .result import Result
@@ -29,21 +30,8 @@ def run(rounds: int = 3) -> Result:
             sides = _sides(name, config)
             result.entries |= interleave(sides, rounds=rounds)
         times = {f"{part}_ms": result.entries[f"{name}, {part}"].min * 1e3 for part in ("audio", "video", "both")}
-        result.records.append({"preset": name, **counted(config), **times})
+        result.records.append({"preset": name, **asdict(model_size(config)), **times})
     return result
-
-
-def counted(config: ZorroConfig) -> dict[str, Any]:
-    """Parameters, tokens and GFLOPs, a multiplication with its addition as two operations."""
-    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model = Zorro(config).eval()
-        model(torch.empty(1, *config.audio_shape), torch.empty(1, *config.video_shape, dtype=torch.uint8))
-    (frames, bins), (time, height, width) = config.audio_grid, config.video_grid
-    return {
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "tokens": [frames * bins, time * height * width, config.num_fusion_tokens],
-        "gflops": counter.get_total_flops() / 1e9,
-    }
 
 
 def to_table(result: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from .machine import about
 from .report import print_result
 from .result import Result
 
-NAMES = ("presets", "attention", "graphs", "decoding", "log_mel", "memory", "serving", "soak")
+NAMES = ("presets", "attention", "graphs", "training", "decoding", "log_mel", "memory", "serving", "soak")
 
 
 def run(name: str, *, rounds: int | None = None) -> Result:

@@ -38,10 +38,12 @@ def train(
     recipe: Annotated[Path | None, typer.Argument(help="TOML file; may be left out with --from.")] = None,
     start_from: Annotated[Path | None, typer.Option("--from", help="Checkpoint to start from; labels may differ.")] = None,
     run: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/RECIPE, or runs/FOLDER.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Under torchrun: ddp (default) or fsdp.")] = None,
     fresh: Annotated[bool, typer.Option(help="Refuse to continue a run that is there.")] = False,
 ) -> None:
     """Train by a recipe, or on a folder of clips from a checkpoint; a run that was stopped goes on where it was saved."""
     with explained(), progress_bar() as progress:
+        from training.distributed import Engine
         from training.loop import train as run_training
 
         tasks: dict[str, Any] = {}
@@ -54,8 +56,9 @@ def train(
 
         folder = run or Path("runs") / (recipe or data.resolve()).stem
         checkpoint = run_training(
-            recipe, folder, data_dir=data, start_from=start_from, resume=not fresh, on_progress=on_progress
-        )
+            recipe, folder, data_dir=data, start_from=start_from, engine=Engine(engine) if engine else None,
+            resume=not fresh, on_progress=on_progress,
+        )  # fmt: skip
     out.print(f"checkpoint: {checkpoint}")
 
 

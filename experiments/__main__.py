@@ -22,9 +22,12 @@ def run(
     run_all(data, runs, only=only, parallel=parallel)
 
 
-@app.callback()
-def main() -> None:
-    """Commands below."""
+@app.command()
+def report(runs: Runs = Path("runs/grid")) -> None:
+    """Write results/grid.json, grid.md and charts from the runs that are done."""
+    from .grid.report import collect, write_results
+
+    print(write_results(collect(runs)))
 
 
 if __name__ == "__main__":

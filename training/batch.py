@@ -4,7 +4,8 @@ Rows are a patchwork: each item alone, pairs of one label, and pairs at random. 
 targets of what it reads, so that fusion answers all labels, whatever is missing, and reports both of a contradiction.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -33,14 +34,25 @@ class Batch:
     video_kept: Tensor
     row_kept: Tensor
     pairs: slice
-    """Rows whose sound and picture share their label."""
+    """Rows whose sound and picture belong together."""
     pair_labels: Tensor
+    contrast_rows: Tensor
+    """Rows that contrast compares, each clip once; `contrast_groups` says which are as good as each other."""
+    contrast_groups: Tensor | None = None
+
+    def to(self, device: torch.device) -> Self:
+        """The same on a device."""
+        if device.type == "cpu":
+            return self
+        moved = {f.name: x.to(device) for f in fields(self) if isinstance(x := getattr(self, f.name), Tensor)}
+        index = (self.pairing.audio_index, self.pairing.video_index)
+        return replace(self, **moved, pairing=Pairing(*(x.to(device) for x in index)))
 
     @property
     def whole_pairs(self) -> bool:
         """Whether row i reads sound i and picture i, and there are no others."""
         rows = torch.arange(len(self.row_kept))
-        return torch.equal(self.pairing.audio_index, rows) and torch.equal(self.pairing.video_index, rows)
+        return all(torch.equal(x.cpu(), rows) for x in (self.pairing.audio_index, self.pairing.video_index))
 
 
 class BatchMaker:
@@ -83,6 +95,8 @@ class BatchMaker:
             row_kept=row_kept,
             pairs=slice(start, start + num_pairs),
             pair_labels=torch.tensor(labels),
+            contrast_rows=torch.arange(start, start + num_pairs),
+            contrast_groups=torch.tensor(labels),
         )
 
     def _one_hot(self, targets: list[int]) -> Tensor:

@@ -16,18 +16,19 @@ from models.config import Centre
 
 from .augment import augment_sounds, augment_windows, mix_clips
 from .batch import Batch, row_target
+from .distributed import Ranks, share
 from .manifests import Item
 from .recipe import Recipe
 from .recordings import Recording, Recordings, cut_frames, cut_sound, mean_picture, window_start
 
 
-class ClipBatches(Dataset[Batch]):
-    """Batch number i of a run, for i from 0 to `recipe.num_steps`.
+class ClipBatches(Dataset[list[Batch]]):
+    """Batch number i of a run, for i from 0 to `recipe.num_steps`, in `recipe.num_chunks` parts.
 
     Items are drawn without repetition until all were drawn, then again in another order.
 
     Raises:
-        ValueError: there is nothing to draw from.
+        ValueError: there is nothing to draw from, or a step's clips do not divide among the ranks.
     """
 
     def __init__(
@@ -36,9 +37,7 @@ class ClipBatches(Dataset[Batch]):
         recordings: Recordings,
         targets: dict[str, int],
         recipe: Recipe,
-        *,
-        rank: int = 0,
-        world_size: int = 1,
+        ranks: Ranks,
     ) -> None:
         self.items = [item for item in items if _has_material(recordings.by_path.get(item.path))]
         if not self.items:
@@ -46,15 +45,16 @@ class ClipBatches(Dataset[Batch]):
         self.recordings, self.recipe = recordings.by_path, recipe
         self.labels = label_vectors(self.items, targets)
         self.mean = mean_picture(recordings) if recipe.model.get("centre") == Centre.PICTURE else None
-        self.rank, self.world_size = rank, world_size
+        self.ranks = ranks
 
     def __len__(self) -> int:
         return self.recipe.num_steps
 
-    def __getitem__(self, step: int) -> Batch:
+    def __getitem__(self, step: int) -> list[Batch]:
+        own = share(self.chosen(step), self.ranks)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_mixed(self.recipe.seed, step, self.rank))
-            return self._draw(self.chosen(step)[self.rank :: self.world_size])
+            torch.manual_seed(_mixed(self.recipe.seed, step, self.ranks.rank))
+            return [self._draw(own[i :: self.recipe.num_chunks]) for i in range(self.recipe.num_chunks)]
 
     def chosen(self, step: int) -> list[int]:
         """Items of this step's batch over all ranks."""
@@ -70,9 +70,13 @@ class ClipBatches(Dataset[Batch]):
         recipe = self.recipe
         chosen = sorted(chosen, key=lambda i: not _is_whole(self.recordings[self.items[i].path]))  # whole ones first
         clips = [self.recordings[self.items[i].path] for i in chosen]
+        places = torch.rand(len(chosen)).tolist()
         starts = [
-            window_start(self.items[i], recipe.spec, place=float(x), max_jitter_seconds=recipe.max_jitter_seconds)
-            for i, x in zip(chosen, torch.rand(len(chosen)), strict=True)
+            window_start(
+                self.items[i], recipe.spec, clip.seconds(recipe.spec),
+                place=place, max_jitter_seconds=recipe.max_jitter_seconds,
+            )
+            for i, clip, place in zip(chosen, clips, places, strict=True)
         ]
         num_whole = sum(map(_is_whole, clips))
         audio, video = stack_windows(clips, starts, recipe)
@@ -100,6 +104,11 @@ class ClipBatches(Dataset[Batch]):
         return Batch(
             audio=audio, video=video, pairing=pairing, audio_targets=heard, video_targets=seen, row_targets=row_targets,
             audio_kept=kept[0], video_kept=kept[1], row_kept=row_kept, pairs=slice(0, num_whole), pair_labels=pairs,
+            contrast_rows=torch.cat([
+                pairs,
+                num_whole + torch.arange(len(audio) - num_whole),
+                num_whole + len(alone_audio) + torch.arange(len(video) - num_whole),
+            ]),
         )  # fmt: skip
 
 

@@ -51,7 +51,8 @@ class ClipTable:
         known = [(item, recordings.by_path[item.path]) for item in items if item.path in recordings.by_path]
         if not known:
             raise ValueError(f"none of {len(items)} clips to validate by decodes: {recordings.counts}")
-        clips, starts = [clip for _, clip in known], [window_start(item, recipe.spec) for item, _ in known]
+        clips = [clip for _, clip in known]
+        starts = [window_start(item, recipe.spec, clip.seconds(recipe.spec)) for item, clip in known]
         self.recipe, self.labels = recipe, label_vectors([item for item, _ in known], targets)
         self.heard = torch.tensor([clip.log_mel is not None for clip in clips]).nonzero()[:, 0]
         self.seen = torch.tensor([clip.frames is not None for clip in clips]).nonzero()[:, 0]

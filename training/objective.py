@@ -9,21 +9,24 @@ from torch import Tensor
 from models.zorro import ZorroOutput
 
 from .batch import Batch
-from .losses import distillation, info_nce, soft_cross_entropy
+from .contrast import Rows, contrastive_losses, embedding_rows, gather_rows
+from .losses import distillation, soft_cross_entropy
 from .recipe import Recipe
 
 Classification = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Loss of logits [rows, classes] against targets of the same shape, rows weighted by [rows]."""
 
 
-def step_losses(out: ZorroOutput, batch: Batch, recipe: Recipe) -> dict[str, Tensor]:
+def step_losses(
+    out: ZorroOutput, batch: Batch, recipe: Recipe, temperature: float | Tensor
+) -> dict[str, Tensor]:
     """Weighted losses of one step by name."""
     losses = {}
     if recipe.supervised:
         losses |= _supervised(out, batch, recipe)
     count = batch.pairs.stop - batch.pairs.start
     if count and recipe.contrastive_weight:
-        losses["contrastive"] = recipe.contrastive_weight * _contrast(out, batch, recipe, count)
+        losses["contrastive"] = recipe.contrastive_weight * contrast_loss(contrast_rows(out, batch), recipe, temperature)
     if count and recipe.distillation_weight:
         teacher = out.fusion.logits[batch.pairs]
         students = (out.audio.logits[:count], out.video.logits[:count])
@@ -58,12 +61,15 @@ def _binary_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> T
     return (losses * weights).sum() / weights.sum().clamp(min=1e-6)
 
 
-def _contrast(out: ZorroOutput, batch: Batch, recipe: Recipe, count: int) -> Tensor:
-    assert out.audio is not None
-    assert out.video is not None
-    audio, video, fusion = out.audio.embedding[:count], out.video.embedding[:count], out.fusion.embedding[batch.pairs]
-    terms = [
-        info_nce(a, b, temperature=recipe.temperature, group=batch.pair_labels)
-        for a, b in ((audio, video), (fusion, audio), (fusion, video))
-    ]
-    return torch.stack(terms).mean()
+def contrast_rows(out: ZorroOutput, batch: Batch) -> Rows:
+    """Embeddings of each clip of the batch, and what it has."""
+    rows = embedding_rows(out, None if batch.whole_pairs else batch.pairing)
+    chosen = {name: x[batch.contrast_rows] for name, x in rows.items()}
+    return chosen if batch.contrast_groups is None else chosen | {"group": batch.contrast_groups}
+
+
+def contrast_loss(rows: Rows, recipe: Recipe, temperature: float | Tensor) -> Tensor:
+    """Weighted mean of the three contrasts over the rows of all ranks."""
+    found = contrastive_losses(**gather_rows(rows), temperature=temperature).losses
+    weights = {"audio_video": 1.0, "fusion_audio": recipe.fusion_contrast, "fusion_video": recipe.fusion_contrast}
+    return torch.stack([found[name] * weight for name, weight in weights.items()]).sum() / sum(weights.values())

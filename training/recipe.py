@@ -81,10 +81,14 @@ class Recipe:
     fusion_weight: float = 1.0
     overall_weight: float = 0.5
     contrastive_weight: float = 0.2
+    fusion_contrast: float = 1.0  # weight of fusion's contrast with sound and with sight, beside theirs with each other
     distillation_weight: float = 0.0
     temperature: float = 0.08
     average_decay: float = 0.998
-    num_workers: int = 0  # processes that draw batches of clips ahead
+    learn_temperature: bool = False
+    num_chunks: int = 1  # parts of a step's clips of which one is in memory; pre-training keeps all negatives
+    checkpoint_activations: bool = False  # less memory, a second forward pass
+    num_workers: int = 1  # processes that draw batches of clips ahead
     bfloat16: bool = True
     evaluate_every: int = 250
     save_every: int = 125
@@ -92,6 +96,8 @@ class Recipe:
     def __post_init__(self) -> None:
         object.__setattr__(self, "pairs", Pairs(self.pairs))
         object.__setattr__(self, "freeze", tuple(self.freeze))
+        if self.num_clips % self.num_chunks:
+            raise ValueError(f"{self.num_chunks=} must divide {self.num_clips=}")
         if self.modality not in ("both", "audio", "video"):
             raise ValueError(f"modality={self.modality!r}; choose both, audio or video")
         if min(self.num_steps, self.num_audio, self.num_video, self.num_clips) < 1:

@@ -38,6 +38,11 @@ class Recording:
     frames: UInt8[Tensor, "frames height width 3"] | None
     """Frame i is on display at (i + 0.5) frame intervals."""
 
+    def seconds(self, spec: ClipSpec) -> float:
+        """Length of the longer of sound and picture."""
+        heard = 0 if self.log_mel is None else len(self.log_mel) * spec.hop_length / spec.sample_rate
+        return max(heard, 0 if self.frames is None else len(self.frames) * frame_seconds(spec))
+
 
 @dataclass(frozen=True, slots=True)
 class Recordings:
@@ -69,13 +74,18 @@ def load_recordings(
     """
     paths = list(dict.fromkeys((item.path, item.modality) for item in items))
     stamps = [(str(path), modality, path.stat().st_size) for path, modality in paths]
-    key = hashlib.sha256(repr((spec.hash, stamps)).encode()).hexdigest()
+    key = hashlib.sha256(repr((_decoding_numbers(spec), stamps)).encode()).hexdigest()
     file = cache_dir / f"{key[:16]}.clips.pt"
     if not file.is_file():
         _decode_all(paths, spec, file, on_progress)
     stored = torch.load(file, weights_only=True, mmap=True)
     by_path = {Path(name): Recording(*arrays) for name, arrays in stored["recordings"].items()}
     return Recordings(by_path, stored["counts"])
+
+
+def _decoding_numbers(spec: ClipSpec) -> dict[str, object]:
+    """Those of the spec that decoding reads; means and deviations are the model's."""
+    return {name: value for name, value in spec.to_dict().items() if not name.endswith(("_mean", "_std"))}
 
 
 def _decode_all(
@@ -131,15 +141,19 @@ def mean_picture(recordings: Recordings) -> Float[Tensor, "height width 3"]:
     return torch.stack(means).mean(0)
 
 
-def window_start(item: Item, spec: ClipSpec, *, place: float = 0.5, max_jitter_seconds: float = 0.0) -> float:
+def window_start(
+    item: Item, spec: ClipSpec, file_seconds: float, *, place: float = 0.5, max_jitter_seconds: float = 0.0
+) -> float:
     """Second where a window of the item starts.
 
-    As `place` goes from 0 to 1, the window moves from the start of a long span to its end. Of a span shorter than the
-    window it holds the middle, moved by up to `max_jitter_seconds` either way.
+    As `place` goes from 0 to 1, the window moves from the start of a long item to its end. Of a span shorter than the
+    window it holds the middle, moved by up to `max_jitter_seconds` either way; a file shorter than it is read from its
+    start.
     """
-    if item.end_seconds is None:
-        return item.start_seconds
-    room = item.end_seconds - item.start_seconds - spec.window_seconds
+    end = item.end_seconds
+    if end is None:
+        end = max(item.start_seconds + spec.window_seconds, file_seconds)
+    room = end - item.start_seconds - spec.window_seconds
     if room >= 0:
         return item.start_seconds + room * place
     return max(0.0, item.start_seconds + room / 2 + (2 * place - 1) * max_jitter_seconds)

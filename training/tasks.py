@@ -16,6 +16,7 @@ from .calibration import calibrate, fit_temperature, fold_temperatures
 from .clip_batch import ClipBatches
 from .clip_table import STREAMS, ClipTable
 from .data import load_material
+from .distributed import Ranks
 from .evaluate import ModelPredictor, evaluate_split
 from .manifests import Item, label_table
 from .recipe import Pairs, Recipe
@@ -35,8 +36,8 @@ class Task(Protocol):
         """Give a new model what it takes from the training data before the first step."""
         ...
 
-    def batches(self, first_step: int) -> Iterator[Batch]:
-        """Batches from this step to the recipe's last."""
+    def batches(self, first_step: int) -> Iterator[list[Batch]]:
+        """Batches from this step to the recipe's last, each in parts of which one is in memory at a time."""
         ...
 
     def validate(self, model: Zorro) -> dict[str, float]:
@@ -56,14 +57,27 @@ class Task(Protocol):
         ...
 
 
-def open_task(recipe: Recipe, items: list[Item], cache_dir: Path, report: Progress) -> Task:
-    """The task that `recipe.pairs` names, over a manifest's items."""
-    kind = ClipTask if recipe.pairs == Pairs.BY_CLIP else PatchworkTask
-    return kind(recipe, items, cache_dir, report)
+def open_task(recipe: Recipe, items: list[Item], cache_dir: Path, report: Progress, ranks: Ranks) -> Task:
+    """The task that `recipe.pairs` names, over a manifest's items.
+
+    Raises:
+        ValueError: a patchwork, whose pairs are drawn from all of it, on several ranks.
+    """
+    if recipe.pairs == Pairs.BY_CLIP:
+        return ClipTask(recipe, items, cache_dir, report, ranks)
+    if ranks.world_size > 1:
+        raise ValueError(f"pairs = 'by_label' trains in one process, got {ranks.world_size} ranks; start without torchrun")
+    return PatchworkTask(recipe, items, cache_dir, report)
 
 
 def _split(items: list[Item], split: str) -> list[Item]:
     return [item for item in items if item.split == split]
+
+
+def _whole_files(items: list[Item]) -> list[Item]:
+    """Each file once, whatever its spans and labels."""
+    first = {item.path: item for item in reversed(items)}
+    return [replace(i, labels=(), start_seconds=0.0, end_seconds=None) for i in reversed(first.values())]
 
 
 class PatchworkTask:
@@ -89,10 +103,10 @@ class PatchworkTask:
         if model.config.centre == Centre.PICTURE:
             raise ValueError("centre = 'picture' is for films framed alike; a patchwork has no mean picture")
 
-    def batches(self, first_step: int) -> Iterator[Batch]:
+    def batches(self, first_step: int) -> Iterator[list[Batch]]:
         """See `Task`."""
         for _ in range(first_step, self.recipe.num_steps):
-            yield self.maker.draw()
+            yield [self.maker.draw()]
 
     def validate(self, model: Zorro) -> dict[str, float]:
         """Top-1 of sounds, sights and pairs."""
@@ -116,9 +130,12 @@ class PatchworkTask:
 class ClipTask:
     """Co-recorded clips: a sound's picture is its own."""
 
-    def __init__(self, recipe: Recipe, items: list[Item], cache_dir: Path, report: Progress) -> None:
+    def __init__(
+        self, recipe: Recipe, items: list[Item], cache_dir: Path, report: Progress, ranks: Ranks
+    ) -> None:
         items = [replace(item, modality=recipe.modality) for item in items] if recipe.modality != "both" else items
-        self.recipe, self.labels = recipe, label_table(items) if recipe.supervised else []
+        items = items if recipe.supervised else _whole_files(items)
+        self.recipe, self.labels = recipe, label_table(items)
         self.targets = {str(label["id"]): i for i, label in enumerate(self.labels)}
 
         def load(split: str) -> tuple[list[Item], Recordings]:
@@ -128,7 +145,7 @@ class ClipTask:
             )
 
         self.train_items, self.recordings = load("train")
-        self.drawn = ClipBatches(self.train_items, self.recordings, self.targets, recipe)
+        self.drawn = ClipBatches(self.train_items, self.recordings, self.targets, recipe, ranks)
         self.validation = ClipTable(*load("val"), self.targets, recipe)
 
     def prepare(self, model: Zorro) -> None:
@@ -136,7 +153,7 @@ class ClipTask:
         if model.config.centre == Centre.PICTURE:
             model.video_tokens.mean.copy_(self.drawn.mean)
 
-    def batches(self, first_step: int) -> Iterator[Batch]:
+    def batches(self, first_step: int) -> Iterator[list[Batch]]:
         """See `Task`; a worker draws ahead, if the recipe says so."""
         steps = range(first_step, self.recipe.num_steps)
         yield from DataLoader(self.drawn, batch_size=None, sampler=steps, num_workers=self.recipe.num_workers)

@@ -67,7 +67,7 @@ def view_starts(item: Item, duration_seconds: float | None, spec: ClipSpec, num_
     ends = [end for end in (item.end_seconds, duration_seconds) if end is not None]
     span = replace(item, end_seconds=min(ends)) if ends else item
     places = [0.5] if num_windows == 1 else [i / (num_windows - 1) for i in range(num_windows)]
-    return list(dict.fromkeys(window_start(span, spec, place=place) for place in places))
+    return list(dict.fromkeys(window_start(span, spec, duration_seconds or 0.0, place=place) for place in places))
 
 
 def read_views(

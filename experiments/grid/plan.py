@@ -36,6 +36,7 @@ class Experiment:
 def experiments() -> Iterator[Experiment]:
     """All runs, in an order in which each comes after the one it starts from."""
     supervised, contrastive = (Recipe.load(RECIPES / f"{name}.toml") for name in ("supervised", "contrastive"))
+    yield Experiment("best-0", Recipe.load("training/recipes/grid-words.toml"))
     for seed in SEEDS:
         for masking in Masking:
             yield Experiment(f"supervised-{masking}-{seed}", _with(supervised, seed, masking=masking))

@@ -15,6 +15,7 @@ from torch import Tensor
 from media.clip import read_waveform
 from media.log_mel import log_mel
 from media.spec import ClipSpec
+from models.size import model_size
 from models.weights import load_checkpoint
 from training.clip_table import Answers, ClipTable
 from training.degrade import add_noise
@@ -45,7 +46,11 @@ class TestSplit:
     def score(self, checkpoint: Path) -> dict[str, Any]:
         """All that the report needs of a run."""
         loaded = load_checkpoint(checkpoint)
-        found: dict[str, Any] = {"recipe": loaded.extra["recipe"], "retrieval": self._retrieval(loaded.model)}
+        size = model_size(loaded.config)
+        found: dict[str, Any] = {
+            "recipe": loaded.extra["recipe"], "parameters": size.parameters, "gflops": size.gflops,
+            "training_seconds": loaded.extra["seconds"], "retrieval": self._retrieval(loaded.model),
+        }  # fmt: skip
         if loaded.labels:
             conditions = {"clean": None} | {f"{snr} dB": audio for snr, audio in self.noisy.items()}
             found["right"] = {
@@ -78,7 +83,8 @@ def noisy_windows(items: Sequence[Item], spec: ClipSpec, snr_db: float, *, seed:
         waveform = read_waveform(path, spec)
         noisy = add_noise(waveform, random.standard_normal(len(waveform)), snr_db)
         whole[path] = torch.from_numpy(log_mel(noisy, spec))
-    return torch.stack([cut_sound(whole[item.path], window_start(item, spec), spec) for item in items])
+    starts = [window_start(item, spec, 0.0) for item in items]
+    return torch.stack([cut_sound(whole[i.path], start, spec) for i, start in zip(items, starts, strict=True)])
 
 
 def _sentence_windows(words: Sequence[Item], recordings: Recordings, recipe: Recipe) -> ClipTable:
@@ -86,7 +92,7 @@ def _sentence_windows(words: Sequence[Item], recordings: Recordings, recipe: Rec
     first_of_each = {item.path: item for item in reversed(words)}
     starts = [i * SENTENCE_STRIDE_SECONDS for i in range(NUM_SENTENCE_WINDOWS)]
     items = [
-        replace(item, labels=(), start_seconds=start, end_seconds=None)
+        replace(item, labels=(), start_seconds=start, end_seconds=start + recipe.spec.window_seconds)
         for item in reversed(first_of_each.values())
         for start in starts
     ]

@@ -2,6 +2,10 @@
 
 import csv
 import json
+import os
+import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +16,10 @@ import torch
 from media import ClipSpec, read_clips
 from models.weights import load_checkpoint
 from tests.made_media import moving_frames, tone, write_clip
+from tests.servers import until
 from training.augment import augment_windows, mix_clips
 from training.clip_batch import ClipBatches
+from training.distributed import Ranks
 from training.layouts import read_items
 from training.loop import train
 from training.manifests import Item
@@ -28,6 +34,7 @@ num_warmup_steps = 2
 evaluate_every = 4
 save_every = 2
 bfloat16 = false
+{workers}
 alone_share = 0.5
 contrastive_weight = 1.0
 {more}
@@ -70,20 +77,25 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _recipe(folder: Path, steps: int, more: str = "", model: str = "") -> Path:
     path = folder / f"{steps}-{len(more)}-{len(model)}.toml"
-    path.write_text(RECIPE.format(steps=steps, more=more, model=model))
+    workers = "" if "num_workers" in more else "num_workers = 0"
+    path.write_text(RECIPE.format(steps=steps, more=more, model=model, workers=workers))
     return path
 
 
 def _batches(data: Path, tmp_path: Path, recipe: Recipe, **ranks: int) -> ClipBatches:
     items = [item for item in read_items(data).items if item.split == "train"]
     recordings = load_recordings(items, recipe.spec, tmp_path / "cache", lambda *_: None)
-    return ClipBatches(items, recordings, {"high": 0, "low": 1}, recipe, **ranks)
+    return ClipBatches(items, recordings, {"high": 0, "low": 1}, recipe, ranks=_ranks(**ranks))
+
+
+def _ranks(rank: int = 0, world_size: int = 1) -> Ranks:
+    return Ranks(rank=rank, world_size=world_size, device=torch.device("cpu"))
 
 
 def test_windows_are_those_that_a_server_reads(data: Path, tmp_path: Path, spec: ClipSpec) -> None:
     item = Item(data / "3.mp4", "both", ("low",), "train", "", 0.32, 0.96)
     recording = load_recordings([item], spec, tmp_path, lambda *_: None).by_path[item.path]
-    start = window_start(item, spec)
+    start = window_start(item, spec, 1.2)
     assert start == pytest.approx(0.32)
     served = next(iter(read_clips(item.path, spec, start_seconds=start)))
     inside = slice(2, -2)  # a window's own edges see silence before and after it
@@ -93,12 +105,13 @@ def test_windows_are_those_that_a_server_reads(data: Path, tmp_path: Path, spec:
 
 def test_where_windows_of_spans_start(spec: ClipSpec) -> None:
     long = Item(Path("x"), "both", (), "train", "", 1.0, 3.0)
-    assert [window_start(long, spec, place=p) for p in (0, 0.5, 1)] == pytest.approx([1.0, 1.68, 2.36])
+    assert [window_start(long, spec, 9.0, place=p) for p in (0, 0.5, 1)] == pytest.approx([1.0, 1.68, 2.36])
     word = replace(long, end_seconds=1.2)
-    starts = [window_start(word, spec, place=p, max_jitter_seconds=0.1) for p in (0, 0.5, 1)]
+    starts = [window_start(word, spec, 9.0, place=p, max_jitter_seconds=0.1) for p in (0, 0.5, 1)]
     assert starts == pytest.approx([0.68, 0.78, 0.88])
-    assert window_start(replace(word, start_seconds=0.0, end_seconds=0.1), spec) == 0.0
-    assert window_start(replace(long, end_seconds=None), spec, place=1) == 1.0
+    assert window_start(replace(word, start_seconds=0.0, end_seconds=0.1), spec, 9.0) == 0.0
+    assert window_start(replace(long, end_seconds=None), spec, 2.0, place=1) == pytest.approx(1.36)
+    assert window_start(replace(long, end_seconds=None), spec, 1.2, place=1) == 1.0
 
 
 def test_what_lacks_a_modality_is_counted_and_used(data: Path, tmp_path: Path) -> None:
@@ -109,7 +122,7 @@ def test_what_lacks_a_modality_is_counted_and_used(data: Path, tmp_path: Path) -
         "sound and picture": 8, "picture only": 1, "sound only": 1, "broken": 1,
     }  # fmt: skip
     batches = _batches(data, tmp_path, replace(recipe, num_clips=10, alone_share=0.25))
-    batch = batches[0]
+    (batch,) = batches[0]
     assert (len(batch.audio), len(batch.video), batch.pairs) == (9, 9, slice(0, 8))
     assert batch.pairing.audio_index.tolist()[:9] == [*range(8), 8]
     assert batch.pairing.video_index.tolist()[:9] == [*range(8), -1]
@@ -119,7 +132,7 @@ def test_what_lacks_a_modality_is_counted_and_used(data: Path, tmp_path: Path) -
 
 def test_a_batch_depends_on_its_number_alone(data: Path, tmp_path: Path) -> None:
     batches = _batches(data, tmp_path, Recipe.load(_recipe(tmp_path, 9)))
-    first, again, other = batches[3], batches[3], batches[4]
+    first, again, other = (batches[i][0] for i in (3, 3, 4))
     assert torch.equal(first.audio, again.audio)
     assert not torch.equal(first.audio, other.audio)
     epoch = [i for step in range(5) for i in batches.chosen(step)]
@@ -130,8 +143,11 @@ def test_ranks_share_one_batch(data: Path, tmp_path: Path) -> None:
     recipe = Recipe.load(_recipe(tmp_path, 9))
     parts = [_batches(data, tmp_path, recipe, rank=r, world_size=2) for r in (0, 1)]
     assert parts[0].chosen(2) == parts[1].chosen(2)
-    assert sum(len(part[2].audio_targets) + len(part[2].video_targets) for part in parts) >= 10
-    assert not torch.equal(parts[0][2].audio, parts[1][2].audio)
+    batches = [part[2][0] for part in parts]
+    assert sum(len(batch.contrast_rows) for batch in batches) == 6
+    assert not torch.equal(batches[0].audio, batches[1].audio)
+    with pytest.raises(ValueError, match="6 clips do not divide among 4 ranks"):
+        _batches(data, tmp_path, recipe, rank=0, world_size=4)[0]
 
 
 def test_nothing_to_draw_from_fails(data: Path, tmp_path: Path) -> None:
@@ -139,7 +155,7 @@ def test_nothing_to_draw_from_fails(data: Path, tmp_path: Path) -> None:
     items = [Item(data / "broken.mp4", "both", ("low",), "train")]
     recordings = load_recordings(items, recipe.spec, tmp_path, lambda *_: None)
     with pytest.raises(ValueError, match="none of 1 clips decodes"):
-        ClipBatches(items, recordings, {"low": 0}, recipe)
+        ClipBatches(items, recordings, {"low": 0}, recipe, ranks=_ranks())
 
 
 def test_films_move_by_whole_pixels_around_the_mean() -> None:
@@ -197,7 +213,11 @@ def test_low_rank_runs_end_in_plain_weights(data: Path, tmp_path: Path) -> None:
     assert torch.equal(first["trunk.blocks.0.mlp.0.weight"], last["trunk.blocks.0.mlp.0.weight"])
 
 
-@pytest.mark.parametrize("more", ['modality = "audio"', "multi_label = true", "num_workers = 1"])
+@pytest.mark.parametrize(
+    "more",
+    ['modality = "audio"', "multi_label = true", "num_workers = 1", "num_chunks = 2",
+     "supervised = false\nnum_chunks = 3\nlearn_temperature = true", "checkpoint_activations = true"],
+)  # fmt: skip
 def test_kinds_of_runs_resume_exactly(more: str, data: Path, tmp_path: Path) -> None:
     recipe = _recipe(tmp_path, 6, more)
     whole = load_checkpoint(train(recipe, tmp_path / "whole", data_dir=data)).model.state_dict()
@@ -223,3 +243,107 @@ def test_recipes_that_contradict_themselves_fail(tmp_path: Path) -> None:
         Recipe(num_clips=0)
     with pytest.raises(ValueError, match="without supervision nothing is learned"):
         Recipe(supervised=False)
+
+
+STILL_RECIPE = """
+pairs = "by_clip"
+num_steps = 10
+num_clips = 4
+num_warmup_steps = 2
+evaluate_every = 10
+save_every = 5
+bfloat16 = false
+alone_share = 0.0
+num_workers = 0
+[model]
+stem = "patch"
+patch_size = [16, 16]
+tubelet_size = [2, 16, 16]
+embed_dim = 32
+depth = 1
+num_heads = 2
+projection_dim = 16
+[clip_spec]
+num_mel_frames = 64
+num_mel_bins = 32
+frame_size = 32
+[augmentation]
+max_time_stretch = 0.0
+max_frequency_shift = 0.0
+max_gain_db = 0.0
+max_tilt_db = 0.0
+noise_probability = 0.0
+time_mask_frames = 0
+frequency_mask_bins = 0
+mixup_probability = 0.0
+max_shift_pixels = 0
+mirror_probability = 0.0
+colour_jitter = 0.0
+erase_probability = 0.0
+"""
+"""Nothing is left to chance, and there is no batch norm, whose statistics are of a rank's own share."""
+
+
+def _train_ranks(recipe: Path, run: Path, data: Path, num_ranks: int, engine: str) -> list[dict[str, float]]:
+    command = [sys.executable, "-m", "cli.main", "train", str(recipe), "--data", str(data), "--run", str(run)]
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = str(probe.getsockname()[1])
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(num_ranks), "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [*command, "--engine", engine], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank), "CUDA_VISIBLE_DEVICES": ""},
+        )
+        for rank in range(num_ranks)
+    ]  # fmt: skip
+    try:
+        outputs = [process.communicate(timeout=240)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0] * num_ranks, outputs
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("engine", ["ddp", "fsdp"])
+def test_two_ranks_train_as_one(engine: str, data: Path, tmp_path: Path) -> None:
+    spans = tmp_path / "spans"
+    spans.mkdir()
+    rows = [
+        (f"{data / str(i)}.mp4", "both", "low" if i % 2 else "high", "train" if i < 8 else "val", 0.3, 0.8)
+        for i in range(12)
+    ]
+    with (spans / "manifest.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "modality", "label", "split", "start_seconds", "end_seconds"), *rows])
+    recipe = tmp_path / "still.toml"
+    recipe.write_text(STILL_RECIPE)
+    train(recipe, tmp_path / "one", data_dir=spans)
+    one = [json.loads(line) for line in (tmp_path / "one" / "metrics.jsonl").read_text().splitlines()]
+    two = _train_ranks(recipe, tmp_path / "two", spans, 2, engine)
+    assert two[0]["contrastive"] == pytest.approx(one[0]["contrastive"], abs=2e-3)
+    assert two[-1] == pytest.approx(one[-1], abs=1e-6), "scores of what was learned"
+    first, second = (load_checkpoint(tmp_path / name / "checkpoint").model.state_dict() for name in ("one", "two"))
+    for name, value in first.items():
+        torch.testing.assert_close(second[name], value, atol=2e-3, rtol=1e-2, msg=name)
+    state = torch.load(tmp_path / "two" / "state.pt", weights_only=True)
+    assert state["step"] == 10
+    assert set(state["model"]) == set(torch.load(tmp_path / "one" / "state.pt", weights_only=True)["model"])
+
+
+def test_a_run_killed_outright_gives_the_same_losses(data: Path, tmp_path: Path) -> None:
+    recipe = _recipe(tmp_path, 40)
+    train(recipe, tmp_path / "whole", data_dir=data)
+    command = [sys.executable, "-m", "cli.main", "train", str(recipe), "--data", str(data), "--run", str(tmp_path / "killed")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: (tmp_path / "killed" / "state.pt").exists(), seconds=120)
+    finally:
+        process.kill()  # SIGKILL: nothing can be said goodbye to
+        process.wait()
+    assert not (tmp_path / "killed" / "checkpoint").exists(), "it was killed before its end"
+    train(recipe, tmp_path / "killed", data_dir=data)
+    whole, killed = (
+        [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in path.read_text().splitlines()]
+        for path in (tmp_path / name / "metrics.jsonl" for name in ("whole", "killed"))
+    )
+    assert whole == killed

@@ -1,0 +1,203 @@
+"""The report of the runs: what stands in `results/grid.json` as tables and charts. No number is typed by hand.
+
+A figure is the mean over seeds; its interval draws the test sentences anew, the same for all seeds (percentile bootstrap),
+so it says how far other sentences of this talker might change it, not how far other talkers would.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.layouts.grid import SLOTS
+from training.metrics import bootstrap_interval
+from training.report import draw_curve, markdown_table
+
+RESULTS = Path(__file__).parents[1] / "results"
+MASKINGS = {"zorro": "Zorro", "none": "no mask", "bottleneck": "bottleneck", "independent": "independent"}
+STREAMS = {
+    "audio": "sound", "video": "sight", "fusion": "both", "fusion_by_sound": "fusion, no picture",
+    "fusion_by_sight": "fusion, no sound",
+}  # fmt: skip
+DIRECTIONS = {
+    "audio_to_video": "sound to sight", "video_to_audio": "sight to sound", "fusion_to_audio": "both to sound",
+    "fusion_to_video": "both to sight",
+}  # fmt: skip
+CLEAN, NOISY = "clean", "-5 dB"
+
+Records = Mapping[str, Mapping[str, Any]]
+"""Results of `score`, by name of the run."""
+
+
+def collect(runs_dir: Path) -> dict[str, dict[str, Any]]:
+    """Results of all runs that have one.
+
+    Raises:
+        ValueError: there are none.
+    """
+    found = {path.parent.name: json.loads(path.read_text()) for path in sorted(runs_dir.glob("*/test.json"))}
+    if not found:
+        raise ValueError(f"{runs_dir} holds no results; run the experiments first")
+    return found
+
+
+def write_results(records: Records, folder: Path = RESULTS) -> Path:
+    """Write `grid.json`, the report `grid.md` and its charts; returns the report's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "grid.json").write_text(json.dumps(records, indent=1, sort_keys=True) + "\n")
+    sections = (_supervised, _words, _in_noise, _contrastive, _tuned, _alone, _backbones)
+    parts = [part for section in sections if (part := section(records, folder))]
+    path = folder / "grid.md"
+    path.write_text("\n".join(["# GRID, one talker: what was found\n", __doc__.partition("\n\n")[2] + "\n", *parts]))
+    return path
+
+
+def right_answers(records: Records, prefix: str, condition: str, stream: str) -> np.ndarray | None:
+    """[seeds, sentences, slots], 1 where a word scores above the others of its slot; None without such runs."""
+    rows = [
+        [int(digit) for digit in record["right"][condition][stream]]
+        for name, record in records.items()
+        if name.rpartition("-")[0] == prefix and stream in record.get("right", {}).get(condition, {})
+    ]
+    return np.array(rows).reshape(len(rows), -1, len(SLOTS)) if rows else None
+
+
+def accuracy(right: np.ndarray) -> tuple[float, float, float]:
+    """Mean over seeds, sentences and slots, and its interval."""
+    found = bootstrap_interval(lambda rows: float(rows.mean()), right.mean((0, 2)))
+    return found.value, found.low, found.high
+
+
+def _cell(right: np.ndarray | None) -> str:
+    if right is None:
+        return "-"
+    value, low, high = (100 * x for x in accuracy(right))
+    return f"{value:.1f} ({low:.1f} to {high:.1f})"
+
+
+def _difference(a: np.ndarray | None, b: np.ndarray | None) -> str:
+    """Points by which a is above b, on the same sentences."""
+    if a is None or b is None:
+        return "-"
+    found = bootstrap_interval(lambda rows: float(rows.mean()), a.mean((0, 2)) - b.mean((0, 2)))
+    return f"{100 * found.value:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
+
+
+def _table_of(
+    records: Records, title: str, prefixes: Mapping[str, str], conditions: Sequence[str], streams: Sequence[str]
+) -> str:
+    rows = [
+        [f"{said}, {condition}", *(_cell(right_answers(records, prefix, condition, s)) for s in streams)]
+        for prefix, said in prefixes.items()
+        for condition in conditions
+        if any(right_answers(records, prefix, condition, s) is not None for s in streams)
+    ]
+    return f"## {title}\n\n" + markdown_table(["run, sound", *(STREAMS[s] for s in streams)], rows) if rows else ""
+
+
+def _supervised(records: Records, _: Path) -> str:
+    prefixes = {f"supervised-{masking}": said for masking, said in MASKINGS.items()}
+    title = "Masking, trained with labels: words right within their slots, %"
+    return _table_of(records, title, prefixes, (CLEAN, NOISY), list(STREAMS))
+
+
+def _words(records: Records, _: Path) -> str:
+    rows = []
+    for prefix, said in {"supervised-zorro": "Zorro", "best": "longest run"}.items():
+        for stream in ("audio", "video", "fusion"):
+            right = right_answers(records, prefix, CLEAN, stream)
+            if right is not None:
+                shares = 100 * right.mean((0, 1))
+                rows.append([f"{said}, {STREAMS[stream]}", *(f"{share:.1f}" for share in shares)])
+    return "## Words right by slot, clean, %\n\n" + markdown_table(["run", *SLOTS], rows) if rows else ""
+
+
+def _in_noise(records: Records, folder: Path) -> str:
+    parts = []
+    for prefix in ("supervised-zorro", "best"):
+        first = next((r for name, r in records.items() if name.rpartition("-")[0] == prefix), None)
+        if first is None:
+            continue
+        conditions = list(first["right"])
+        lines = {s: [accuracy(right_answers(records, prefix, c, s)) for c in conditions] for s in ("audio", "fusion")}
+        lines["video"] = [accuracy(right_answers(records, prefix, CLEAN, "video"))] * len(conditions)
+        curve = {
+            "levels": [None, *(int(c.removesuffix(" dB")) for c in conditions[1:])],
+            "unit": "white noise, signal-to-noise ratio in dB",
+            "streams": {
+                STREAMS[s]: {key: [point[i] for point in line] for i, key in enumerate(("values", "low", "high"))}
+                for s, line in lines.items()
+            },
+        }
+        chart = folder / f"grid-{prefix}-noise.svg"
+        draw_curve(curve, chart, title="Words right within their slots", metric="within_groups")
+        rows = [[condition, *(_cell(right_answers(records, prefix, condition, s)) for s in ("audio", "video", "fusion"))]
+                for condition in conditions]  # fmt: skip
+        fused, alone = (right_answers(records, prefix, NOISY, s) for s in ("fusion", "audio"))
+        gain = f"At {NOISY} both are {_difference(fused, alone)} points above sound alone, and "
+        gain += f"{_difference(fused, right_answers(records, prefix, CLEAN, 'video'))} above sight alone.\n"
+        parts.append(
+            f"## In noise: {'the longest run' if prefix == 'best' else 'Zorro of the comparison'}\n\n"
+            + markdown_table(["white noise", "sound", "sight", "both"], rows)
+            + f"\n{gain}\n![curves](grid-{prefix}-noise.svg)\n"
+        )
+    return "\n".join(parts)
+
+
+def _contrastive(records: Records, _: Path) -> str:
+    rows = []
+    prefixes = {f"contrastive-{masking}": said for masking, said in MASKINGS.items()}
+    for prefix, said in (prefixes | {"best-contrastive": "Zorro, longest"}).items():
+        runs = [r["retrieval"] for name, r in records.items() if name.rpartition("-")[0] == prefix]
+        if runs:
+            found = [[100 * run[direction]["recall@1"] for run in runs] for direction in DIRECTIONS]
+            cells = [f"{np.mean(seeds):.1f} ({min(seeds):.0f} to {max(seeds):.0f})" for seeds in found]
+            rows.append([f"{said} ({len(runs)} seeds)", *cells])
+    if not rows:
+        return ""
+    note = "A test sentence is found among all 100 by the mean of the embeddings of its windows; chance is 1 %. Each\n"
+    note += "modality is asked alone. In brackets: the seeds' range.\n\n"
+    table = markdown_table(["masking", *DIRECTIONS.values()], rows)
+    return "## Masking, pre-trained by contrast: recall@1, %\n\n" + note + table
+
+
+def _tuned(records: Records, _: Path) -> str:
+    prefixes = {"supervised-zorro": "from scratch", "finetuned": "pre-trained by contrast, then the same"}
+    if not any(name.startswith("finetuned") for name in records):
+        return ""
+    return _table_of(records, "From scratch against pre-trained: words right, %", prefixes, (CLEAN, NOISY), list(STREAMS))
+
+
+def _alone(records: Records, _: Path) -> str:
+    rows = []
+    for modality in ("audio", "video"):
+        for condition in (CLEAN, NOISY) if modality == "audio" else (CLEAN,):
+            joint, alone = (
+                right_answers(records, prefix, condition, modality) for prefix in ("supervised-zorro", f"only-{modality}")
+            )
+            if alone is not None:
+                rows.append([f"{STREAMS[modality]}, {condition}", _cell(joint), _cell(alone), _difference(joint, alone)])
+    head = ["stream", "Zorro", "a model of that modality alone", "difference, points"]
+    title = "## Against models of one modality, same size and budget: words right, %\n\n"
+    return title + markdown_table(head, rows) if rows else ""
+
+
+def _backbones(records: Records, _: Path) -> str:
+    rows = []
+    for prefix, said in {"supervised-zorro": "ViT", "swin": "Swin", "hip": "HiP"}.items():
+        runs = [r for name, r in records.items() if name.rpartition("-")[0] == prefix]
+        if not runs:
+            continue
+        cells = [_cell(right_answers(records, prefix, CLEAN, s)) for s in ("audio", "video", "fusion")]
+        noisy = _cell(right_answers(records, prefix, NOISY, "fusion"))
+        seconds = min(run["training_seconds"] for run in runs)
+        size = f"{runs[0]['parameters'] / 1e6:.1f}", f"{runs[0]['gflops']:.2f}", f"{seconds:.0f}"
+        rows.append([f"{said} ({len(runs)} seeds)", *cells, noisy, *size])
+    head = ["backbone", "sound", "sight", "both", "both, -5 dB", "parameters, M", "GFLOPs", "seconds to train"]
+    if len(rows) < 2:
+        return ""
+    return "## Backbones, same steps: words right, %\n\n" + markdown_table(head, rows)
+
+
