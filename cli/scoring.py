@@ -8,7 +8,7 @@ from models.weights import MANIFEST_FILE as CHECKPOINT_FILE
 from models.weights import load_checkpoint
 from runtime import Zorro
 from runtime.bundle import MANIFEST_FILE as BUNDLE_FILE
-from training.clip_answers import SERVED, STREAMS, Progress, answer_clips
+from training.clip_answers import SERVED, STREAMS, Progress, answer_clips, read_item
 from training.clip_scores import common_embeddings, score_clips, score_degraded
 from training.evaluate import ModelPredictor, Predictor, evaluate_split, make_pairs, pair_clips, read_windows
 from training.layouts import read_items
@@ -17,7 +17,7 @@ from training.manifests import Item, Listing
 from training.report import write_report
 from training.retrieval import retrieval_tables
 from training.robustness import degraded_pairs
-from training.views import ViewPlan, read_views
+from training.views import ViewPlan
 
 
 def open_target(target: Path) -> tuple[Predictor, ClipSpec, dict[str, int]]:
@@ -96,7 +96,8 @@ def parity_clips(checkpoint: Path, data: Path) -> dict[Modality, list[Clip]]:
     spec = ClipSpec.from_dict(load_checkpoint(checkpoint).clip_spec)
     _, items = _listed(data, "test")
     if any(item.modality == "both" for item in items):
-        views = [read_views(item, spec, ViewPlan())[0].clip for item in items]
+        read = [read_item(item, spec, ViewPlan(), with_waveform=False).views for item in items]
+        views = [view.clip for part in read for view in part]
         return {
             Modality.AUDIO: [clip for clip in views if clip.audio is not None],
             Modality.VIDEO: [clip for clip in views if clip.video is not None],

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 TITLES = {
+    "audio": "by sound",
+    "video": "by sight",
+    "fused": "by both",
     "sounds": "sounds",
     "esc10": "sounds of ESC-10 alone",
     "sights": "sights",
@@ -20,7 +23,10 @@ TITLES = {
     "noise_for_picture_fused": "pairs with noise for a picture, by both",
 }
 """Tables of `zorro evaluate`, in the order in which a reader wants them."""
-LABEL_COLUMNS = ("sounds", "sights", "pairs_fused")
+LABEL_COLUMNS = ("audio", "video", "fused", "sounds", "sights", "pairs_fused")
+COLUMNS = {"top1": ("top-1", ".1%"), "top5": ("top-5", ".1%"), "within_groups": ("top-1 within groups", ".1%"),
+           "calibration_error": ("calibration error", ".3f")}  # fmt: skip
+"""Scores of a table, their titles and how they are written; those that no table has are left out."""
 
 
 def fill_card(template: str, *, metrics: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
@@ -40,13 +46,14 @@ def fill_card(template: str, *, metrics: Mapping[str, Any], manifest: Mapping[st
 
 
 def _scores(metrics: Mapping[str, Any]) -> str:
+    tables = {title: metrics[name] for name, title in TITLES.items() if name in metrics}
+    columns = [key for key in COLUMNS if any(key in table for table in tables.values())]
+    head = f"| what | clips | {' | '.join(COLUMNS[key][0] for key in columns)} |"
     rows = [
-        f"| {title} | {metrics[name]['clips']} | {metrics[name]['top1']:.1%} | {metrics[name]['top5']:.1%} "
-        f"| {metrics[name]['calibration_error']:.3f} |"
-        for name, title in TITLES.items()
-        if name in metrics
+        f"| {title} | {table['clips']} | " + " | ".join(format(table[key], COLUMNS[key][1]) for key in columns) + " |"
+        for title, table in tables.items()
     ]
-    return "\n".join(["| what | clips | top-1 | top-5 | calibration error |", "|---|---:|---:|---:|---:|", *rows])
+    return "\n".join([head, "|---|---:|" + "---:|" * len(columns), *rows])
 
 
 def _labels(metrics: Mapping[str, Any]) -> str:

@@ -8,6 +8,8 @@ from runtime import Bundle, Memory, Zorro, find_bundles, read_bundle
 from .errors import ServiceError
 from .settings import Settings
 
+DEFAULT_NAME = "sights-sounds"
+
 
 class Models:
     """Bundles of a repository; none answers before all have passed their self-test."""
@@ -57,10 +59,15 @@ class Models:
             ServiceError: there is none.
         """
         if model_id is None:
-            model_id = self._settings.default_model or next(name for name in self._by_id if "/" not in name)
+            model_id = self._settings.default_model or self._first()
         if model_id not in self._by_id:
             raise ServiceError("unknown_model", f"no model {model_id[:80]!r}; there are {', '.join(self._by_id)}")
         return self._by_id[model_id]
+
+    def _first(self) -> str:
+        """The bundle that comes with the project, wherever it stands; without it the first by name."""
+        names = [name for name in self._by_id if "/" not in name]
+        return DEFAULT_NAME if DEFAULT_NAME in names else names[0]
 
     def all(self) -> list[Zorro]:
         """Each model once."""

@@ -20,7 +20,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="ZORRO_", extra="forbid", frozen=True)
 
     bundles: Path = Field(default=Path("bundles"), description="model repository: a folder of NAME/VERSION/ bundles")
-    default_model: str | None = Field(default=None, description="model that answers when none is named; default the first")
+    default_model: str | None = Field(
+        default=None, description="model that answers when none is named; default sights-sounds, else the first"
+    )
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on")
     max_inside: int = Field(default=64, ge=1, description="requests at work or waiting; more get `overloaded`")

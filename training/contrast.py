@@ -6,8 +6,8 @@ Rows travel as one dict, which `embedding_rows` makes, `gather_rows` joins and `
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -216,7 +216,7 @@ def cached_backward(
     states, parts = [], []
     for chunk in chunks:
         states.append(_random_state())
-        with torch.no_grad(), _own_casts():
+        with torch.no_grad():
             parts.append(encode(chunk))
     if any(part.keys() != parts[0].keys() for part in parts):
         raise ValueError(f"chunks have rows of {[sorted(part) for part in parts]}; encode each to the same names")
@@ -228,21 +228,13 @@ def cached_backward(
     gradients = {name: x.grad.split(sizes[name]) for name, x in learned.items() if x.grad is not None}
     after = _random_state()
     for i, chunk in enumerate(chunks):
-        with unsynced() if i < len(chunks) - 1 else nullcontext(), _own_casts():
+        with unsynced() if i < len(chunks) - 1 else nullcontext():
             _set_random_state(states[i])
             again = encode(chunk)
             pairs = [(again[name], gradient[i]) for name, gradient in gradients.items() if again[name].requires_grad]
             torch.autograd.backward([x for x, _ in pairs], [gradient for _, gradient in pairs])
     _set_random_state(after)
     return {name: loss.detach() for name, loss in losses.items()}
-
-
-@contextmanager
-def _own_casts() -> Iterator[None]:
-    """Weights that an autocast around it has cast already, without gradient or for a graph that is gone, are cast anew."""
-    torch.clear_autocast_cache()
-    yield
-    torch.clear_autocast_cache()
 
 
 def _random_state() -> tuple[Tensor, Tensor | None]:

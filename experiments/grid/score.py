@@ -49,7 +49,7 @@ class TestSplit:
         size = model_size(loaded.config)
         found: dict[str, Any] = {
             "recipe": loaded.extra["recipe"], "parameters": size.parameters, "gflops": size.gflops,
-            "training_seconds": loaded.extra["seconds"], "retrieval": self._retrieval(loaded.model),
+            "training_seconds": loaded.extra["seconds"], "retrieval": self.retrieval(loaded.model),
         }  # fmt: skip
         if loaded.labels:
             conditions = {"clean": None} | {f"{snr} dB": audio for snr, audio in self.noisy.items()}
@@ -66,14 +66,19 @@ class TestSplit:
         right = correct_within(answers.logits, self.words.labels[answers.clips].argmax(1).numpy(), groups)
         return "".join(str(int(x)) for x in right)
 
-    def _retrieval(self, model: torch.nn.Module) -> dict[str, Any]:
+    def retrieval(self, model: torch.nn.Module) -> dict[str, Any]:
+        """Sentences found again among all: as the sequence of their windows' embeddings, and as the mean of them."""
         answers = self.sentences.answers(model)
-        pooled = {
-            name: answers[name].embedding.reshape(-1, NUM_SENTENCE_WINDOWS, answers[name].embedding.shape[1]).mean(1)
+        windows = {
+            name: answers[name].embedding.reshape(-1, NUM_SENTENCE_WINDOWS, answers[name].embedding.shape[1])
             for name in ("audio", "video", "fusion")
             if name in answers
         }
-        return retrieval_tables(pooled) if len(pooled) > 1 else {}
+        if len(windows) < 2:
+            return {}
+        sequences = {name: x.reshape(len(x), -1) for name, x in windows.items()}
+        means = {name: x.mean(1) for name, x in windows.items()}
+        return {"sequences": retrieval_tables(sequences), "means": retrieval_tables(means)}
 
 
 def noisy_windows(items: Sequence[Item], spec: ClipSpec, snr_db: float, *, seed: int = 0) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.grid.plan import SEEDS, experiments
-from experiments.grid.report import RESULTS, accuracy, collect, right_answers, write_results
+from experiments.grid.report import DIRECTIONS, RESULTS, accuracy, collect, right_answers, write_results
 from experiments.grid.run import run_all
 from models.mask import Masking
 
@@ -20,7 +20,7 @@ def _record(right: str, **changes: object) -> dict[str, object]:
     table = {"recall@1": 0.25, "clips": 4}
     return {
         "right": {"clean": streams, "-5 dB": streams | {"audio": "0" * len(right)}},
-        "retrieval": dict.fromkeys(("audio_to_video", "video_to_audio", "fusion_to_audio", "fusion_to_video"), table),
+        "retrieval": dict.fromkeys(("sequences", "means"), dict.fromkeys(DIRECTIONS, table)),
         "parameters": 1_300_000, "gflops": 0.13, "training_seconds": 90.4,
     } | changes  # fmt: skip
 
@@ -71,7 +71,7 @@ def test_the_report_says_what_the_records_say(records: dict[str, dict[str, objec
     assert "| Zorro, clean | 75.0 (75.0 to 75.0) |" in text
     assert "| no mask, -5 dB | 0.0 (0.0 to 0.0) | 50.0 (50.0 to 50.0) |" in text
     assert "At -5 dB both are +75.0 (+75.0 to +75.0) points above sound alone, and +0.0" in text
-    assert "| Zorro (1 seeds) | 25.0 (25 to 25) |" in text
+    assert "| Zorro, window by window (1 seeds) | 25.0 (25 to 25) |" in text
     assert "| sound, clean | 75.0 (75.0 to 75.0) | 50.0 (50.0 to 50.0) | +25.0 (+25.0 to +25.0) |" in text
     assert "| Swin (1 seeds) |" in text
     assert json.loads((tmp_path / "grid.json").read_text()).keys() == records.keys()

@@ -333,7 +333,8 @@ def test_two_ranks_train_as_one(engine: str, data: Path, tmp_path: Path) -> None
 def test_a_run_killed_outright_gives_the_same_losses(data: Path, tmp_path: Path) -> None:
     recipe = _recipe(tmp_path, 40)
     train(recipe, tmp_path / "whole", data_dir=data)
-    command = [sys.executable, "-m", "cli.main", "train", str(recipe), "--data", str(data), "--run", str(tmp_path / "killed")]
+    arguments = ["train", str(recipe), "--data", str(data), "--run", str(tmp_path / "killed")]
+    command = [sys.executable, "-m", "cli.main", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         until(lambda: (tmp_path / "killed" / "state.pt").exists(), seconds=120)
