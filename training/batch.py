@@ -35,7 +35,6 @@ class Batch:
     row_kept: Tensor
     pairs: slice
     """Rows whose sound and picture belong together."""
-    pair_labels: Tensor
     contrast_rows: Tensor
     """Rows that contrast compares, each clip once; `contrast_groups` says which are as good as each other."""
     contrast_groups: Tensor | None = None
@@ -94,7 +93,6 @@ class BatchMaker:
             video_kept=video_kept,
             row_kept=row_kept,
             pairs=slice(start, start + num_pairs),
-            pair_labels=torch.tensor(labels),
             contrast_rows=torch.arange(start, start + num_pairs),
             contrast_groups=torch.tensor(labels),
         )

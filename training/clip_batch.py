@@ -103,7 +103,7 @@ class ClipBatches(Dataset[list[Batch]]):
         row_targets, row_kept = row_target(pairing, heard, seen, *kept)
         return Batch(
             audio=audio, video=video, pairing=pairing, audio_targets=heard, video_targets=seen, row_targets=row_targets,
-            audio_kept=kept[0], video_kept=kept[1], row_kept=row_kept, pairs=slice(0, num_whole), pair_labels=pairs,
+            audio_kept=kept[0], video_kept=kept[1], row_kept=row_kept, pairs=slice(0, num_whole),
             contrast_rows=torch.cat([
                 pairs,
                 num_whole + torch.arange(len(audio) - num_whole),

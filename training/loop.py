@@ -4,6 +4,7 @@ A run folder holds `state.pt` (all that exact resume needs), `metrics.jsonl`, `c
 averaged weights of the end.
 """
 
+import time
 from pathlib import Path
 
 from media.spec import ClipSpec
@@ -83,14 +84,16 @@ def _open(
 
 
 def _go_on(run: Run, report: Progress) -> None:
-    recipe = run.recipe
+    recipe, started = run.recipe, time.perf_counter()
     for chunks in run.task.batches(run.step):
-        losses = run.train_step(chunks)
-        report("train", run.step, recipe.num_steps, losses)
+        figures = run.train_step(chunks)
+        seconds = time.perf_counter() - started  # what was waited for a batch counts
+        report("train", run.step, recipe.num_steps, figures | {"clips/s": recipe.clips_per_step / seconds})
         if run.step % recipe.evaluate_every == 0 or run.step == recipe.num_steps:
             report("evaluate", run.step, recipe.num_steps, run.evaluate())
         if run.step % recipe.save_every == 0 or run.step == recipe.num_steps:
             run.save()
+        started = time.perf_counter()
 
 
 def model_config(recipe: Recipe, num_classes: int) -> ZorroConfig:

@@ -109,6 +109,11 @@ class Recipe:
             raise ValueError(f"{self.num_pairs=} exceeds {self.num_audio=} or {self.num_video=}")
 
     @property
+    def clips_per_step(self) -> int:
+        """Clips of a step over all ranks; of a patchwork, sounds and sights."""
+        return self.num_clips if self.pairs == Pairs.BY_CLIP else self.num_audio + self.num_video
+
+    @property
     def spec(self) -> ClipSpec:
         """The preprocessing numbers of the run."""
         return ClipSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in self.clip_spec.items()})

@@ -1,7 +1,8 @@
 """The report of the runs: what stands in `results/grid.json` as tables and charts. No number is typed by hand.
 
-A figure is the mean over seeds; its interval draws the test sentences anew, the same for all seeds (percentile bootstrap),
-so it says how far other sentences of this talker might change it, not how far other talkers would.
+Rows of a table of words right have the seeds that all of them have. A figure is the mean over seeds; its interval draws
+the test sentences anew, the same for all seeds (percentile bootstrap), so it says how far other sentences of this talker
+might change it, not how far other talkers would.
 """
 
 import json
@@ -54,6 +55,13 @@ def write_results(records: Records, folder: Path = RESULTS) -> Path:
     return path
 
 
+def common(records: Records, prefixes: Sequence[str]) -> Records:
+    """Runs of these prefixes, with the seeds that all prefixes have which have any."""
+    by_prefix = [{n.rpartition("-")[2] for n in records if n.rpartition("-")[0] == prefix} for prefix in prefixes]
+    seeds = set.intersection(*(found for found in by_prefix if found)) if any(by_prefix) else set()
+    return {n: r for n, r in records.items() if n.rpartition("-")[0] in prefixes and n.rpartition("-")[2] in seeds}
+
+
 def right_answers(records: Records, prefix: str, condition: str, stream: str) -> np.ndarray | None:
     """[seeds, sentences, slots], 1 where a word scores above the others of its slot; None without such runs."""
     rows = [
@@ -68,6 +76,10 @@ def accuracy(right: np.ndarray) -> tuple[float, float, float]:
     """Mean over seeds, sentences and slots, and its interval."""
     found = bootstrap_interval(lambda rows: float(rows.mean()), right.mean((0, 2)))
     return found.value, found.low, found.high
+
+
+def _decibels(condition: str) -> int:
+    return int(condition.removesuffix(" dB"))
 
 
 def _cell(right: np.ndarray | None) -> str:
@@ -88,8 +100,13 @@ def _difference(a: np.ndarray | None, b: np.ndarray | None) -> str:
 def _table_of(
     records: Records, title: str, prefixes: Mapping[str, str], conditions: Sequence[str], streams: Sequence[str]
 ) -> str:
+    records = common(records, list(prefixes))
+    counts = {prefix: sum(name.rpartition("-")[0] == prefix for name in records) for prefix in prefixes}
     rows = [
-        [f"{said}, {condition}", *(_cell(right_answers(records, prefix, condition, s)) for s in streams)]
+        [
+            f"{said} ({counts[prefix]} seeds), {condition}",
+            *(_cell(right_answers(records, prefix, condition, stream)) for stream in streams),
+        ]
         for prefix, said in prefixes.items()
         for condition in conditions
         if any(right_answers(records, prefix, condition, s) is not None for s in streams)
@@ -120,11 +137,11 @@ def _in_noise(records: Records, folder: Path) -> str:
         first = next((r for name, r in records.items() if name.rpartition("-")[0] == prefix), None)
         if first is None:
             continue
-        conditions = list(first["right"])
+        conditions = [CLEAN, *sorted(first["right"].keys() - {CLEAN}, key=_decibels, reverse=True)]
         lines = {s: [accuracy(right_answers(records, prefix, c, s)) for c in conditions] for s in ("audio", "fusion")}
         lines["video"] = [accuracy(right_answers(records, prefix, CLEAN, "video"))] * len(conditions)
         curve = {
-            "levels": [None, *(int(c.removesuffix(" dB")) for c in conditions[1:])],
+            "levels": [None, *map(_decibels, conditions[1:])],
             "unit": "white noise, signal-to-noise ratio in dB",
             "streams": {
                 STREAMS[s]: {key: [point[i] for point in line] for i, key in enumerate(("values", "low", "high"))}
@@ -172,21 +189,25 @@ def _tuned(records: Records, _: Path) -> str:
 
 def _alone(records: Records, _: Path) -> str:
     rows = []
+    everything = records
     for modality in ("audio", "video"):
+        records = common(everything, ["supervised-zorro", f"only-{modality}"])
         for condition in (CLEAN, NOISY) if modality == "audio" else (CLEAN,):
             joint, alone = (
                 right_answers(records, prefix, condition, modality) for prefix in ("supervised-zorro", f"only-{modality}")
             )
             if alone is not None:
-                rows.append([f"{STREAMS[modality]}, {condition}", _cell(joint), _cell(alone), _difference(joint, alone)])
+                name = f"{STREAMS[modality]}, {condition} ({len(alone)} seeds)"
+                rows.append([name, _cell(joint), _cell(alone), _difference(joint, alone)])
     head = ["stream", "Zorro", "a model of that modality alone", "difference, points"]
     title = "## Against models of one modality, same size and budget: words right, %\n\n"
     return title + markdown_table(head, rows) if rows else ""
 
 
 def _backbones(records: Records, _: Path) -> str:
-    rows = []
-    for prefix, said in {"supervised-zorro": "ViT", "swin": "Swin", "hip": "HiP"}.items():
+    rows, backbones = [], {"supervised-zorro": "ViT", "swin": "Swin", "hip": "HiP"}
+    records = common(records, list(backbones))
+    for prefix, said in backbones.items():
         runs = [r for name, r in records.items() if name.rpartition("-")[0] == prefix]
         if not runs:
             continue

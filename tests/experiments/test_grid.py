@@ -68,11 +68,11 @@ def test_figures_are_means_over_seeds_and_words(records: dict[str, dict[str, obj
 
 def test_the_report_says_what_the_records_say(records: dict[str, dict[str, object]], tmp_path: Path) -> None:
     text = write_results(records, tmp_path).read_text()
-    assert "| Zorro, clean | 75.0 (75.0 to 75.0) |" in text
-    assert "| no mask, -5 dB | 0.0 (0.0 to 0.0) | 50.0 (50.0 to 50.0) |" in text
+    assert "| Zorro (1 seeds), clean | 100.0 (100.0 to 100.0) |" in text, "the seed that all rows have"
+    assert "| no mask (1 seeds), -5 dB | 0.0 (0.0 to 0.0) | 50.0 (50.0 to 50.0) |" in text
     assert "At -5 dB both are +75.0 (+75.0 to +75.0) points above sound alone, and +0.0" in text
     assert "| Zorro, window by window (1 seeds) | 25.0 (25 to 25) |" in text
-    assert "| sound, clean | 75.0 (75.0 to 75.0) | 50.0 (50.0 to 50.0) | +25.0 (+25.0 to +25.0) |" in text
+    assert "| sound, clean (1 seeds) | 100.0 (100.0 to 100.0) | 50.0 (50.0 to 50.0) | +50.0 (+50.0 to +50.0) |" in text
     assert "| Swin (1 seeds) |" in text
     assert json.loads((tmp_path / "grid.json").read_text()).keys() == records.keys()
     assert (tmp_path / "grid-supervised-zorro-noise.svg").read_text().startswith("<?xml")
