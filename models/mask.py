@@ -54,6 +54,11 @@ class Masking(StrEnum):
     BOTTLENECK = "bottleneck"  # audio and video meet in fusion tokens, which they read (Nagrani et al. 2021)
     INDEPENDENT = "independent"  # nobody reads another until the outputs: pure, and fused last
 
+    @property
+    def leaks(self) -> bool:
+        """Whether audio or video reads what another stream has read."""
+        return any(set(reads_of(self)[stream]) != {stream} for stream in (Stream.AUDIO, Stream.VIDEO))
+
 
 _EVERYTHING = (Stream.AUDIO, Stream.VIDEO, Stream.FUSION)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .attention import Pairing
 from .config import ZorroConfig
 from .heads import AttentionPool, StreamHead, StreamOutput
-from .mask import Masking, Stream
+from .mask import Stream
 from .registry import build_trunk
 from .tokens import AudioTokens, VideoTokens
 
@@ -80,7 +80,7 @@ class Zorro(nn.Module):
         row per item, fusion and overall one per row of `pairing`; with None, row i reads item i of whatever is given.
         """
         self._check(audio, video, same_batch=pairing is None)
-        if pairing is not None and self.config.masking in (Masking.NONE, Masking.BOTTLENECK):
+        if pairing is not None and self.config.masking.leaks:
             raise ValueError(f"masking={self.config.masking} lets items read each other: give whole pairs, no pairing")
         tokens = {}
         if audio is not None:

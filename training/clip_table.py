@@ -17,6 +17,7 @@ from models.mask import Stream
 from models.zorro import Zorro
 
 from .clip_batch import label_vectors, stack_windows
+from .evaluate import ANSWERS
 from .manifests import Item
 from .metrics import mean_average_precision, recall_at_k, top_k_accuracy
 from .recipe import Recipe
@@ -24,7 +25,6 @@ from .recordings import Recordings, window_start
 
 STREAMS = (Stream.AUDIO, Stream.VIDEO, Stream.FUSION)
 MAX_BATCH_SIZE = 64
-ANSWERS = ("features", "embedding", "logits")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from media.clip import Clip, Modality, read_clips
 from media.pooling import pool, window_weights
 from media.spec import ClipSpec
 from models.heads import StreamOutput
-from models.mask import Masking, Stream
+from models.mask import Stream
 from models.zorro import Zorro
 
 from .manifests import Item
@@ -23,7 +23,6 @@ from .metrics import expected_calibration_error, per_label_accuracy, top_k_accur
 
 PAIRS_PER_SOUND = 4
 ANSWERS = ("features", "embedding", "logits")
-LEAKING = (Masking.NONE, Masking.BOTTLENECK)
 
 
 class Predictor(Protocol):
@@ -69,7 +68,7 @@ class ModelPredictor:
         given, stream = (audio, Stream.AUDIO) if modality == Modality.AUDIO else (video, Stream.VIDEO)
         if given is None:
             raise ValueError(f"the clips have no {modality} to answer from; ask another stream")
-        if self.model.config.masking in LEAKING:  # its streams read fusion tokens, which forward_stream leaves out
+        if self.model.config.masking.leaks:  # its streams read fusion tokens, which forward_stream leaves out
             return getattr(self.model(**{stream.key: given}), stream.key)
         return self.model.forward_stream(stream, given)
 

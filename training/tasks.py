@@ -139,10 +139,11 @@ class ClipTask:
         self.targets = {str(label["id"]): i for i, label in enumerate(self.labels)}
 
         def load(split: str) -> tuple[list[Item], Recordings]:
-            chosen = _split(items, split)
-            return chosen, load_recordings(
-                chosen, recipe.spec, cache_dir, lambda done, total: report(f"decode {split}", done, total, {})
-            )
+            chosen, stage = _split(items, split), f"decode {split}"
+            found = load_recordings(chosen, recipe.spec, cache_dir, lambda done, total: report(stage, done, total, {}))
+            num_files = sum(found.counts.values())
+            report(stage, num_files, num_files, dict(found.counts))  # what is broken or lacks a modality is said
+            return chosen, found
 
         self.train_items, self.recordings = load("train")
         self.drawn = ClipBatches(self.train_items, self.recordings, self.targets, recipe, ranks)
