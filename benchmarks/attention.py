@@ -150,5 +150,5 @@ def _export(
     )  # fmt: skip
     assert program is not None
     program.save(str(path), external_data=True)
-    audit_graph(path)  # no guard or mask operator that would slow one side
+    audit_graph(path, for_tensorrt=False)  # no guard or mask operator that would slow one side
     return path

@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from . import presets, variants
 from .machine import ROOT
-from .presets import to_table
 from .result import RESULTS, Result
 
 README = ROOT / "README.md"
@@ -69,9 +69,11 @@ def write_readme(results: Iterable[Mapping[str, Any]], path: Path = README) -> N
         ValueError: the comments are not there.
     """
     results = list(results)
-    presets = "".join(to_table(result) for result in results if result["name"] == "presets")
+    tables = {"benchmarks": to_markdown(results)}
+    for name, to_table in (("presets", presets.to_table), ("variants", variants.to_table)):
+        tables[name] = "".join(to_table(result) for result in results if result["name"] == name)
     text = path.read_text()
-    for name, table in (("benchmarks", to_markdown(results)), ("presets", presets)):
+    for name, table in tables.items():
         text = _placed(text, name, table, path)
     path.write_text(text)
 

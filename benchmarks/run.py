@@ -14,7 +14,10 @@ from .machine import about
 from .report import print_result
 from .result import Result
 
-NAMES = ("presets", "attention", "graphs", "training", "decoding", "log_mel", "memory", "serving", "soak")
+NAMES = (
+    "presets", "attention", "graphs", "variants", "export", "readiness", "training", "decoding", "log_mel", "memory",
+    "serving", "soak",
+)  # fmt: skip
 
 
 def run(name: str, *, rounds: int | None = None) -> Result:

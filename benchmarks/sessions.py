@@ -1,5 +1,6 @@
 """Models of the presets, exported as bundles are, and ONNX Runtime sessions with pinned threads."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +27,12 @@ def untrained(name: str) -> Zorro:
     return Zorro(preset(name, num_classes=NUM_CLASSES)).eval()
 
 
-def write_untrained_bundle(name: str, folder: Path) -> Path:
+def write_untrained_bundle(name: str, folder: Path, *, variants: Sequence[str] = ("fp32",)) -> Path:
     """The preset's untrained model as the bundle `folder`/NAME/1, made by the exporter; minutes for a large one."""
     checkpoint = folder / f"{name}-checkpoint"
     labels = [{"id": str(i), "label": str(i), "modalities": ["audio", "video"]} for i in range(NUM_CLASSES)]
     save_checkpoint(checkpoint, untrained(name), clip_spec=SPECS[name].to_dict(), labels=labels)
-    return export_checkpoint(checkpoint, folder / name / "1", name=name, version="1")
+    return export_checkpoint(checkpoint, folder / name / "1", name=name, version="1", variants=variants)
 
 
 def random_inputs(name: str) -> dict[str, np.ndarray]:

@@ -21,7 +21,9 @@ def explained() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        extra = EXTRA_OF.get((error.name or "").partition(".")[0], "dev")
+        extra = EXTRA_OF.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise stop(str(error)) from error
         install = f"pip install --editable '.[{extra}]'"
         raise stop(f"this command needs {error.name}, which is not installed: {install}") from error
     except Exception as error:

@@ -14,16 +14,17 @@ import numpy as np
 import typer
 from rich.table import Table
 
+from .bundle import DEFAULT_BUNDLE, AsJson, VariantOption, bundle_app
 from .console import err, explained, out, progress_bar, stop
 from .recordings import recordings_app
+from .tensorrt import audit, build
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Sound, picture, and both together.")
-bundle_app = typer.Typer(no_args_is_help=True, help="Look after bundles.")
+bundle_app.command("audit")(audit)
+bundle_app.command("build")(build)
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(recordings_app, name="data")
 SWITCH_SECONDS = 0.0005  # a session that has run waits no longer for the interpreter, which is busy with requests
-DEFAULT_BUNDLE = Path("bundles/sights-sounds/1")
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 BundleOption = Annotated[Path, typer.Option("--bundle", help="Folder NAME/VERSION of a bundle.")]
 Modalities = Annotated[list[str] | None, typer.Option("--modality", "-m", help="audio, video or fused; may repeat.")]
 Start = Annotated[float, typer.Option("--start", help="Second to start at.")]
@@ -67,6 +68,7 @@ def evaluate(
     target: Annotated[Path, typer.Argument(help="A checkpoint's or a bundle's folder.")],
     data: DataOption,
     split: Annotated[str, typer.Option(help="val to choose, test to report once.")] = "val",
+    variant: VariantOption = None,
     report: Annotated[Path | None, typer.Option(help="Folder for a report with charts: curves in noise, retrieval.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -78,34 +80,42 @@ def evaluate(
             with progress_bar() as progress:
                 task = progress.add_task("score", total=None, note="")
                 path = report_target(
-                    target, data, report, split=split,
+                    target, data, report, split=split, variant=variant,
                     on_progress=lambda done, total: progress.update(task, completed=done, total=total),
                 )  # fmt: skip
             out.print(f"report: {path}")
             return
-        _print_scores(score_target(target, data, split=split), as_json=as_json)
+        _print_scores(score_target(target, data, split=split, variant=variant), as_json=as_json)
 
 
 @app.command()
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="Folder that `zorro train` wrote.")],
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder NAME/VERSION to be made.")],
-    data: Annotated[Path | None, typer.Option("--data", help="Check parity on its test split too.")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Check parity on its test split too; calibrate int8 on its training split.")
+    ] = None,
+    variant: Annotated[
+        list[str] | None, typer.Option(help="fp32, fp16, int8-cpu, int8-qdq; may repeat. Default: all that can be had.")
+    ] = None,
     card: Annotated[Path | None, typer.Option(help="Model card, Markdown.")] = None,
     metrics: Annotated[Path | None, typer.Option(help="Scores to put in, JSON of `zorro evaluate --json`.")] = None,
     about: Annotated[Path | None, typer.Option(help="Licence and provenance of the data, JSON.")] = None,
     force: Annotated[bool, typer.Option(help="Replace a bundle that is there.")] = False,
 ) -> None:
-    """Export a checkpoint to a bundle, proven pure and equal to the model."""
+    """Export a checkpoint to a bundle: its variants, each proven pure and equal to the model within its tolerance."""
     with explained():
         from export.bundle_writer import export_checkpoint
+        from export.variants import VARIANTS, Calibration
 
-        from .scoring import parity_clips
+        from .scoring import calibration_clips, parity_clips
 
+        variants = variant or (VARIANTS if data else ("fp32", "fp16"))
         name, version = folder.resolve().parts[-2:]
         with err.status("reading clips") as status:
             path = export_checkpoint(
-                checkpoint, folder, name=name, version=version, force=force,
+                checkpoint, folder, name=name, version=version, force=force, variants=variants,
+                calibration=Calibration(calibration_clips(checkpoint, data)) if data else None,
                 clips=parity_clips(checkpoint, data) if data else None,
                 model_card=card.read_text() if card else "",
                 metrics=json.loads(metrics.read_text()) if metrics else None,
@@ -113,20 +123,6 @@ def export(
                 on_progress=lambda stage: status.update(stage),
             )  # fmt: skip
         out.print(f"bundle: {path}")
-
-
-@bundle_app.command("verify")
-def verify(path: Annotated[Path, typer.Argument()] = DEFAULT_BUNDLE, as_json: AsJson = False) -> None:
-    """Check every byte of a bundle, and its answers to the golden clips, on this machine."""
-    with explained():
-        from runtime import Zorro
-
-        model = Zorro.open(path)
-        report = asdict(model.self_test()) | {"sha256": model.bundle.sha256, "providers": model.providers}
-        if as_json:
-            print(json.dumps(report))
-        else:
-            out.print(f"{path}: every byte and every golden answer is as it was made ({model.bundle.sha256[:12]})")
 
 
 @app.command()

@@ -19,39 +19,45 @@ from training.retrieval import retrieval_tables
 from training.robustness import degraded_pairs
 from training.views import ViewPlan
 
+NUM_CALIBRATION_CLIPS = 64  # of each graph
 
-def open_target(target: Path) -> tuple[Predictor, ClipSpec, dict[str, int]]:
+
+def open_target(target: Path, variant: str | None = None) -> tuple[Predictor, ClipSpec, dict[str, int]]:
     """A predictor, its spec, and the index of each label.
 
     Raises:
         ValueError: the folder is neither checkpoint nor bundle.
     """
     if (target / BUNDLE_FILE).is_file():
-        model = Zorro.open(target)
+        model = Zorro.open(target, variant=variant)
         return model, model.bundle.clip_spec, {x.id: i for i, x in enumerate(model.bundle.labels)}
     if (target / CHECKPOINT_FILE).is_file():
+        if variant is not None:
+            raise ValueError(f"{target} is a checkpoint, which has no variants; leave {variant!r} out")
         loaded = load_checkpoint(target)
         targets = {str(x["id"]): i for i, x in enumerate(loaded.labels)}
         return ModelPredictor(loaded.model), ClipSpec.from_dict(loaded.clip_spec), targets
     raise ValueError(f"{target} holds neither {CHECKPOINT_FILE} nor {BUNDLE_FILE}")
 
 
-def score_target(target: Path, data: Path, *, split: str) -> dict[str, dict[str, Any]]:
+def score_target(target: Path, data: Path, *, split: str, variant: str | None = None) -> dict[str, dict[str, Any]]:
     """Tables of a split: by stream where clips hold sound and picture, else sounds, sights and pairs of a patchwork."""
-    predictor, spec, targets = open_target(target)
+    predictor, spec, targets = open_target(target, variant)
     listing, items = _listed(data, split)
     if any(item.modality == "both" for item in items):
         return score_clips(predictor, items, targets, spec, **_manner(predictor, listing))["tables"]
     return _score_patchwork(predictor, items, targets, spec)
 
 
-def report_target(target: Path, data: Path, folder: Path, *, split: str, on_progress: Progress) -> Path:
+def report_target(
+    target: Path, data: Path, folder: Path, *, split: str, on_progress: Progress, variant: str | None = None
+) -> Path:
     """Scores, curves in noise and worse, and retrieval of a split of clips, as Markdown with charts; returns its path.
 
     Raises:
         ValueError: the clips do not hold sound and picture.
     """
-    predictor, spec, targets = open_target(target)
+    predictor, spec, targets = open_target(target, variant)
     listing, items = _listed(data, split)
     if not any(item.modality == "both" for item in items):
         raise ValueError(f"{data} holds sounds and sights apart; a report is of clips that hold both: leave out --report")
@@ -93,8 +99,20 @@ def _score_patchwork(
 
 def parity_clips(checkpoint: Path, data: Path) -> dict[Modality, list[Clip]]:
     """Windows of the whole test split for the parity check: of a patchwork its pairs too."""
+    return _graph_clips(checkpoint, _listed(data, "test")[1])
+
+
+def calibration_clips(checkpoint: Path, data: Path) -> dict[Modality, list[Clip]]:
+    """Windows of the training split for the ranges of int8, evenly from all of it, at most 64 of each graph."""
+    _, items = _listed(data, "train")
+    step = max(1, len(items) // (4 * NUM_CALIBRATION_CLIPS))
+    clips = _graph_clips(checkpoint, items[::step])
+    return {modality: found[:: -(-len(found) // NUM_CALIBRATION_CLIPS)] for modality, found in clips.items()}
+
+
+def _graph_clips(checkpoint: Path, items: list[Item]) -> dict[Modality, list[Clip]]:
+    """Windows that each graph reads."""
     spec = ClipSpec.from_dict(load_checkpoint(checkpoint).clip_spec)
-    _, items = _listed(data, "test")
     if any(item.modality == "both" for item in items):
         read = [read_item(item, spec, ViewPlan(), with_waveform=False).views for item in items]
         views = [view.clip for part in read for view in part]

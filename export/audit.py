@@ -1,65 +1,106 @@
-"""What a graph must not hold, so that every engine can run it: masks and guards, control flow, shapes known too late.
+"""Whether every engine can run a graph: what it holds is counted, and each node that TensorRT or we do not take is named.
 
-A node of another domain, of a forbidden kind, or with an output whose shape is unknown beyond the batch is refused.
+No GPU and no engine is asked: the rules are `hygiene`, for every graph, and `tensorrt.ops`, `rules` and `restrictions`,
+for those that TensorRT is to run.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-import onnx
+from . import hygiene
+from .graph_view import Fault, GraphView
+from .tensorrt import rules
+from .tensorrt.ops import PARSER_OPSETS, check_support
+from .tensorrt.restrictions import check_restrictions
 
 OPSET_VERSION = 20
-FORBIDDEN = {
-    "IsNaN": "a guard that softmax does not need",
-    "IsInf": "a guard that softmax does not need",
-    "Where": "a mask: attention has none, and a padded batch is the caller's",
-    "If": "control flow",
-    "Loop": "control flow",
-    "Scan": "control flow",
-    "NonZero": "a shape that depends on values",
-    "RandomNormal": "chance",
-    "RandomUniform": "chance",
-    "Dropout": "training",
-}
-"""Operators and why they are not there."""
+TENSORRT = "11.0"
+MAX_TOLD = 8
 
 
 class AuditError(ValueError):
-    """A graph holds what it must not; the message names the node."""
+    """A graph holds what it must not; the message names the nodes, and `faults` has all of them."""
+
+    def __init__(self, message: str, faults: tuple[Fault, ...]) -> None:
+        super().__init__(message)
+        self.faults = faults
 
 
-def audit_graph(path: Path) -> None:
-    """Check one graph.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditReport:
+    """What is in a graph, and what is wrong with it."""
+
+    file: str
+    tensorrt: str | None
+    """The version it was judged for; None if it is not for TensorRT."""
+    opset: int
+    num_nodes: int
+    operators: Mapping[str, int]
+    """How often each is there, the most frequent first."""
+    element_types: Mapping[str, int]
+    """How many nodes answer in which type, as `FLOAT16`."""
+    faults: tuple[Fault, ...]
+
+
+def audit_graph(
+    path: Path, *, tensorrt: str = TENSORRT, for_tensorrt: bool = True, max_opset: int = OPSET_VERSION
+) -> AuditReport:
+    """Refuse a graph that has faults; for arguments see `examine_graph`.
 
     Raises:
         AuditError: lists up to eight faults.
+        ValueError: a version of TensorRT whose operators are not known here.
     """
-    faults = list(_faults(onnx.load(path, load_external_data=False)))
-    if faults:
-        raise AuditError(f"{path.name} has {len(faults)} faults; change the model's code: " + "; ".join(faults[:8]))
+    report = examine_graph(path, tensorrt=tensorrt, for_tensorrt=for_tensorrt, max_opset=max_opset)
+    if report.faults:
+        told = "; ".join(f"({i}) {fault}" for i, fault in enumerate(report.faults[:MAX_TOLD], 1))
+        raise AuditError(f"{path.name} has {len(report.faults)} faults: {told}", report.faults)
+    return report
 
 
-def _faults(model: onnx.ModelProto) -> Iterator[str]:
-    opsets = {opset.domain: opset.version for opset in model.opset_import}
-    if opsets != {"": OPSET_VERSION}:
-        yield f"opsets are {opsets}, wanted {OPSET_VERSION} of the default domain alone"
-    for node in model.graph.node:
-        if node.domain:
-            yield f"node {node.name!r} is {node.domain}.{node.op_type}, of another domain than ONNX's"
-        elif node.op_type in FORBIDDEN:
-            yield f"node {node.name!r} is {node.op_type}: {FORBIDDEN[node.op_type]}"
-    yield from _shape_faults(model.graph)
+def examine_graph(
+    path: Path, *, tensorrt: str = TENSORRT, for_tensorrt: bool = True, max_opset: int = OPSET_VERSION
+) -> AuditReport:
+    """Count what a graph holds, and find its faults.
+
+    Args:
+        path: the graph, beside its weights.
+        tensorrt: version of TensorRT that is to run it, "11.0" or "10.1".
+        for_tensorrt: is it to? If not, as of int8 for processors, only what no engine takes gladly is a fault.
+        max_opset: newest opset allowed, of a variant that needs a newer one than we export by default.
+
+    Raises:
+        ValueError: a version of TensorRT whose operators are not known here.
+    """
+    if tensorrt not in PARSER_OPSETS:
+        raise ValueError(f"{tensorrt=} is not known; give one of {', '.join(PARSER_OPSETS)}")
+    view = GraphView(path)
+    types = Counter(view.type_of(node.output[0]) for node in view.graph.node if node.output)
+    return AuditReport(
+        file=path.name,
+        tensorrt=tensorrt if for_tensorrt else None,
+        opset=view.opsets.get("", 0),
+        num_nodes=len(view.graph.node),
+        operators=dict(Counter(node.op_type for node in view.graph.node).most_common()),
+        element_types=dict(types.most_common()),
+        faults=tuple(_faults(view, tensorrt if for_tensorrt else None, max_opset)),
+    )
 
 
-def _shape_faults(graph: onnx.GraphProto) -> Iterator[str]:
-    """Inputs and outputs are fixed but for a first axis named batch; intermediates may have the batch anywhere."""
-    for value in (*graph.input, *graph.output):
-        dims = value.type.tensor_type.shape.dim
-        if not dims or dims[0].dim_param != "batch" or not all(d.dim_value > 0 for d in dims[1:]):
-            yield f"{value.name} must have a first axis named batch and fixed ones after it"
-    known = {value.name: value for value in (*graph.value_info, *graph.input, *graph.output)}
-    for node in graph.node:
-        for name in (name for name in node.output if name):
-            shape = known[name].type.tensor_type.shape if name in known else None
-            if shape is None or sum(d.dim_value <= 0 for d in shape.dim) > 1:
-                yield f"the shape of {name!r}, made by node {node.name!r}, is not inferred"
+def _faults(view: GraphView, tensorrt: str | None, max_opset: int) -> Iterator[Fault]:
+    yield from hygiene.check_opsets(view, max_opset=max_opset)
+    yield from hygiene.check_operators(view)
+    yield from hygiene.check_names(view)
+    yield from hygiene.check_remains(view)
+    yield from hygiene.check_shapes(view)
+    yield from hygiene.check_weights(view)
+    if tensorrt is not None:
+        yield from check_support(view, tensorrt)
+        yield from check_restrictions(view, tensorrt)
+        yield from rules.check_interface(view)
+        yield from rules.check_late_shapes(view)
+        yield from rules.check_constants(view)
+        yield from rules.check_precision(view)
+        yield from rules.check_quantisation(view)

@@ -8,10 +8,12 @@ import json
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 
 from media import Clip, ClipSpec, Modality
@@ -24,11 +26,11 @@ from runtime.signature import INPUTS, input_tensors, output_names
 from .audit import OPSET_VERSION, audit_graph
 from .golden import golden_inputs
 from .model_card import fill_card
-from .parity import check_parity
+from .parity import ParityCheck
+from .placement import put_in_place
 from .purity import prove_purity
 from .to_onnx import export_graphs
-
-GOLDEN_TOLERANCE = 1e-3  # processors differ in the order of sums; a wrong graph is off by far more
+from .variants import FOR_CPUS, GOLDEN_TOLERANCES, TOLERANCES, Calibration, check_variants, provider_table, write_variant
 
 
 def export_checkpoint(
@@ -37,7 +39,9 @@ def export_checkpoint(
     *,
     name: str,
     version: str,
+    variants: Sequence[str] = ("fp32",),
     clips: Mapping[Modality, Sequence[Clip]] | None = None,
+    calibration: Calibration | None = None,
     model_card: str = "",
     metrics: dict[str, Any] | None = None,
     about: dict[str, Any] | None = None,
@@ -51,7 +55,9 @@ def export_checkpoint(
         out: folder to be made.
         name: of the model.
         version: of the model.
+        variants: which to write, of `variants.VARIANTS`; `fp32` among them.
         clips: real windows on which parity is checked beside the golden ones, by modality.
+        calibration: windows of the training split, which variants of int8 need.
         model_card: Markdown for people, with marks as in `model_card`.
         metrics: scores, as `zorro evaluate` gives them.
         about: licence and provenance of the training data.
@@ -59,8 +65,8 @@ def export_checkpoint(
         on_progress: told of each stage.
 
     Raises:
-        ValueError: a name or version that is none, labels that are not those of the model's logits, or a card whose
-            marks cannot be filled.
+        ValueError: a name, version or variant that is none, labels that are not those of the model's logits, a card whose
+            marks cannot be filled, or numbers in which the model cannot be had.
         FileExistsError: there is one already.
         CheckpointError, AuditError, ImpureGraphError, ParityError: it must not be exported.
     """
@@ -68,6 +74,7 @@ def export_checkpoint(
     for what, value in (("name", name), ("version", version)):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value):
             raise ValueError(f"{what}={value!r}; give letters, digits, '.', '_' or '-', beginning with a letter or digit")
+    check_variants(variants, calibration)
     if out.exists() and not force:
         raise FileExistsError(f"{out} exists; choose another version, or force its replacement")
     loaded = load_checkpoint(checkpoint)
@@ -77,14 +84,15 @@ def export_checkpoint(
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".part-") as part:
         folder = Path(part) / "bundle"
         (folder / "golden").mkdir(parents=True)
-        manifest = _fill(folder, loaded, clips or {}, on_progress)
+        manifest = _Writer(folder, loaded, on_progress).fill(variants, clips or {}, calibration or Calibration())
         card = model_card or f"# {name}\n\nNo card was given: <!-- training -->.\n"
         (folder / "MODEL_CARD.md").write_text(fill_card(card, metrics=metrics or {}, manifest=manifest))
         manifest = {"schema_version": SCHEMA_VERSION, "name": name, "version": version, **manifest}
         seal_bundle(folder, manifest | {"metrics": metrics or {}, "about": about or {}})
         on_progress("self-test")
-        Zorro.open(folder).self_test()
-        _move(folder, out, aside=Path(part) / "replaced")
+        for variant in variants:
+            Zorro.open(folder, variant=variant).self_test()
+        put_in_place(folder, out, aside=Path(part) / "replaced")
     return out
 
 
@@ -100,62 +108,75 @@ def seal_bundle(folder: Path, manifest: dict[str, Any]) -> None:
     (folder / SEAL_FILE).write_text(hashlib.sha256(content).hexdigest() + "\n")
 
 
-def _move(folder: Path, out: Path, *, aside: Path) -> None:
-    """Put `folder` in the place of `out`; what stood there comes back if that fails."""
-    replaces = out.exists()
-    if replaces:
-        out.rename(aside)
-    try:
-        folder.rename(out)
-    except OSError:
-        if replaces:
-            aside.rename(out)
-        raise
+class _Writer:
+    """Graphs and golden clips of one bundle, and what its manifest says of them."""
+
+    def __init__(self, folder: Path, loaded: Checkpoint, on_progress: Callable[[str], None]) -> None:
+        self._folder, self._loaded, self._on_progress = folder, loaded, on_progress
+        self._spec = ClipSpec.from_dict(loaded.clip_spec)
+
+    def fill(
+        self, variants: Sequence[str], clips: Mapping[Modality, Sequence[Clip]], calibration: Calibration
+    ) -> dict[str, Any]:
+        """Write everything; returns the manifest."""
+        loaded, spec = self._loaded, self._spec
+        self._on_progress("graphs")
+        full = export_graphs(loaded.model, spec, self._folder / "fp32")
+        golden = _write_golden(self._folder, spec, full)
+        given = {"golden": golden} | ({"real": clips} if clips else {})
+        checks = {what: ParityCheck(loaded.model, chosen) for what, chosen in given.items()}
+        described = {"fp32": self._prove("fp32", full, checks)}
+        for name in variants:
+            if name != "fp32":
+                self._on_progress(name)
+                graphs, kept = write_variant(
+                    name, full, self._folder / name, calibration=calibration.beside(golden), on_progress=self._on_progress
+                )
+                described[name] = self._prove(name, graphs, checks) | {"float32_layers": kept}
+        return {
+            "clip_spec": spec.to_dict(),
+            "clip_spec_hash": spec.hash,
+            "labels": loaded.labels,
+            "variants": described,
+            "variant_of": provider_table(variants),
+            "opset_version": OPSET_VERSION,
+            "model": {
+                "config": loaded.config.to_dict(),
+                "num_parameters": sum(p.numel() for p in loaded.model.parameters()),
+            },
+            "training": {k: loaded.extra[k] for k in sorted(loaded.extra)},
+            "golden": {"clips": len(next(iter(golden.values())))},
+        }
+
+    def _prove(
+        self, name: str, paths: Mapping[Modality, Path], checks: Mapping[str, ParityCheck]
+    ) -> dict[str, Any]:
+        """Audit, purity and parity of a variant's graphs: what the manifest says of it."""
+        self._on_progress(f"{name}: audit")
+        for path in paths.values():
+            audit_graph(path, for_tensorrt=name not in FOR_CPUS)
+        self._on_progress(f"{name}: purity")
+        purity = {str(modality): prove_purity(path, modality) for modality, path in paths.items()}
+        self._on_progress(f"{name}: parity")
+        tolerances = {"golden": GOLDEN_TOLERANCES[name], "real": TOLERANCES[name]}
+        return {
+            "graphs": {str(m): _describe(m, self._spec, self._folder, path) for m, path in paths.items()},
+            "purity": purity,
+            "parity": {clips: check.run(paths, tolerances[clips]) for clips, check in checks.items()},
+            "tolerance": asdict(GOLDEN_TOLERANCES[name]),
+        }
 
 
-def _fill(
-    folder: Path,
-    loaded: Checkpoint,
-    clips: Mapping[Modality, Sequence[Clip]],
-    on_progress: Callable[[str], None],
-) -> dict[str, Any]:
-    """Write graphs and golden clips; returns what the manifest says of them."""
-    spec = ClipSpec.from_dict(loaded.clip_spec)
-    on_progress("graphs")
-    paths = export_graphs(loaded.model, spec, folder)
-    on_progress("audit")
-    for path in paths.values():
-        audit_graph(path)
-    on_progress("purity")
-    purity = {str(modality): prove_purity(path, modality) for modality, path in paths.items()}
-    on_progress("parity")
-    golden = _write_golden(folder, spec, paths)
-    parity = {"golden": check_parity(loaded.model, folder, golden)}
-    if clips:
-        parity["real"] = check_parity(loaded.model, folder, clips)
-    return {
-        "clip_spec": spec.to_dict(),
-        "clip_spec_hash": spec.hash,
-        "labels": loaded.labels,
-        "graphs": {str(modality): _describe(modality, spec, path) for modality, path in paths.items()},
-        "opset_version": OPSET_VERSION,
-        "model": {
-            "config": loaded.config.to_dict(),
-            "num_parameters": sum(p.numel() for p in loaded.model.parameters()),
-        },
-        "training": {k: loaded.extra[k] for k in sorted(loaded.extra)},
-        "purity": purity,
-        "parity": parity,
-        "golden": {"clips": len(next(iter(golden.values()))), "tolerance": GOLDEN_TOLERANCE},
-    }
-
-
-def _describe(modality: Modality, spec: ClipSpec, path: Path) -> dict[str, Any]:
-    """What the manifest says of a graph: its file, and its tensors with the batch as the first axis."""
+def _describe(modality: Modality, spec: ClipSpec, folder: Path, path: Path) -> dict[str, Any]:
+    """What the manifest says of a graph: its file, nodes, and tensors with the batch as the first axis."""
+    graph = onnx.load(path, load_external_data=False).graph
     inputs = [{"name": x.name, "dtype": x.dtype, "shape": ["batch", *x.shape]} for x in input_tensors(modality, spec)]
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    outputs = [{"name": x.name, "dtype": "float32", "shape": ["batch", *x.shape[1:]]} for x in session.get_outputs()]
-    return {"file": path.name, "inputs": inputs, "outputs": outputs}
+    outputs = [
+        {"name": x.name, "dtype": "float32", "shape": ["batch", *(d.dim_value for d in x.type.tensor_type.shape.dim[1:])]}
+        for x in graph.output
+    ]
+    file = path.relative_to(folder).as_posix()
+    return {"file": file, "nodes": len(graph.node), "inputs": inputs, "outputs": outputs}
 
 
 def _write_golden(folder: Path, spec: ClipSpec, paths: dict[Modality, Path]) -> dict[Modality, list[Clip]]:

@@ -17,6 +17,16 @@ class ImpureGraphError(ValueError):
 def reached_inputs(graph: onnx.GraphProto) -> dict[str, set[str]]:
     """For each output the inputs from which a path leads to it.
 
+    Raises:
+        ImpureGraphError: an edge that cannot be followed, as in `sources_of`.
+    """
+    sources = sources_of(graph)
+    return {value.name: sources[value.name] for value in graph.output}
+
+
+def sources_of(graph: onnx.GraphProto) -> dict[str, set[str]]:
+    """For each tensor the inputs from which a path leads to it; none for weights and what is made of them alone.
+
     Every output of a node counts as reading every input of it, its shape too: more than the truth, never less.
 
     Raises:
@@ -33,7 +43,7 @@ def reached_inputs(graph: onnx.GraphProto) -> dict[str, set[str]]:
                 raise ImpureGraphError(f"node {node.name!r} reads {name!r} before anything makes it; sort the nodes")
         sources: set[str] = set().union(*(reached[name] for name in node.input))
         reached |= {name: sources for name in node.output if name}
-    return {value.name: reached[value.name] for value in graph.output}
+    return reached
 
 
 def prove_purity(path: Path, modality: Modality) -> dict[str, list[str]]:

@@ -1,16 +1,19 @@
 """A model to three ONNX graphs over one file of weights.
 
-Each initialiser is named by its parameter, so the three graphs share bytes: a tensor is stored once. Only the batch is
-dynamic. Nothing of the graphs depends on time or place, so two exports of one checkpoint are equal.
+Initialisers are named by their parameters and nodes by their modules, so that graphs share bytes and a fault has an address.
+Only the batch is dynamic. Nothing of the graphs depends on time or place, so two exports of one checkpoint are equal.
 """
 
+import ast
 import hashlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, numpy_helper
+from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 from media import ClipSpec, Modality
@@ -19,10 +22,7 @@ from runtime.signature import INPUTS, output_names
 
 from .audit import OPSET_VERSION
 from .graphs import build_graph
-
-WEIGHTS_FILE = "weights.bin"
-MIN_EXTERNAL_BYTES = 1024
-ALIGNMENT = 4096  # so that a runtime can map the file
+from .weights_file import write_graphs
 
 
 def example_inputs(spec: ClipSpec, modality: Modality, batch: int = 2) -> dict[str, torch.Tensor]:
@@ -36,21 +36,11 @@ def example_inputs(spec: ClipSpec, modality: Modality, batch: int = 2) -> dict[s
 
 def export_graphs(model: Zorro, spec: ClipSpec, folder: Path) -> dict[Modality, Path]:
     """Write `audio.onnx`, `video.onnx`, `fused.onnx` and `weights.bin`; returns the graphs' paths."""
-    weights = _WeightsFile()
-    paths = {}
-    for modality in Modality:
-        graph = _export(build_graph(model.eval(), modality).eval(), spec, modality)
-        _annotate(graph, spec, modality)
-        weights.take(graph)
-        paths[modality] = folder / f"{modality}.onnx"
-        paths[modality].write_bytes(graph.SerializeToString(deterministic=True))
-    weights.write(folder / WEIGHTS_FILE)
-    for path in paths.values():
-        onnx.checker.check_model(str(path))
-    return paths
+    return write_graphs(((modality, _export(model, spec, modality)) for modality in Modality), folder)
 
 
-def _export(module: nn.Module, spec: ClipSpec, modality: Modality) -> onnx.ModelProto:
+def _export(model: Zorro, spec: ClipSpec, modality: Modality) -> onnx.ModelProto:
+    module = build_graph(model.eval(), modality).eval()
     inputs = example_inputs(spec, modality)
     batch = torch.export.Dim("batch", min=1, max=4096)
     program = torch.onnx.export(
@@ -66,6 +56,7 @@ def _export(module: nn.Module, spec: ClipSpec, modality: Modality) -> onnx.Model
     )
     assert program is not None
     graph = program.model_proto
+    _name_nodes(graph.graph)
     for node in graph.graph.node:
         del node.metadata_props[:]  # source lines of the exporting machine
         node.doc_string = ""
@@ -73,7 +64,23 @@ def _export(module: nn.Module, spec: ClipSpec, modality: Modality) -> onnx.Model
         del value.metadata_props[:]
     del graph.graph.metadata_props[:]
     _fold_transposed_weights(graph.graph, module)
+    _fold_constants(graph)
+    _read_batch_of_floats(graph.graph)
+    _annotate(graph, spec, modality)
     return onnx.shape_inference.infer_shapes(graph, data_prop=True)
+
+
+def _name_nodes(graph: onnx.GraphProto) -> None:
+    """Name each node by the module it comes from and its operator, as `model.trunk.blocks.0.qkv/MatMul`."""
+    seen: Counter[str] = Counter()
+    scope = "model"
+    for node in graph.node:
+        stored = {entry.key: entry.value for entry in node.metadata_props}
+        scopes = ast.literal_eval(stored.get("pkg.torch.onnx.name_scopes", "[]"))
+        scope = scopes[-2] if len(scopes) > 1 and scopes[-2].startswith("model") else scope  # else that of the node before
+        name = f"{scope}/{node.op_type}"
+        seen[name] += 1
+        node.name = name if seen[name] == 1 else f"{name}_{seen[name]}"
 
 
 def _fold_transposed_weights(graph: onnx.GraphProto, module: nn.Module) -> None:
@@ -109,45 +116,43 @@ def _fold_transposed_weights(graph: onnx.GraphProto, module: nn.Module) -> None:
     graph.initializer.extend(kept.values())
 
 
+def _fold_constants(model: onnx.ModelProto) -> None:
+    """Compute once what depends on weights alone, as the pool's queries; the exporter leaves it to be computed each time."""
+    graph = model.graph
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    constant = dict(stored)
+    kept = []
+    for node in graph.node:
+        if all(name in constant or not name for name in node.input):
+            evaluator = ReferenceEvaluator(node, opsets={"": OPSET_VERSION})
+            values = evaluator.run(None, {name: constant[name] for name in node.input if name})
+            constant |= dict(zip(node.output, values, strict=True))
+        else:
+            kept.append(node)
+    computed = {name for node in kept for name in node.input if name in constant and name not in stored}
+    names = {name: f"model.constant.{hashlib.sha256(constant[name].tobytes()).hexdigest()[:12]}" for name in computed}
+    for node in kept:
+        for i, name in enumerate(node.input):
+            node.input[i] = names.get(name, name)
+    used = {name for node in kept for name in node.input}
+    tensors = [tensor for tensor in graph.initializer if tensor.name in used]
+    tensors += [numpy_helper.from_array(constant[name], names[name]) for name in sorted(computed, key=names.__getitem__)]
+    del graph.node[:], graph.initializer[:], graph.value_info[:]
+    graph.node.extend(kept)
+    graph.initializer.extend(tensors)
+
+
+def _read_batch_of_floats(graph: onnx.GraphProto) -> None:
+    """Take the number of clips from the sound, not from the bytes of the picture, whose shape TensorRT does not read."""
+    floats = [value.name for value in graph.input if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT]
+    bytes_ = {value.name for value in graph.input} - set(floats)
+    for node in graph.node:
+        if node.op_type == "Shape" and node.input[0] in bytes_ and floats:
+            node.input[0] = floats[0]
+
+
 def _annotate(graph: onnx.ModelProto, spec: ClipSpec, modality: Modality) -> None:
     graph.producer_name, graph.producer_version = "zorro-av", ""
     graph.graph.name = f"zorro_{modality}"
     del graph.metadata_props[:]
     onnx.helper.set_model_props(graph, {"clip_spec_hash": spec.hash, "modality": str(modality)})
-
-
-class _WeightsFile:
-    """Initialisers of several graphs, each distinct content once."""
-
-    def __init__(self) -> None:
-        self.blocks: list[bytes] = []
-        self.size = 0
-        self.offset_of: dict[str, int] = {}
-
-    def take(self, graph: onnx.ModelProto) -> None:
-        """Move the graph's larger initialisers here, in order of name."""
-        for tensor in sorted(graph.graph.initializer, key=lambda t: t.name):
-            content = np.ascontiguousarray(numpy_helper.to_array(tensor)).tobytes()
-            if len(content) >= MIN_EXTERNAL_BYTES:
-                _point(tensor, self._place(content), len(content))
-
-    def _place(self, content: bytes) -> int:
-        key = hashlib.sha256(content).hexdigest()
-        if key not in self.offset_of:
-            padding = -self.size % (ALIGNMENT if len(content) >= ALIGNMENT else 64)
-            self.blocks.append(bytes(padding) + content)
-            self.offset_of[key] = self.size + padding
-            self.size += padding + len(content)
-        return self.offset_of[key]
-
-    def write(self, path: Path) -> None:
-        path.write_bytes(b"".join(self.blocks))
-
-
-def _point(tensor: TensorProto, offset: int, length: int) -> None:
-    name, dims, data_type = tensor.name, list(tensor.dims), tensor.data_type
-    tensor.Clear()
-    tensor.name, tensor.data_type, tensor.data_location = name, data_type, TensorProto.EXTERNAL
-    tensor.dims.extend(dims)
-    for key, value in (("location", WEIGHTS_FILE), ("offset", str(offset)), ("length", str(length))):
-        tensor.external_data.add(key=key, value=value)

@@ -1,12 +1,12 @@
 """A bundle into numbers: the Python API."""
 
-from .bundle import Bundle, find_bundles, read_bundle
+from .bundle import Bundle, Variant, find_bundles, read_bundle
 from .errors import ZorroError
 from .options import Memory, Space
 from .pipeline import Zorro
 from .results import ClipResult, LabelScore, StreamResult, WindowResult
 
 __all__ = [
-    "Bundle", "ClipResult", "LabelScore", "Memory", "Space", "StreamResult", "WindowResult", "Zorro", "ZorroError",
-    "find_bundles", "read_bundle",
+    "Bundle", "ClipResult", "LabelScore", "Memory", "Space", "StreamResult", "Variant", "WindowResult", "Zorro",
+    "ZorroError", "find_bundles", "read_bundle",
 ]  # fmt: skip

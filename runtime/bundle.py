@@ -12,10 +12,12 @@ from typing import Any
 
 from media import ClipSpec, Modality
 
-from .errors import BundleCorrupt, BundleIncompatible, BundleNotFound
+from .errors import BundleCorrupt, BundleIncompatible, BundleNotFound, InvalidOption
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_FILE, SEAL_FILE = "bundle.json", "bundle.sha256"
+ANY_PROVIDER = "*"
+"""Stands in the table of providers for those it does not name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,28 @@ class Label:
     """What it was learned from."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tolerance:
+    """How far answers may be from the model's."""
+
+    max_abs_error: float
+    """Of features, embeddings and logits."""
+    min_cosine: float
+    """Of embeddings."""
+    min_top1_agreement: float
+    """Share of clips with the same best label; held to at export, where there are many clips."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """The model in certain numbers: `fp32`, `fp16`, `int8-cpu`, `int8-qdq`."""
+
+    name: str
+    graphs: dict[Modality, Path]
+    tolerance: Tolerance
+    """On the golden clips."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bundle:
     """A verified bundle."""
@@ -37,11 +61,25 @@ class Bundle:
     version: str
     clip_spec: ClipSpec
     labels: tuple[Label, ...]
-    graphs: dict[Modality, Path]
+    variants: dict[str, Variant]
+    variant_of: dict[str, str]
+    """Which variant a provider takes."""
     manifest: dict[str, Any]
     """All of `bundle.json`: metrics, parity, licence, provenance."""
     sha256: str
     """Of `bundle.json`, and so of everything."""
+
+    def variant(self, name: str | None, *, provider: str) -> Variant:
+        """The variant called `name`; None: that which the bundle's table gives to `provider`.
+
+        Raises:
+            InvalidOption: there is none of this name.
+        """
+        if name is None:
+            name = self.variant_of.get(provider, self.variant_of[ANY_PROVIDER])
+        if name not in self.variants:
+            raise InvalidOption(f"variant={name!r}; {self.name}/{self.version} has {', '.join(self.variants)}")
+        return self.variants[name]
 
 
 def sha256_of(path: Path) -> str:
@@ -74,20 +112,33 @@ def _parse(path: Path, manifest: dict[str, Any], seal: str) -> Bundle:
     spec = ClipSpec.from_dict(manifest["clip_spec"])
     if spec.hash != manifest["clip_spec_hash"]:
         raise BundleIncompatible(f"{path}: the ClipSpec's hash is not the one it was trained with; export it again")
-    graphs = {modality: manifest["graphs"][modality]["file"] for modality in Modality}
-    unverified = [file for file in graphs.values() if file not in manifest["files"]]
-    if unverified:
+    variants = {name: _parse_variant(path, name, stored) for name, stored in manifest["variants"].items()}
+    files = {x.relative_to(path).as_posix() for variant in variants.values() for x in variant.graphs.values()}
+    if unverified := sorted(files - manifest["files"].keys()):
         raise BundleIncompatible(f"{path}: {MANIFEST_FILE} has no sha256 of {unverified}; export it again")
+    variant_of = dict(manifest["variant_of"])
+    lost = sorted({*variant_of.values()} - variants.keys())
+    if lost or ANY_PROVIDER not in variant_of:
+        raise BundleIncompatible(
+            f"{path}: {MANIFEST_FILE} gives providers {lost or 'nothing by default'}, it holds {sorted(variants)}; "
+            "export it again"
+        )
     return Bundle(
         path=path,
         name=manifest["name"],
         version=manifest["version"],
         clip_spec=spec,
         labels=tuple(Label(x["id"], x["label"], tuple(x["modalities"])) for x in manifest["labels"]),
-        graphs={modality: path / file for modality, file in graphs.items()},
+        variants=variants,
+        variant_of=variant_of,
         manifest=manifest,
         sha256=seal,
     )
+
+
+def _parse_variant(path: Path, name: str, stored: dict[str, Any]) -> Variant:
+    graphs = {modality: path / stored["graphs"][modality]["file"] for modality in Modality}
+    return Variant(name, graphs, Tolerance(**stored["tolerance"]))
 
 
 def find_bundles(folder: str | Path) -> list[Path]:

@@ -28,7 +28,7 @@ from .options import (
 )
 from .results import ClipResult, LabelScore, StreamResult
 from .selftest import SelfTestReport, self_test
-from .session import CPU, GraphSession, choose_providers
+from .session import CPU, GraphSession, ProviderOptions, check_provider_options, choose_providers
 from .signature import ANSWERS, STREAM_OF, graphs_for, input_tensors, stream_values
 
 MAX_BATCH_SIZE = 8
@@ -45,10 +45,16 @@ class Zorro:
         num_threads: int | None = None,
         memory: Memory | str = Memory.FAST,
         allow_fallback: bool = False,
+        variant: str | None = None,
+        provider_options: ProviderOptions | None = None,
     ) -> None:
-        choose_providers(providers, allow_fallback=allow_fallback)
+        chosen = choose_providers(providers, allow_fallback=allow_fallback)
         check_num_threads(num_threads)
         self.bundle = bundle
+        self.variant = bundle.variant(variant, provider=chosen[0])
+        """What answers; where a fallback was allowed and no variant asked for, that of the provider that really runs."""
+        self._is_variant_asked_for = variant is not None
+        self._provider_options = check_provider_options(provider_options or {}, providers)
         self._providers, self._num_threads, self._allow_fallback = providers, num_threads, allow_fallback
         self._memory = check_memory(memory)
         self._sessions: dict[Modality, GraphSession] = {}
@@ -63,6 +69,8 @@ class Zorro:
         num_threads: int | None = None,
         memory: Memory | str = Memory.FAST,
         allow_fallback: bool = False,
+        variant: str | None = None,
+        provider_options: ProviderOptions | None = None,
     ) -> Self:
         """Verify and open the bundle at `path`.
 
@@ -72,14 +80,17 @@ class Zorro:
             num_threads: of one inference; default all cores.
             memory: how weights are held on a CPU, `fast` or `low`.
             allow_fallback: take another provider where one that was asked for does not run.
+            variant: which of the bundle's; default what its table gives to the first provider.
+            provider_options: options by provider, as ONNX Runtime documents them.
 
         Raises:
             BundleError: it cannot be used; see `errors`.
-            InvalidOption, ProviderUnavailable: providers or threads that this machine does not have.
+            InvalidOption, ProviderUnavailable: providers, threads or a variant that there are not.
         """
         return cls(
-            read_bundle(path), providers=providers, num_threads=num_threads, memory=memory, allow_fallback=allow_fallback
-        )
+            read_bundle(path), providers=providers, num_threads=num_threads, memory=memory, allow_fallback=allow_fallback,
+            variant=variant, provider_options=provider_options,
+        )  # fmt: skip
 
     def session(self, modality: Modality) -> GraphSession:
         """The opened graph of a modality.
@@ -89,13 +100,20 @@ class Zorro:
         """
         with self._opening:
             if modality not in self._sessions:
-                bundle = self.bundle
-                self._sessions[modality] = GraphSession(
-                    bundle.graphs[modality], modality, bundle.clip_spec, num_labels=len(bundle.labels),
-                    providers=self._providers, num_threads=self._num_threads, memory=self._memory,
-                    allow_fallback=self._allow_fallback,
-                )  # fmt: skip
+                session = self._open_graph(modality)
+                runs_best = self.bundle.variant(None, provider=session.providers[0])
+                if not self._is_variant_asked_for and runs_best != self.variant:
+                    self.variant = runs_best
+                    session = self._open_graph(modality)
+                self._sessions[modality] = session
             return self._sessions[modality]
+
+    def _open_graph(self, modality: Modality) -> GraphSession:
+        return GraphSession(
+            self.variant.graphs[modality], modality, self.bundle.clip_spec, num_labels=len(self.bundle.labels),
+            providers=self._providers, num_threads=self._num_threads, memory=self._memory,
+            allow_fallback=self._allow_fallback, provider_options=self._provider_options,
+        )  # fmt: skip
 
     @property
     def providers(self) -> dict[str, list[str]]:
@@ -109,7 +127,7 @@ class Zorro:
         Raises:
             SelfTestFailed: they differ by more than the bundle's tolerance.
         """
-        return self_test(self.bundle, {modality: self.session(modality) for modality in self.bundle.graphs})
+        return self_test(self.bundle, self.variant, {modality: self.session(modality) for modality in Modality})
 
     def run(self, modality: Modality | str, clips: Sequence[Clip]) -> dict[str, np.ndarray]:
         """Outputs of one batch, by name, each [clips, ...].

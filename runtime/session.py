@@ -4,7 +4,8 @@ The surprising fact: asked for a provider that does not load, ONNX Runtime takes
 and again when a run fails. So fallback is switched off unless allowed, and what runs is read from the session.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,9 @@ from .options import Memory, check_num_threads
 from .signature import input_tensors, output_names
 
 CPU = "CPUExecutionProvider"
+ProviderOptions = Mapping[str, Mapping[str, str]]
+"""Options of execution providers, by provider, as ONNX Runtime documents them: `device_id`, `trt_engine_cache_path`."""
+logger = logging.getLogger("zorro.runtime")
 DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
 
 
@@ -34,16 +38,21 @@ class GraphSession:
         num_threads: int | None = None,
         memory: Memory = Memory.FAST,
         allow_fallback: bool = False,
+        provider_options: ProviderOptions | None = None,
     ) -> None:
         chosen = choose_providers(providers, allow_fallback=allow_fallback)
-        self._session = _open(path, chosen, num_threads=num_threads, memory=memory, allow_fallback=allow_fallback)
+        options = check_provider_options(provider_options or {}, providers)
+        configured = [(name, options.get(name, {})) for name in chosen]
+        self._session = _open(path, configured, num_threads=num_threads, memory=memory, allow_fallback=allow_fallback)
         self.providers: list[str] = self._session.get_providers()
         """What really runs; never what was asked for."""
-        missing = [name for name in chosen if name not in self.providers]
+        missing = [name for name in providers if name not in self.providers]
         if missing and not allow_fallback:
             raise ProviderUnavailable(
                 f"asked for {list(providers)}, got {self.providers}; install what {missing} needs, or allow a fallback"
             )
+        if missing:
+            logger.warning("%s: asked for %s, runs on %s", path.name, list(providers), self.providers)
         self.input_names = [value.name for value in self._session.get_inputs()]
         self.output_names = [value.name for value in self._session.get_outputs()]
         _check_graph(self._session, path, modality, spec, num_labels)
@@ -72,8 +81,23 @@ def choose_providers(providers: Sequence[str], *, allow_fallback: bool) -> list[
     return [name for name in providers if name in built_in] or [CPU]
 
 
+def check_provider_options(options: ProviderOptions, providers: Sequence[str]) -> dict[str, dict[str, str]]:
+    """The options of each provider, as a dict of strings.
+
+    Raises:
+        InvalidOption: options of a provider that is not asked for, or that are no strings.
+    """
+    for name, given in options.items():
+        if name not in providers:
+            raise InvalidOption(f"provider_options has {name!r}; give options of {list(providers)}, which are asked for")
+        wrong = [key for key, value in given.items() if not isinstance(value, str)]
+        if wrong:
+            raise InvalidOption(f"provider_options of {name}: {wrong} must be strings, as '1' or 'True'")
+    return {name: dict(given) for name, given in options.items()}
+
+
 def _open(
-    path: Path, providers: list[str], *, num_threads: int | None, memory: Memory, allow_fallback: bool
+    path: Path, providers: list[tuple[str, dict[str, str]]], *, num_threads: int | None, memory: Memory, allow_fallback: bool
 ) -> onnxruntime.InferenceSession:
     check_num_threads(num_threads)
     options = onnxruntime.SessionOptions()
@@ -89,9 +113,10 @@ def _open(
             path, options, providers=providers, enable_fallback=int(allow_fallback)
         )
     except Exception as error:  # ONNX Runtime's errors have no base of their own
-        if providers != [CPU]:
+        names = [name for name, _ in providers]
+        if names != [CPU]:
             raise ProviderUnavailable(
-                f"{path.name} does not open on {providers}: {error}; use {CPU}, or allow a fallback"
+                f"{path.name} does not open on {names}: {error}; use {CPU}, or allow a fallback"
             ) from error
         raise BundleIncompatible(
             f"ONNX Runtime {onnxruntime.__version__} does not open {path}: {error}; update it, or export again"

@@ -59,7 +59,7 @@ class Engine:
         """Start the decode processes, and make one lane per graph of each model, once they are loaded."""
         await self.pool.warm_up()
         for model in self.models.all():
-            for modality in model.bundle.graphs:
+            for modality in Modality:
                 self.batcher.add_lane(
                     lane_name(model, modality),
                     _runner(self.models.beside(model), modality),

@@ -63,11 +63,12 @@ class EngineCollector(Collector):
         ):
             yield CounterMetricFamily(f"zorro_decode_{name}", meaning, value)
         info = GaugeMetricFamily(
-            "zorro_model_info", "Models that answer", labels=("model", "version", "sha256", "graph", "provider")
+            "zorro_model_info", "Models that answer", labels=("model", "version", "variant", "sha256", "graph", "provider")
         )
         for model in self._engine.models.all():
             for graph, providers in model.providers.items():
-                info.add_metric((model.bundle.name, model.bundle.version, model.bundle.sha256, graph, providers[0]), 1)
+                bundle, variant = model.bundle, model.variant.name
+                info.add_metric((bundle.name, bundle.version, variant, bundle.sha256, graph, providers[0]), 1)
         yield info
 
     def _queues(self) -> Iterator[Metric]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from media import Modality
 from runtime import Bundle, Memory, Zorro, find_bundles, read_bundle
 
 from .errors import ServiceError
@@ -43,7 +44,8 @@ class Models:
         settings = self._settings
         model = Zorro(
             bundle, providers=settings.providers, num_threads=num_threads, memory=memory,
-            allow_fallback=settings.allow_fallback,
+            allow_fallback=settings.allow_fallback, variant=settings.variant,
+            provider_options=settings.provider_options,
         )  # fmt: skip
         model.self_test()
         return model
@@ -85,10 +87,12 @@ def describe(model: Zorro) -> dict[str, Any]:
         "sha256": bundle.sha256,
         "preprocessing": bundle.clip_spec.hash,
         "window_sec": bundle.clip_spec.window_seconds,
-        "modalities": [str(modality) for modality in bundle.graphs],
+        "variant": model.variant.name,
+        "variants": list(bundle.variants),
+        "modalities": [str(modality) for modality in Modality],
         "labels": [{"id": x.id, "label": x.label, "modalities": list(x.modalities)} for x in bundle.labels],
         "providers": model.providers,
-        "parity": bundle.manifest["parity"],
+        "parity": bundle.manifest["variants"][model.variant.name]["parity"],
         "metrics": bundle.manifest["metrics"],
         "about": bundle.manifest["about"],
     }

@@ -51,6 +51,12 @@ class Settings(BaseSettings):
     providers: tuple[str, ...] = Field(
         default=(CPU,), description="ONNX Runtime's execution providers, in order of preference"
     )
+    provider_options: dict[str, dict[str, str]] = Field(
+        default={}, description="options of execution providers, as a JSON object by provider; see operating.md"
+    )
+    variant: str | None = Field(
+        default=None, description="variant of every bundle; default what each bundle gives to the first provider"
+    )
     allow_fallback: bool = Field(
         default=False, description="take another provider where one that was asked for does not run"
     )

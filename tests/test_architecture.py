@@ -135,7 +135,7 @@ def test_every_third_party_import_is_required() -> None:
 
 # Names under which distributions are imported, where the two differ; starlette comes with fastapi.
 DISTRIBUTION = {
-    "opentelemetry": "opentelemetry-api", "prometheus_client": "prometheus-client",
+    "google": "protobuf", "opentelemetry": "opentelemetry-api", "prometheus_client": "prometheus-client",
     "pydantic_settings": "pydantic-settings",
     "python_multipart": "python-multipart", "sklearn": "scikit-learn", "starlette": "fastapi",
 }  # fmt: skip

@@ -121,8 +121,8 @@ def test_separable_towers_share_no_weights_of_the_trunk(model: Zorro, audio: Ten
 
 
 def test_a_bundle_is_proven_and_served(checkpoint: Path, tmp_path: Path, film: Path) -> None:
-    """The exporter refuses what is not equal to the model, or not pure; then a server answers by all three streams."""
-    export_checkpoint(checkpoint, tmp_path / "small" / "1", name="small", version="1")
+    """The exporter refuses what is not equal to the model, not pure, or not for TensorRT; then a server answers."""
+    export_checkpoint(checkpoint, tmp_path / "small" / "1", name="small", version="1", variants=("fp32", "fp16"))
     with ready_client(create_app(Settings(bundles=tmp_path, num_decode_workers=1))) as client:
         answer = client.post("/v1/classify", files={"file": film.read_bytes()}).json()
     assert answer["streams"] == dict.fromkeys(("audio", "video", "fused"), "answered")

@@ -5,12 +5,17 @@ from pathlib import Path
 import torch
 
 from export.bundle_writer import export_checkpoint
-from media import ClipSpec
+from media import ClipSpec, Modality
 from models import Zorro, preset
 from models.weights import save_checkpoint
 from tests.conftest import SMALL
 
 TINY_SPEC = ClipSpec(num_mel_frames=64, num_mel_bins=32, num_video_frames=2, frame_size=32)
+
+
+def graphs_in(folder: Path) -> dict[Modality, Path]:
+    """The three graphs in a folder."""
+    return {modality: folder / f"{modality}.onnx" for modality in Modality}
 
 
 def make_tiny_checkpoint(folder: Path, *, num_classes: int = 4, num_labels: int | None = None) -> Path:

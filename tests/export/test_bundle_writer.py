@@ -21,11 +21,12 @@ from export.audit import AuditError
 from export.bundle_writer import export_checkpoint
 from export.golden import golden_inputs
 from export.parity import ParityError
+from export.placement import put_in_place
 from export.purity import ImpureGraphError
 from export.to_onnx import _fold_transposed_weights
 from media import Clip, ClipSpec, Modality
 from runtime import Zorro
-from tests.tiny_bundle import make_tiny_bundle, make_tiny_checkpoint
+from tests.tiny_bundle import graphs_in, make_tiny_bundle, make_tiny_checkpoint
 
 Damage = Callable[[Path], None]
 
@@ -40,10 +41,9 @@ def quick(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Damage], N
 
     def use(damage: Damage) -> None:
         def export_graphs(_: object, __: ClipSpec, folder: Path) -> dict[Modality, Path]:
-            for name in ("audio.onnx", "video.onnx", "fused.onnx", "weights.bin"):
-                shutil.copy(bundle / name, folder)
+            shutil.copytree(bundle / "fp32", folder)
             damage(folder)
-            return {modality: folder / f"{modality}.onnx" for modality in Modality}
+            return graphs_in(folder)
 
         monkeypatch.setattr(writer, "export_graphs", export_graphs)
 
@@ -63,9 +63,9 @@ def _edit(path: Path, *, output: str, nodes: list[onnx.NodeProto]) -> None:
 
 def _leak(folder: Path) -> None:
     nodes = [
-        helper.make_node("Cast", ["video"], ["as_float"], to=onnx.TensorProto.FLOAT),
-        helper.make_node("ReduceMean", ["as_float"], ["mean"], keepdims=0),
-        helper.make_node("Add", ["right", "mean"], ["audio_logits"]),
+        helper.make_node("Cast", ["video"], ["as_float"], name="cast", to=onnx.TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["as_float"], ["mean"], name="average", keepdims=0),
+        helper.make_node("Add", ["right", "mean"], ["audio_logits"], name="leak"),
     ]
     _edit(folder / "fused.onnx", output="audio_logits", nodes=nodes)
 
@@ -87,7 +87,7 @@ def _harm(folder: Path) -> None:
     ("damage", "error", "match"),
     [
         (_leak, ImpureGraphError, "audio_logits reads"),
-        (_guard, AuditError, "'guard' is IsNaN"),
+        (_guard, AuditError, "IsNaN 'guard' is a guard"),
         (_harm, ParityError, "max_abs_error"),
     ],
 )
@@ -124,10 +124,10 @@ def test_what_was_there_comes_back_if_the_move_fails(tmp_path: Path) -> None:
     out.mkdir()
     (out / "kept").touch()
     with pytest.raises(OSError, match="not_made"):
-        writer._move(tmp_path / "not_made", out, aside=tmp_path / "aside")
+        put_in_place(tmp_path / "not_made", out, aside=tmp_path / "aside")
     assert (out / "kept").exists()
     with pytest.raises(OSError, match="not_made"):
-        writer._move(tmp_path / "not_made", tmp_path / "new", aside=tmp_path / "aside")
+        put_in_place(tmp_path / "not_made", tmp_path / "new", aside=tmp_path / "aside")
     assert not (tmp_path / "new").exists()
 
 
@@ -141,10 +141,10 @@ def test_parity_on_given_clips_is_reported_beside_the_golden(
     out = export_checkpoint(
         checkpoint, tmp_path / "small" / "1", name="small", version="1", clips=clips, on_progress=stages.append
     )
-    parity = Zorro.open(out).bundle.manifest["parity"]
+    parity = Zorro.open(out).bundle.manifest["variants"]["fp32"]["parity"]
     assert len(parity["golden"]) == 5
     assert [(report["graph"], report["clips"]) for report in parity["real"]] == [("audio", 4)]
-    assert stages == ["graphs", "audit", "purity", "parity", "self-test"]
+    assert stages == ["graphs", "fp32: audit", "fp32: purity", "fp32: parity", "self-test"]
 
 
 @pytest.mark.parametrize(("name", "version"), [("", "1"), ("a/b", "1"), ("..", "1"), ("a", ""), ("a", "1 2"), ("a", ".p")])
@@ -166,8 +166,8 @@ def test_the_manifest_says_what_is_there(bundle: Path) -> None:
     for name, sha256 in manifest["files"].items():
         assert hashlib.sha256(there[name].read_bytes()).hexdigest() == sha256
     for modality in Modality:
-        graph = onnx.load(bundle / f"{modality}.onnx", load_external_data=False)
-        described = manifest["graphs"][modality]
+        graph = onnx.load(bundle / "fp32" / f"{modality}.onnx", load_external_data=False)
+        described = manifest["variants"]["fp32"]["graphs"][modality]
         for side, values in (("inputs", graph.graph.input), ("outputs", graph.graph.output)):
             shapes = [[d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in values]
             assert [(x["name"], x["shape"]) for x in described[side]] == [
@@ -175,14 +175,14 @@ def test_the_manifest_says_what_is_there(bundle: Path) -> None:
             ]
         props = {prop.key: prop.value for prop in graph.metadata_props}
         assert props == {"clip_spec_hash": manifest["clip_spec_hash"], "modality": str(modality)}
-    assert {report["graph"] for report in manifest["parity"]["golden"]} == {"audio", "video", "fused"}
-    assert manifest["purity"]["fused"]["audio_logits"] == ["audio"]
+    assert {report["graph"] for report in manifest["variants"]["fp32"]["parity"]["golden"]} == {"audio", "video", "fused"}
+    assert manifest["variants"]["fp32"]["purity"]["fused"]["audio_logits"] == ["audio"]
 
 
 def test_each_weight_is_stored_once_under_one_name(bundle: Path) -> None:
     spans: dict[tuple[int, int], set[str]] = {}
     for modality in Modality:
-        for tensor in onnx.load(bundle / f"{modality}.onnx", load_external_data=False).graph.initializer:
+        for tensor in onnx.load(bundle / "fp32" / f"{modality}.onnx", load_external_data=False).graph.initializer:
             stored = {entry.key: entry.value for entry in tensor.external_data}
             if stored:
                 assert stored["location"] == "weights.bin"
@@ -190,7 +190,7 @@ def test_each_weight_is_stored_once_under_one_name(bundle: Path) -> None:
     assert all(len(names) == 1 and next(iter(names)).startswith("model.") for names in spans.values())
     assert len({name for names in spans.values() for name in names}) == len(spans)
     assert all(start + length <= next_start for (start, length), (next_start, _) in pairwise(sorted(spans)))
-    assert sum(length for _, length in spans) > 0.75 * (bundle / "weights.bin").stat().st_size
+    assert sum(length for _, length in spans) > 0.75 * (bundle / "fp32" / "weights.bin").stat().st_size
 
 
 def test_a_transposed_weight_is_stored_as_it_is_read() -> None:
@@ -214,7 +214,7 @@ def test_a_transposed_weight_is_stored_as_it_is_read() -> None:
 
 
 def test_nothing_of_the_exporting_machine_is_in_a_graph(bundle: Path) -> None:
-    for path in (*bundle.glob("*.onnx"), bundle / "bundle.json"):
+    for path in (*bundle.glob("*/*.onnx"), bundle / "bundle.json"):
         content = path.read_bytes()
         for trace in (str(Path(__file__).parents[2]).encode(), b"site-packages", b".py", str(Path.home()).encode() + b"/"):
             assert trace not in content

@@ -54,9 +54,9 @@ def of_shape(source: str) -> list[onnx.NodeProto]:
 @pytest.mark.parametrize("leak", [of_values, of_shape])
 @pytest.mark.parametrize(("output", "source"), [("audio_logits", "video"), ("video_embedding", "audio")])
 def test_a_planted_leak_is_found(leak, output: str, source: str, folder: Path) -> None:
-    plant(folder / "fused.onnx", output, leak(source))
+    plant(folder / "fp32" / "fused.onnx", output, leak(source))
     with pytest.raises(ImpureGraphError, match=rf"fused: {output} reads \['audio', 'video'\], its stream reads"):
-        prove_purity(folder / "fused.onnx", Modality.FUSED)
+        prove_purity(folder / "fp32" / "fused.onnx", Modality.FUSED)
 
 
 def test_a_planted_leak_is_a_leak_when_run(folder: Path, spec: ClipSpec) -> None:
@@ -65,9 +65,9 @@ def test_a_planted_leak_is_a_leak_when_run(folder: Path, spec: ClipSpec) -> None
         helper.make_node("Cast", ["video"], ["as_float"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["as_float"], ["leaked"], keepdims=0),
     ]
-    plant(folder / "fused.onnx", "audio_logits", leak)
+    plant(folder / "fp32" / "fused.onnx", "audio_logits", leak)
     inputs = golden_inputs(spec)
-    session = onnxruntime.InferenceSession(folder / "fused.onnx", providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(folder / "fp32" / "fused.onnx", providers=["CPUExecutionProvider"])
     before, after = (
         session.run(["audio_logits"], {"audio": inputs["audio"], "video": video})[0]
         for video in (inputs["video"], 255 - inputs["video"])
@@ -79,7 +79,7 @@ def test_a_planted_leak_is_a_leak_when_run(folder: Path, spec: ClipSpec) -> None
 def test_purity_is_bit_for_bit_when_run(batch: int, bundle: Path, spec: ClipSpec) -> None:
     """Other films and other sounds of every kind, noise, black, rows in another order: the other stream stays."""
     inputs = {name: array[:batch] for name, array in golden_inputs(spec).items()}
-    session = onnxruntime.InferenceSession(bundle / "fused.onnx", providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(bundle / "fp32" / "fused.onnx", providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_outputs()]
     random = np.random.default_rng(0)
     films = [random.integers(0, 256, inputs["video"].shape, np.uint8), np.zeros_like(inputs["video"]), inputs["video"][::-1]]
@@ -93,15 +93,15 @@ def test_purity_is_bit_for_bit_when_run(batch: int, bundle: Path, spec: ClipSpec
 
 
 def test_a_fusion_that_reads_one_modality_alone_fails(folder: Path) -> None:
-    model = onnx.load(folder / "fused.onnx", load_external_data=False)
+    model = onnx.load(folder / "fp32" / "fused.onnx", load_external_data=False)
     for node in model.graph.node:
         for i, name in enumerate(node.output):
             if name == "fusion_logits":
                 node.output[i] = "unused"
     model.graph.node.append(helper.make_node("Identity", ["audio_logits"], ["fusion_logits"]))
-    (folder / "fused.onnx").write_bytes(model.SerializeToString())
+    (folder / "fp32" / "fused.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(ImpureGraphError, match=r"fusion_logits reads \['audio'\]"):
-        prove_purity(folder / "fused.onnx", Modality.FUSED)
+        prove_purity(folder / "fp32" / "fused.onnx", Modality.FUSED)
 
 
 def test_a_graph_that_cannot_be_followed_fails() -> None:

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from export.audit import audit_graph
 from export.golden import golden_inputs
-from export.parity import check_parity
+from export.parity import ParityCheck
 from export.purity import prove_purity
 from export.to_onnx import export_graphs
+from export.variants import TOLERANCES
 from media import Clip, ClipSpec, Modality
 from models import HipConfig, Stream, Zorro, ZorroConfig, preset
 from models.attention import Pairing
@@ -313,7 +314,7 @@ def test_graphs_are_pure_and_equal_the_model(spec: ClipSpec, graphs: tuple[Zorro
         prove_purity(path, modality)
     inputs = golden_inputs(spec)
     clips = [Clip(0, 1, a, v, 1, 1, False, False) for a, v in zip(inputs["audio"], inputs["video"], strict=True)][:3]
-    assert len(check_parity(model, paths[Modality.FUSED].parent, dict.fromkeys(Modality, clips))) == 5
+    assert len(ParityCheck(model, dict.fromkeys(Modality, clips)).run(paths, TOLERANCES["fp32"])) == 5
     fused, alone = (onnxruntime.InferenceSession(paths[m]) for m in (Modality.FUSED, Modality.AUDIO))
     before, after = (fused.run(["audio_logits"], inputs | {"video": v})[0] for v in (inputs["video"], 255 - inputs["video"]))
     np.testing.assert_array_equal(before, after)

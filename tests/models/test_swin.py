@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from export.audit import audit_graph
 from export.golden import golden_inputs
-from export.parity import check_parity
+from export.parity import ParityCheck
 from export.purity import prove_purity
 from export.to_onnx import export_graphs
+from export.variants import TOLERANCES
 from media import Clip, ClipSpec, Modality
 from models import Stream, SwinConfig, Zorro, ZorroConfig, preset
 from models.attention import Pairing
@@ -30,6 +31,7 @@ from models.swin import (
     shift_mask,
     split_windows,
 )
+from tests.tiny_bundle import graphs_in
 
 BATCH = 4
 SWIN = SwinConfig(depths=(2, 2), audio_window=(4, 4), video_window=(2, 4, 4))
@@ -378,7 +380,7 @@ def test_graphs_are_pure_equal_the_model_and_hold_one_stream(tmp_path: Path) -> 
         prove_purity(path, modality)
     arrays = golden_inputs(spec)
     clips = [Clip(0, 1, a, v, 1, 1, False, False) for a, v in zip(arrays["audio"], arrays["video"], strict=True)][:3]
-    assert len(check_parity(model, tmp_path, dict.fromkeys(Modality, clips))) == 5
+    assert len(ParityCheck(model, dict.fromkeys(Modality, clips)).run(graphs_in(tmp_path), TOLERANCES["fp32"])) == 5
     for own, other in ((Modality.AUDIO, "video"), (Modality.VIDEO, "audio")):
         weights = onnx.load(paths[own], load_external_data=False).graph.initializer
         assert any(f"trunk.stages.1.{own}." in w.name for w in weights)

@@ -37,7 +37,7 @@ def test_a_sealed_manifest_that_is_none_is_refused(content: bytes, copy: Path) -
 
 
 @pytest.mark.parametrize(
-    "key", ["schema_version", "name", "version", "files", "clip_spec", "clip_spec_hash", "labels", "graphs"]
+    "key", ["schema_version", "name", "version", "files", "clip_spec", "clip_spec_hash", "labels", "variants", "variant_of"]
 )
 def test_a_manifest_that_lacks_a_part_is_refused(key: str, copy: Path) -> None:
     manifest = _manifest(copy)
@@ -48,7 +48,11 @@ def test_a_manifest_that_lacks_a_part_is_refused(key: str, copy: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"labels": 3}, {"labels": [{"id": "a"}]}, {"graphs": []}, {"clip_spec": {}}, {"files": []}]
+    "change",
+    [
+        {"labels": 3}, {"labels": [{"id": "a"}]}, {"variants": []}, {"variants": {"fp32": {}}}, {"variant_of": 3},
+        {"clip_spec": {}}, {"files": []},
+    ],
 )
 def test_a_manifest_of_other_types_is_refused(change: dict[str, Any], copy: Path) -> None:
     _seal_as_is(copy, json.dumps(_manifest(copy) | change).encode())
@@ -58,9 +62,9 @@ def test_a_manifest_of_other_types_is_refused(change: dict[str, Any], copy: Path
 
 def test_a_file_without_a_hash_is_refused(copy: Path) -> None:
     manifest = _manifest(copy)
-    del manifest["files"]["video.onnx"]
+    del manifest["files"]["fp32/video.onnx"]
     _seal_as_is(copy, json.dumps(manifest).encode())
-    with pytest.raises(BundleIncompatible, match=r"no sha256 of \['video.onnx'\]"):
+    with pytest.raises(BundleIncompatible, match=r"no sha256 of \['fp32/video.onnx'\]"):
         read_bundle(copy)
 
 
@@ -74,26 +78,33 @@ def test_a_file_outside_the_bundle_is_refused(name: str, copy: Path) -> None:
 
 
 def test_a_shortened_and_a_lengthened_file_are_refused(copy: Path) -> None:
-    weights = (copy / "weights.bin").read_bytes()
+    weights = (copy / "fp32" / "weights.bin").read_bytes()
     for content in (weights[:-1], weights + b"\0", b""):
-        (copy / "weights.bin").write_bytes(content)
+        (copy / "fp32" / "weights.bin").write_bytes(content)
         with pytest.raises(BundleCorrupt, match=r"weights\.bin has other bytes"):
             read_bundle(copy)
 
 
+@pytest.mark.parametrize("table", [{}, {"*": "fp16"}, {"*": "fp32", "CUDAExecutionProvider": "fp16"}])
+def test_a_provider_without_a_variant_is_refused(table: dict[str, str], copy: Path) -> None:
+    _seal_as_is(copy, json.dumps(_manifest(copy) | {"variant_of": table}).encode())
+    with pytest.raises(BundleIncompatible, match=r"gives providers .*, it holds \['fp32'\]"):
+        read_bundle(copy)
+
+
 def test_swapped_graphs_are_refused(copy: Path) -> None:
-    audio, video = (copy / "audio.onnx").read_bytes(), (copy / "video.onnx").read_bytes()
-    (copy / "audio.onnx").write_bytes(video)
-    (copy / "video.onnx").write_bytes(audio)
+    audio, video = (copy / "fp32" / "audio.onnx").read_bytes(), (copy / "fp32" / "video.onnx").read_bytes()
+    (copy / "fp32" / "audio.onnx").write_bytes(video)
+    (copy / "fp32" / "video.onnx").write_bytes(audio)
     seal_bundle(copy, _manifest(copy))
     with pytest.raises(BundleIncompatible, match="another modality: got video, the bundle wants audio"):
         Zorro.open(copy).session(Modality.AUDIO)
 
 
 def test_a_graph_that_answers_less_is_refused(copy: Path) -> None:
-    model = onnx.load(copy / "audio.onnx", load_external_data=False)
+    model = onnx.load(copy / "fp32" / "audio.onnx", load_external_data=False)
     del model.graph.output[1]
-    (copy / "audio.onnx").write_bytes(model.SerializeToString())
+    (copy / "fp32" / "audio.onnx").write_bytes(model.SerializeToString())
     seal_bundle(copy, _manifest(copy))
     with pytest.raises(BundleIncompatible, match="another outputs"):
         Zorro.open(copy).session(Modality.AUDIO)
@@ -107,7 +118,7 @@ def test_a_graph_with_another_number_of_labels_is_refused(copy: Path) -> None:
 
 
 def test_a_graph_that_onnx_runtime_cannot_read_is_refused(copy: Path) -> None:
-    (copy / "audio.onnx").write_bytes(b"no graph at all")
+    (copy / "fp32" / "audio.onnx").write_bytes(b"no graph at all")
     seal_bundle(copy, _manifest(copy))
     with pytest.raises(BundleIncompatible, match=r"does not open .*audio\.onnx"):
         Zorro.open(copy).session(Modality.AUDIO)

@@ -159,7 +159,7 @@ def test_one_flipped_byte_anywhere_is_refused(copy: Path) -> None:
 
 
 def test_a_missing_file_is_refused(copy: Path) -> None:
-    (copy / "weights.bin").unlink()
+    (copy / "fp32" / "weights.bin").unlink()
     with pytest.raises(BundleCorrupt, match=r"weights\.bin is missing"):
         Zorro.open(copy)
     (copy / "bundle.sha256").unlink()

@@ -1,0 +1,82 @@
+"""Every preset at its full size, untrained, for TensorRT: in each variant audited, parsed and built by tensorrt-rtx.
+
+A fault, or a graph that does not build, breaks the run off. Nothing runs on a GPU. Ranges of int8 are those of noise, which
+does for what is asked here.
+"""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+
+from export.audit import audit_graph
+from export.mixed_precision import to_mixed_float16
+from export.quantize import SCHEMES, measure_ranges, quantise
+from export.tensorrt.builders import Builder, load_builder
+from export.tensorrt.engines import build_engine
+from export.to_onnx import export_graphs
+from export.weights_file import write_graphs
+from media import ClipSpec, Modality
+from models import PRESETS, Zorro, ZorroConfig, preset
+from runtime.signature import INPUTS
+
+from .result import Result
+
+NUM_CLASSES = 527
+
+
+def run(rounds: int = 1) -> Result:
+    """Go through all presets; each graph is looked at once, whatever `rounds` is."""
+    result = Result(name="readiness", parameters={"presets": list(PRESETS), "builder": "tensorrt-rtx", "rounds": rounds})
+    builder = load_builder("tensorrt-rtx")
+    for name in PRESETS:
+        with tempfile.TemporaryDirectory() as folder:
+            for record in _records(name, Path(folder), builder):
+                result.records.append(record)
+                print(record, flush=True)
+    result.counts["graphs audited without a fault and built"] = len(result.records)
+    return result
+
+
+def _records(name: str, folder: Path, builder: Builder) -> Iterator[dict[str, Any]]:
+    """What became of each graph of each variant."""
+    config = preset(name, num_classes=NUM_CLASSES)
+    torch.manual_seed(0)
+    start = time.perf_counter()
+    full = export_graphs(Zorro(config).eval(), clip_spec_of(config), folder / "fp32")
+    exported = time.perf_counter() - start
+    variants = {
+        "fp32": full,
+        "fp16": write_graphs(((m, to_mixed_float16(onnx.load(p))) for m, p in full.items()), folder / "fp16"),
+        "int8-qdq": write_graphs(((m, _quantised(p, m, config)) for m, p in full.items()), folder / "int8-qdq"),
+    }
+    for variant, graphs in variants.items():
+        for modality, path in graphs.items():
+            report = audit_graph(path)
+            engine = build_engine(path, folder / "engines", builder, variant=variant)
+            yield {
+                "preset": name, "variant": variant, "graph": str(modality), "nodes": report.num_nodes,
+                "layers": engine.layers, "engine_bytes": engine.bytes, "build_seconds": engine.seconds,
+                "export_seconds": round(exported, 1),
+            }  # fmt: skip
+            engine.path.unlink()
+
+
+def clip_spec_of(config: ZorroConfig) -> ClipSpec:
+    """Windows of the shapes that a preset reads."""
+    mel_frames, mel_bins = config.audio_shape
+    frames, size, _, _ = config.video_shape
+    return ClipSpec(num_mel_frames=mel_frames, num_mel_bins=mel_bins, num_video_frames=frames, frame_size=size)
+
+
+def _quantised(path: Path, modality: Modality, config: ZorroConfig) -> onnx.ModelProto:
+    random = np.random.default_rng(0)
+    audio = random.normal(config.audio_mean, config.audio_std, (1, *config.audio_shape)).astype(np.float32)
+    noise = {"audio": audio, "video": random.integers(0, 256, (1, *config.video_shape), dtype=np.uint8)}
+    ranges = measure_ranges(path, [{name: noise[name] for name in INPUTS[modality]}])
+    return quantise(path, ranges, SCHEMES["int8-qdq"])

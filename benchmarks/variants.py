@@ -1,0 +1,129 @@
+"""Size, speed and quality of every variant of the project's bundles, and speed of int8 at the base preset.
+
+Scores are those of the test split: ZORRO_SHARED must name the folder that holds data/sights_sounds and data/grid_s1.
+Times are of one window of the fused graph; int8 at the base preset is measured on untrained weights.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cli.scoring import score_target
+from export.quantize import SCHEMES, cosine, measure_ranges, quantise
+from export.to_onnx import export_graphs
+from export.weights_file import write_graphs
+from media import Modality
+from runtime import Bundle, Zorro, read_bundle
+from runtime.selftest import GOLDEN_INPUTS_FILE
+from runtime.signature import INPUTS
+
+from .machine import ROOT
+from .measure import NUM_THREADS, interleave
+from .result import Ratio, Result
+from .sessions import SPECS, open_session, random_inputs, untrained
+
+DATA = {"sights-sounds": "data/sights_sounds", "grid-words": "data/grid_s1"}
+SCORES = {"sights-sounds": ("sounds", "sights", "pairs_fused"), "grid-words": ("audio", "video", "fused")}
+BASE, INT8 = "vit-base", "int8-cpu"
+MIN_SPEEDUP, MAX_LOST_POINTS, MIN_COSINE = 1.4, 0.5, 0.999
+COLUMNS = ("bundle", "variant", "MB", "one window, ms", "eight, ms", "sound, %", "sight, %", "both, %", "golden cosine")
+
+
+def run(rounds: int = 12) -> Result:
+    """Measure and score all variants of both bundles in turn, then the base preset in fp32 and int8."""
+    result = Result(name="variants", parameters={"threads": NUM_THREADS, "rounds": rounds, "int8": INT8})
+    for name in DATA:
+        bundle = read_bundle(ROOT / "bundles" / name / "1")
+        result.entries |= interleave(_sides(bundle), rounds=rounds)
+        for variant in bundle.variants:
+            result.records.append(_record(result, bundle, variant))
+        _judge(result, name)
+    _measure_base(result, rounds)
+    return result
+
+
+def to_table(result: Mapping[str, Any]) -> str:
+    """The records as a Markdown table."""
+    rows = [
+        (
+            f"`{r['bundle']}`", f"`{r['variant']}`", f"{r['megabytes']:.1f}", f"{r['milliseconds']['1']:.1f}",
+            f"{r['milliseconds']['8']:.1f}", *(f"{score:.1%}".rstrip("%") for score in r["scores"]), f"{r['cosine']:.5f}",
+        )
+        for r in result["records"]
+    ]  # fmt: skip
+    lines = [COLUMNS, ("---", "---", *["---:"] * (len(COLUMNS) - 2)), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def _sides(bundle: Bundle) -> dict[str, Callable[[], object]]:
+    """The fused graph of each variant, on one golden clip and on eight."""
+    golden = _golden(bundle)
+    feeds = {size: {name: x[np.arange(size) % len(x)] for name, x in golden.items()} for size in (1, 8)}
+    return {
+        _entry(bundle.name, name, size): partial(open_session(variant.graphs[Modality.FUSED]).run, None, feed)
+        for name, variant in bundle.variants.items()
+        for size, feed in feeds.items()
+    }
+
+
+def _entry(bundle: str, variant: str, size: int) -> str:
+    return f"{bundle}, {variant}, {size} window{'s' * (size > 1)}"
+
+
+def _golden(bundle: Bundle) -> dict[str, np.ndarray]:
+    with np.load(bundle.path / GOLDEN_INPUTS_FILE) as arrays:
+        return dict(arrays)
+
+
+def _record(result: Result, bundle: Bundle, variant: str) -> dict[str, Any]:
+    """What the table says of one variant."""
+    if "ZORRO_SHARED" not in os.environ:
+        raise ValueError("ZORRO_SHARED is not set; give the folder that holds data/sights_sounds and data/grid_s1")
+    data = Path(os.environ["ZORRO_SHARED"]) / DATA[bundle.name]
+    tables = score_target(bundle.path, data, split="test", variant=variant)
+    kind = "within_groups" if bundle.name == "grid-words" else "top1"
+    return {
+        "bundle": bundle.name,
+        "variant": variant,
+        "megabytes": sum(path.stat().st_size for path in (bundle.path / variant).iterdir()) / 1e6,
+        "milliseconds": {size: result.entries[_entry(bundle.name, variant, size)].min * 1e3 for size in (1, 8)},
+        "scores": [tables[table][kind] for table in SCORES[bundle.name]],
+        "cosine": min(Zorro(bundle, variant=variant).self_test().min_cosine.values()),
+    }
+
+
+def _judge(result: Result, name: str) -> None:
+    """Hold int8 of a bundle against its fp32."""
+    of = {r["variant"]: r for r in result.records if r["bundle"] == name}
+    lost = max(a - b for a, b in zip(of["fp32"]["scores"], of[INT8]["scores"], strict=True)) * 100
+    result.ratios += [
+        Ratio(what=f"{name}, {INT8}: points lost, worst stream", against="fp32", value=lost, at_most=MAX_LOST_POINTS),
+        Ratio(what=f"{name}, {INT8}: cosine on golden clips", against="fp32", value=of[INT8]["cosine"], at_least=MIN_COSINE),
+    ]
+    result.compare(_entry(name, INT8, 1), _entry(name, "fp32", 1))
+
+
+def _measure_base(result: Result, rounds: int) -> None:
+    """Time fp32 and int8 of the untrained base preset, whose time does not depend on weights."""
+    inputs = random_inputs(BASE)
+    with tempfile.TemporaryDirectory() as folder:
+        full = export_graphs(untrained(BASE), SPECS[BASE], Path(folder) / "fp32")
+        fused = full[Modality.FUSED]
+        feed = {name: inputs[name] for name in INPUTS[Modality.FUSED]}
+        model = quantise(fused, measure_ranges(fused, [feed]), SCHEMES[INT8])
+        whole = write_graphs([(Modality.FUSED, model)], Path(folder) / INT8)[Modality.FUSED]
+        sides = {
+            f"{BASE}, {name}": partial(open_session(path).run, None, feed)
+            for name, path in (("fp32", fused), (INT8, whole))
+        }
+        answers = [side() for side in sides.values()]
+        result.counts[f"{BASE}, {INT8}: least cosine, untrained"] = min(
+            float(cosine(x, y).min()) for x, y in zip(*answers, strict=True)
+        )
+        result.entries |= interleave(sides, rounds=max(3, rounds // 2))
+    result.compare(f"{BASE}, {INT8}", f"{BASE}, fp32", at_most=1 / MIN_SPEEDUP)

@@ -1,0 +1,1 @@
+"""TensorRT: what it takes of a graph (`ops`, `rules`, `restrictions`), and engines built ahead (`engines` and the rest)."""

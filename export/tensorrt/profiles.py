@@ -1,0 +1,76 @@
+"""Optimisation profiles: the smallest, the usual and the largest batch that a TensorRT engine is built for.
+
+A batch beyond `max` is not slow but refused, or, by ONNX Runtime, answered after a rebuild inside the request; so `max` is
+the server's largest batch. Only the batch varies: an input with another free axis is an error.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+
+class EngineError(ValueError):
+    """A graph that TensorRT cannot take; the message names the graph, the node and the builder's reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """Batches of an engine, in clips."""
+
+    min: int = 1
+    opt: int = 8
+    """What kernels are chosen for."""
+    max: int = 32
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min <= self.opt <= self.max:
+            raise ValueError(f"got {self}; wanted 1 <= min <= opt <= max")
+
+    @property
+    def batches(self) -> dict[str, int]:
+        """By the names that TensorRT's tools share: `min`, `opt`, `max`."""
+        return {"min": self.min, "opt": self.opt, "max": self.max}
+
+
+def read_graph(path: Path) -> onnx.ModelProto:
+    """A graph without its external weights.
+
+    Raises:
+        EngineError: there is no such file, or it holds no graph.
+    """
+    if not path.is_file():
+        raise EngineError(f"{path}: no such file; export the bundle first")
+    try:
+        graph = onnx.load(path, load_external_data=False)
+    except DecodeError as error:
+        raise EngineError(f"{path}: not an ONNX graph, or cut short ({error}); export it again") from error
+    if not graph.graph.node or not graph.graph.output:
+        raise EngineError(f"{path}: holds no nodes or no outputs; export it again")
+    return graph
+
+
+def input_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of a graph's inputs without the batch, by name.
+
+    Raises:
+        EngineError: the batch of an input is fixed, or another axis is free.
+    """
+    graph = read_graph(path).graph
+    stored = {tensor.name for tensor in graph.initializer}
+    return {value.name: _shape_of(value, path) for value in graph.input if value.name not in stored}
+
+
+def _shape_of(value: onnx.ValueInfoProto, path: Path) -> tuple[int, ...]:
+    axes = [axis.dim_value if axis.HasField("dim_value") else None for axis in value.type.tensor_type.shape.dim]
+    if not axes or axes[0] is not None or None in axes[1:]:
+        shape = [axis if axis is not None else "free" for axis in axes]
+        raise EngineError(f"{path}: input {value.name} has shape {shape}; wanted a free batch first and all else fixed")
+    return tuple(axis for axis in axes[1:] if axis is not None)
+
+
+def shapes_argument(shapes: Mapping[str, tuple[int, ...]], batch: int) -> str:
+    """Shapes as ONNX Runtime and trtexec write them: `audio:8x512x80,video:8x8x112x112x3`."""
+    return ",".join(f"{name}:{'x'.join(map(str, (batch, *shape)))}" for name, shape in shapes.items())
