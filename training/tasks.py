@@ -1,5 +1,6 @@
 """What a run learns from: a patchwork of sounds and sights, or co-recorded clips. Both draw batches and score a model."""
 
+import gc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -156,6 +157,9 @@ class ClipTask:
 
     def batches(self, first_step: int) -> Iterator[list[Batch]]:
         """See `Task`; a worker draws ahead, if the recipe says so."""
+        # A decoder in a cycle of garbage must go before workers are forked: collected in one of them, it would wait for ever
+        # for its threads, which are not there.
+        gc.collect()
         steps = range(first_step, self.recipe.num_steps)
         yield from DataLoader(self.drawn, batch_size=None, sampler=steps, num_workers=self.recipe.num_workers)
 

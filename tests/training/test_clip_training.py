@@ -130,6 +130,37 @@ def test_what_lacks_a_modality_is_counted_and_used(data: Path, tmp_path: Path) -
     assert not batch.whole_pairs
 
 
+FORKED = """
+import gc, sys
+from types import SimpleNamespace
+import av, torch
+from training.tasks import ClipTask
+
+class Collecting:
+    def __getitem__(self, step):
+        gc.collect()
+        return torch.tensor(step)
+    def __len__(self):
+        return 3
+
+gc.disable()
+container = av.open(sys.argv[1])
+container.streams.video[0].thread_type = "FRAME"
+next(container.decode(video=0))
+cycle = [container]
+cycle.append(cycle)
+del cycle, container
+task = SimpleNamespace(drawn=Collecting(), recipe=SimpleNamespace(num_steps=3, num_workers=1))
+print([int(step) for step in ClipTask.batches(task, 0)])
+"""
+
+
+def test_a_decoder_that_waits_to_be_collected_does_not_stop_the_workers(data: Path) -> None:
+    command = [sys.executable, "-c", FORKED, str(data / "0.mp4")]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[0, 1, 2]\n", done.stderr
+
+
 def test_a_batch_depends_on_its_number_alone(data: Path, tmp_path: Path) -> None:
     batches = _batches(data, tmp_path, Recipe.load(_recipe(tmp_path, 9)))
     first, again, other = (batches[i][0] for i in (3, 3, 4))
