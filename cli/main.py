@@ -115,6 +115,7 @@ def export(
         with err.status("reading clips") as status:
             path = export_checkpoint(
                 checkpoint, folder, name=name, version=version, force=force, variants=variants,
+                may_lack=() if variant else VARIANTS,
                 calibration=Calibration(calibration_clips(checkpoint, data)) if data else None,
                 clips=parity_clips(checkpoint, data) if data else None,
                 model_card=card.read_text() if card else "",
@@ -122,6 +123,8 @@ def export(
                 about=json.loads(about.read_text()) if about else None,
                 on_progress=lambda stage: status.update(stage),
             )  # fmt: skip
+        for name, reason in json.loads((path / "bundle.json").read_text())["left_out"].items():
+            err.print(f"left out: {name}: {reason}", highlight=False, markup=False)
         out.print(f"bundle: {path}")
 
 

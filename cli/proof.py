@@ -9,6 +9,7 @@ pooling, softmax, the order of labels, encoding. What was found goes into the bu
 import base64
 import http.client
 import json
+import math
 import os
 import re
 import shutil
@@ -21,7 +22,7 @@ import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +31,7 @@ import numpy as np
 from scipy.special import softmax
 
 from export.bundle_writer import seal_bundle
+from export.variants import TOLERANCES
 from media import ClipSpec, Modality
 from media.errors import MediaError
 from media.pooling import pool, window_weights
@@ -37,7 +39,6 @@ from media.presence import present_modalities, read_present
 from media.probe import MediaInfo, probe
 from models.weights import load_checkpoint
 from runtime import Bundle, ClipResult, StreamResult, Zorro, read_bundle
-from runtime.bundle import Variant
 from runtime.signature import graphs_for
 from training.evaluate import ModelPredictor, Predictor
 from training.layouts import read_items
@@ -51,8 +52,10 @@ REQUEST_SECONDS = 600.0
 STOP_SECONDS = 15.0
 MAX_SCORE_ERROR = 0.25  # of a label's probability, where the tolerance of logits is so wide that it says little
 MAX_POINTS = 0.5  # of top-1 accuracy, up or down
-SAME_GRAPH = {"max_score_error": 1e-5, "max_embedding_error": 1e-5}
-"""Of the server against the same graph in this process, whose batches are others."""
+SAME_GRAPH_ERROR = 1e-5
+"""Of scores and embeddings of a float32 graph in other batches, which may sum in another order."""
+SAME_GRAPH_SHARE = 0.1
+"""Of what a variant of fewer bits may be off from the model: a sum that lies between two steps may round the other way."""
 AT_LEAST = ("min_cosine", "top1_agreement")
 """Figures that must not be less than their limit; others must not be more."""
 
@@ -64,6 +67,10 @@ Serve = Callable[[Bundle, str], AbstractContextManager[int]]
 
 class ProofError(ValueError):
     """A way answers otherwise than it should; the message names variant, way, stream, figure and limit."""
+
+
+class ServerFault(Exception):
+    """The server ended, was not ready in time, serves something else, or did not answer a question."""
 
 
 class Answer(NamedTuple):
@@ -122,13 +129,16 @@ def prove_bundle(
 
     Raises:
         ProofError: a variant differs from the model, or the server from the graph, by more than it may; nothing is written.
-        ValueError: nothing of the split can be read, or bundle or split have other labels than the checkpoint.
+        ValueError: nothing of the split can be read, bundle or split have other labels than the checkpoint, or a variant is
+            unknown.
         BundleError, CheckpointError: see there.
     """
     bundle, loaded = read_bundle(path.resolve()), load_checkpoint(checkpoint)
     ids = [str(label["id"]) for label in loaded.labels]
     if sorted(ids) != sorted(label.id for label in bundle.labels):
         raise ValueError(f"{path} has other labels than {checkpoint}; give the checkpoint that it was exported from")
+    if strange := sorted(bundle.variants.keys() - TOLERANCES.keys()):
+        raise ValueError(f"{path} has the variants {strange}, of which nothing is known; there are {', '.join(TOLERANCES)}")
     items = [item for item in read_items(data).items if item.split == split]
     if unknown := sorted({label for item in items for label in item.labels} - {*ids}):
         raise ValueError(f"{data} has labels that the model does not know: {', '.join(unknown[:5])}; give its collection")
@@ -136,12 +146,12 @@ def prove_bundle(
     if not truth.asks:
         raise ValueError(f"nothing can be read of the split {split!r} of {data}: {len(items)} files, {truth.unread}")
     report = {}
-    for variant in bundle.variants.values():
+    for variant in bundle.variants:
         proof = _Proof(variant, truth, ids)
         proof.ask_graphs(bundle, on_progress)
         if not only_graphs:
             proof.ask_server(bundle, serve or serve_bundle, on_progress)
-        report[variant.name] = {"collection": data.resolve().name, "split": split} | proof.report()
+        report[variant] = {"collection": data.resolve().name, "split": split} | proof.report()
     if not only_graphs:
         _write(bundle, report)
     return report
@@ -307,25 +317,29 @@ class Tally:
 class _Proof:
     """Of one variant."""
 
-    def __init__(self, variant: Variant, truth: Truth, ids: Sequence[str]) -> None:
+    def __init__(self, variant: str, truth: Truth, ids: Sequence[str]) -> None:
         self._variant, self._truth, self._ids = variant, truth, ids
         self._answers = {"model": truth.answers}
         self._found: dict[str, Any] = {"limits": {}}
 
     def ask_graphs(self, bundle: Bundle, on_progress: Progress) -> None:
         """By the runtime, in this process; raises ProofError."""
-        model = Zorro(bundle, variant=self._variant.name)
+        model = Zorro(bundle, variant=self._variant)
         self._keep("graph", (_by_graph(model, ask, self._ids) for ask in self._truth.asks), on_progress)
         self._compare("graph", "model", limits_of(self._variant))
 
     def ask_server(self, bundle: Bundle, serve: Serve, on_progress: Progress) -> None:
         """Over HTTP, by several clients at once; raises ProofError."""
-        with serve(bundle, self._variant.name) as port, ThreadPoolExecutor(NUM_CLIENTS) as clients:
-            answers = clients.map(lambda ask: _by_server(port, ask, self._ids), self._truth.asks)
-            self._keep("http", answers, on_progress)
-            self._found |= {"clients": NUM_CLIENTS, "windows_of_batches": _windows_of_batches(port)}
+        # The server ends before the clients: whoever interrupts does not wait for all that they still have to ask.
+        try:
+            with ThreadPoolExecutor(NUM_CLIENTS) as clients, serve(bundle, self._variant) as port:
+                answers = clients.map(lambda ask: _by_server(port, ask, self._ids), self._truth.asks)
+                self._keep("http", answers, on_progress)
+                self._found |= {"clients": NUM_CLIENTS, "windows_of_batches": _windows_of_batches(port)}
+        except ServerFault as error:
+            raise ProofError(f"{self._variant}, http: {error}") from error
         self._compare("http", "model", limits_of(self._variant))
-        self._compare("http", "graph", SAME_GRAPH)
+        self._compare("http", "graph", same_graph_limits(self._variant))
 
     def report(self) -> dict[str, Any]:
         """All that was found."""
@@ -344,7 +358,7 @@ class _Proof:
         self._answers[way] = []
         for done, answer in enumerate(answers, 1):
             self._answers[way].append(answer)
-            on_progress(f"{self._variant.name}: {way}", done, len(self._truth.asks))
+            on_progress(f"{self._variant}: {way}", done, len(self._truth.asks))
 
     def _compare(self, way: str, against: str, limits: Mapping[str, float]) -> None:
         name = way if against == "model" else f"{way}_against_{against}"
@@ -354,11 +368,11 @@ class _Proof:
                 if [x.shape for x in got] != [x.shape for x in wanted[stream]]:
                     shapes = [[x.shape for x in answer] for answer in (got, wanted[stream])]
                     what = f"{ask.item.path.name} has answers of the shapes {shapes[0]}, wanted {shapes[1]}"
-                    raise ProofError(f"{self._variant.name}, {name}, {stream}: {what}; export the bundle again")
+                    raise ProofError(f"{self._variant}, {name}, {stream}: {what}; export the bundle again")
                 tallies[stream].add(got, wanted[stream], {self._ids.index(label) for label in ask.item.labels})
         for stream, tally in tallies.items():
             if excess := tally.excess(limits):
-                raise ProofError(f"{self._variant.name}, {name}, {stream}: {excess}; export the bundle again")
+                raise ProofError(f"{self._variant}, {name}, {stream}: {excess}; export the bundle again")
         self._found["limits"][name] = dict(limits)
         self._found[name] = {stream: tally.figures() for stream, tally in tallies.items()}
 
@@ -376,12 +390,12 @@ class _Proof:
         return found
 
 
-def limits_of(variant: Variant) -> dict[str, float]:
-    """What a variant's answers may differ by from the model's.
+def limits_of(variant: str) -> dict[str, float]:
+    """What a variant's answers to real clips may differ by from the model's: what export allows.
 
-    Softmax moves by at most half of what logits do, so half of their tolerance is what scores may differ by.
+    Softmax moves by at most half of what the farthest logit does, so half of their tolerance is that of scores.
     """
-    tolerance = variant.tolerance
+    tolerance = TOLERANCES[variant]
     return {
         "max_score_error": min(tolerance.max_abs_error / 2, MAX_SCORE_ERROR),
         "min_cosine": tolerance.min_cosine,
@@ -390,62 +404,82 @@ def limits_of(variant: Variant) -> dict[str, float]:
     }
 
 
+def same_graph_limits(variant: str) -> dict[str, float]:
+    """What a variant's answers over HTTP may differ by from the same graph's in this process, whose batches are others."""
+    if variant == "fp32":
+        return {"max_score_error": SAME_GRAPH_ERROR, "max_embedding_error": SAME_GRAPH_ERROR}
+    limits = limits_of(variant)
+    distance = math.sqrt(2 * (1 - limits["min_cosine"]))  # of unit vectors with this cosine
+    return {
+        "max_score_error": SAME_GRAPH_SHARE * limits["max_score_error"],
+        "max_embedding_error": SAME_GRAPH_SHARE * distance,
+    }
+
+
 @contextmanager
 def serve_bundle(bundle: Bundle, variant: str) -> Iterator[int]:
     """`zorro serve` of this bundle alone, in a process of its own, as long as the context lasts; gives its port.
 
     Raises:
-        ProofError: it ends, is not ready in time, or serves something else.
+        ServerFault: it ends, is not ready in time, or serves something else.
     """
     with tempfile.TemporaryDirectory(prefix="zorro-proof-") as folder:
-        repository = Path(folder) / "bundles"
-        (repository / bundle.name).mkdir(parents=True)
-        (repository / bundle.name / bundle.version).symlink_to(bundle.path, target_is_directory=True)
-        with socket.socket() as probed:
-            probed.bind((HOST, 0))
-            port = int(probed.getsockname()[1])
+        place = Path(folder) / "bundles" / bundle.name / bundle.version
+        place.parent.mkdir(parents=True)
+        place.symlink_to(bundle.path, target_is_directory=True)
+        port = _free_port()
         settings = {
-            "bundles": repository, "variant": variant, "host": HOST, "port": port, "drain_seconds": 0,
+            "bundles": place.parents[1], "variant": variant, "host": HOST, "port": port, "drain_seconds": 0,
             "request_timeout_seconds": REQUEST_SECONDS, "temporary_dir": folder,
-            "num_sessions": 1, "num_decode_workers": NUM_CLIENTS,  # so that windows meet
+            "num_sessions": 1, "num_decode_workers": NUM_CLIENTS,  # so that windows of several clips wait together
         }  # fmt: skip
         environment = {name: value for name, value in os.environ.items() if not name.startswith("ZORRO_")}
         environment |= {f"ZORRO_{name.upper()}": str(value) for name, value in settings.items()}
-        command = [sys.executable, "-m", "cli.main", "serve"]
-        log = Path(folder) / "log"
+        command, root, log = [sys.executable, "-m", "cli.main", "serve"], Path(__file__).parents[1], Path(folder) / "log"
         with log.open("wb") as file:
-            server = subprocess.Popen(  # noqa: S603 - our own
-                command, cwd=Path(__file__).parents[1], env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file
-            )
+            server = subprocess.Popen(command, cwd=root, env=environment, stdin=subprocess.DEVNULL, stderr=file)  # noqa: S603
         try:
-            _wait_until_ready(server, port, log, f"{variant}, http")
+            _wait_until_ready(server, port, log)
             check_served(port, bundle, variant)
             yield port
         finally:
             _stop(server)
 
 
-def _wait_until_ready(server: "subprocess.Popen[bytes]", port: int, log: Path, where: str) -> None:
+def _free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probed:
+        probed.bind((HOST, 0))
+        return int(probed.getsockname()[1])
+
+
+def _wait_until_ready(server: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         if server.poll() is not None:
-            said = log.read_text(errors="replace").strip()[-500:]
-            raise ProofError(f"{where}: the server ended with status {server.returncode} before it was ready: {said}")
-        try:
-            _request(port, "/readyz")
-        except (OSError, ProofError):
-            time.sleep(0.1)
-        else:
-            return
-    raise ProofError(f"{where}: the server was not ready within {READY_SECONDS:g} s; is the machine busy?")
+            raise ServerFault(f"the server ended with status {server.returncode} before it was ready: {_reason(log)}")
+        with suppress(ServerFault):  # nobody listens yet
+            status, _ = _exchange(port, "/readyz")
+            if status == 200:
+                return
+            if status != 503:
+                break
+        time.sleep(0.1)
+    raise ServerFault(f"the server was not ready within {READY_SECONDS:g} s: {_reason(log)}")
+
+
+def _reason(log: Path) -> str:
+    """Why the server did not load its models, or the last that it said."""
+    said = log.read_text(errors="replace").strip()
+    found = re.search(r"the models could not be loaded: [^\"\\]+", said)
+    return found[0] if found else said[-500:]
 
 
 def check_served(port: int, bundle: Bundle, variant: str) -> None:
-    """Raise ProofError unless the server serves this variant of this bundle."""
-    (served,) = json.loads(_request(port, "/v1/models"))["data"]
-    if (served["sha256"], served["variant"]) != (bundle.sha256, variant):
-        got = f"{served['id']}, {served['variant']}, {served['sha256'][:12]}"
-        raise ProofError(f"{variant}, http: the server serves {got}, and not {bundle.path}, {bundle.sha256[:12]}")
+    """Raise ServerFault unless the server serves this variant of this bundle."""
+    served = [(x["sha256"], x["variant"]) for x in json.loads(_request(port, "/v1/models"))["data"]]
+    if served != [(bundle.sha256, variant)]:
+        raise ServerFault(f"the server serves {served}, and not {variant} of {bundle.path}, {bundle.sha256}")
 
 
 def _stop(server: "subprocess.Popen[bytes]") -> None:
@@ -468,12 +502,15 @@ def _form(path: Path, fields: Mapping[str, str]) -> tuple[str, bytes]:
 
 
 def _request(port: int, route: str, form: tuple[str, bytes] | None = None) -> bytes:
-    """The server's answer: to GET, or to POST of a form.
+    """What the server answers; raises ServerFault if it does not, or with another status than 200."""
+    status, content = _exchange(port, route, form)
+    if status != 200:
+        raise ServerFault(f"{route} was answered with status {status}: {content[:300].decode(errors='replace')}")
+    return content
 
-    Raises:
-        ProofError: its status is not 200.
-        OSError: there is no server.
-    """
+
+def _exchange(port: int, route: str, form: tuple[str, bytes] | None = None) -> tuple[int, bytes]:
+    """Status and content of the answer to GET, or to POST of a form; raises ServerFault if there is none."""
     connection = http.client.HTTPConnection(HOST, port, timeout=REQUEST_SECONDS)
     try:
         if form is None:
@@ -481,12 +518,11 @@ def _request(port: int, route: str, form: tuple[str, bytes] | None = None) -> by
         else:
             connection.request("POST", route, form[1], {"Content-Type": form[0]})
         response = connection.getresponse()
-        content = response.read()
+        return response.status, response.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise ServerFault(f"{route} was not answered: {error!r}") from error
     finally:
         connection.close()
-    if response.status != 200:
-        raise ProofError(f"http: {route} answered with status {response.status}: {content[:300].decode(errors='replace')}")
-    return content
 
 
 def _windows_of_batches(port: int) -> dict[str, int]:

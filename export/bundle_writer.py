@@ -6,8 +6,9 @@ The bundle is made beside its place and moved there whole, so there is never hal
 import hashlib
 import json
 import re
+import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,10 @@ from runtime.signature import INPUTS, input_tensors, output_names
 from .audit import OPSET_VERSION, audit_graph
 from .golden import golden_inputs
 from .model_card import fill_card
-from .parity import ParityCheck
+from .parity import ParityCheck, ParityError
 from .placement import put_in_place
 from .purity import prove_purity
+from .quantize import QuantisationError
 from .to_onnx import export_graphs
 from .variants import FOR_CPUS, GOLDEN_TOLERANCES, TOLERANCES, Calibration, check_variants, provider_table, write_variant
 
@@ -40,6 +42,7 @@ def export_checkpoint(
     name: str,
     version: str,
     variants: Sequence[str] = ("fp32",),
+    may_lack: Collection[str] = (),
     clips: Mapping[Modality, Sequence[Clip]] | None = None,
     calibration: Calibration | None = None,
     model_card: str = "",
@@ -56,6 +59,7 @@ def export_checkpoint(
         name: of the model.
         version: of the model.
         variants: which to write, of `variants.VARIANTS`; `fp32` among them.
+        may_lack: variants that are left out, with the reason in the manifest, where the model cannot be had in them.
         clips: real windows on which parity is checked beside the golden ones, by modality.
         calibration: windows of the training split, which variants of int8 need.
         model_card: Markdown for people, with marks as in `model_card`.
@@ -84,13 +88,13 @@ def export_checkpoint(
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".part-") as part:
         folder = Path(part) / "bundle"
         (folder / "golden").mkdir(parents=True)
-        manifest = _Writer(folder, loaded, on_progress).fill(variants, clips or {}, calibration or Calibration())
+        manifest = _Writer(folder, loaded, on_progress).fill(variants, clips or {}, calibration or Calibration(), may_lack)
         card = model_card or f"# {name}\n\nNo card was given: <!-- training -->.\n"
         (folder / "MODEL_CARD.md").write_text(fill_card(card, metrics=metrics or {}, manifest=manifest))
         manifest = {"schema_version": SCHEMA_VERSION, "name": name, "version": version, **manifest}
         seal_bundle(folder, manifest | {"metrics": metrics or {}, "about": about or {}})
         on_progress("self-test")
-        for variant in variants:
+        for variant in manifest["variants"]:
             Zorro.open(folder, variant=variant).self_test()
         put_in_place(folder, out, aside=Path(part) / "replaced")
     return out
@@ -116,7 +120,11 @@ class _Writer:
         self._spec = ClipSpec.from_dict(loaded.clip_spec)
 
     def fill(
-        self, variants: Sequence[str], clips: Mapping[Modality, Sequence[Clip]], calibration: Calibration
+        self,
+        variants: Sequence[str],
+        clips: Mapping[Modality, Sequence[Clip]],
+        calibration: Calibration,
+        may_lack: Collection[str],
     ) -> dict[str, Any]:
         """Write everything; returns the manifest."""
         loaded, spec = self._loaded, self._spec
@@ -126,19 +134,23 @@ class _Writer:
         given = {"golden": golden} | ({"real": clips} if clips else {})
         checks = {what: ParityCheck(loaded.model, chosen) for what, chosen in given.items()}
         described = {"fp32": self._prove("fp32", full, checks)}
+        left_out: dict[str, str] = {}
         for name in variants:
             if name != "fp32":
-                self._on_progress(name)
-                graphs, kept = write_variant(
-                    name, full, self._folder / name, calibration=calibration.beside(golden), on_progress=self._on_progress
-                )
-                described[name] = self._prove(name, graphs, checks) | {"float32_layers": kept}
+                try:
+                    described[name] = self._derive(name, full, calibration.beside(golden), checks)
+                except (QuantisationError, ParityError) as error:
+                    if name not in may_lack:
+                        raise
+                    left_out[name] = str(error)
+                    shutil.rmtree(self._folder / name, ignore_errors=True)
         return {
             "clip_spec": spec.to_dict(),
             "clip_spec_hash": spec.hash,
             "labels": loaded.labels,
             "variants": described,
-            "variant_of": provider_table(variants),
+            "left_out": left_out,
+            "variant_of": provider_table(tuple(described)),
             "opset_version": OPSET_VERSION,
             "model": {
                 "config": loaded.config.to_dict(),
@@ -147,6 +159,16 @@ class _Writer:
             "training": {k: loaded.extra[k] for k in sorted(loaded.extra)},
             "golden": {"clips": len(next(iter(golden.values())))},
         }
+
+    def _derive(
+        self, name: str, full: Mapping[Modality, Path], calibration: Calibration, checks: Mapping[str, ParityCheck]
+    ) -> dict[str, Any]:
+        """Write and prove one variant."""
+        self._on_progress(name)
+        graphs, kept = write_variant(
+            name, full, self._folder / name, calibration=calibration, on_progress=self._on_progress
+        )
+        return self._prove(name, graphs, checks) | {"float32_layers": kept}
 
     def _prove(
         self, name: str, paths: Mapping[Modality, Path], checks: Mapping[str, ParityCheck]

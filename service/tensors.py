@@ -69,8 +69,9 @@ def _model(request: Request) -> Zorro:
 
 
 async def _metadata(request: Request) -> Response:
-    bundle = _model(request).bundle
-    outputs = bundle.manifest["graphs"][Modality.FUSED]["outputs"]
+    model = _model(request)
+    bundle = model.bundle
+    outputs = bundle.manifest["variants"][model.variant.name]["graphs"][Modality.FUSED]["outputs"]
     return as_json(
         {
             "name": bundle.name, "versions": [bundle.version], "platform": "onnxruntime_onnx",

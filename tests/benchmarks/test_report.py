@@ -15,7 +15,7 @@ from benchmarks.result import CheckError, Ratio, Result
 
 ABOUT = {"hardware": {"cpu": "Abacus", "cores": 2}}
 BEGIN, END = "<!-- benchmarks: begin. Made from JSON. -->\n", "<!-- benchmarks: end -->"
-PRESETS = "<!-- presets: begin -->\n<!-- presets: end -->"
+PRESETS = "<!-- variants: begin -->\n<!-- variants: end -->\n<!-- presets: begin -->\n<!-- presets: end -->"
 
 
 @pytest.fixture

@@ -48,7 +48,10 @@ def test_a_folder_of_clips_is_all_a_user_needs(tuned: Path, clips: Path, film: P
     assert tables["audio"]["top1"] > 0.5, "tones far apart"
     assert tables["audio"]["unanswered"] == {"mute": 1}
     _zorro("export", tuned, tmp_path / "clips" / "1", "--data", clips)
-    parity = json.loads((tmp_path / "clips" / "1" / "bundle.json").read_text())["parity"]["real"]
+    manifest = json.loads((tmp_path / "clips" / "1" / "bundle.json").read_text())
+    assert manifest["variants"].keys() | manifest["left_out"].keys() == {"fp32", "fp16", "int8-cpu", "int8-qdq"}
+    assert all("leave int8 out" in reason or "allowed is" in reason for reason in manifest["left_out"].values())
+    parity = manifest["variants"]["fp32"]["parity"]["real"]
     assert {(report["graph"], report["clips"]) for report in parity} == {("audio", 4), ("video", 5), ("fused", 4)}
     served = json.loads(_zorro("evaluate", tmp_path / "clips" / "1", "--data", clips, "--split", "test", "--json").stdout)
     assert served.keys() == {"audio", "video", "fused"}

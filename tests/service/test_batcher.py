@@ -227,7 +227,7 @@ def test_a_batch_that_hangs_is_seen(go: Event, graph: Graph) -> None:
         now = 0.0
         batcher: Batcher[int] = Batcher(clock=lambda: now)
         batcher.add_lane("a", graph, max_batch_size=4, max_queue_size=10)
-        assert batcher.stuck_seconds == 0
+        assert batcher.stuck_seconds < 1
         first = await _blocked(batcher, graph)
         now = 30.0
         assert batcher.stuck_seconds == 30

@@ -29,6 +29,7 @@ HEADERS = {"content-type": "multipart/form-data; boundary=b"}
 MODEL: Any = SimpleNamespace(
     bundle=SimpleNamespace(clip_spec=SimpleNamespace(window_seconds=1.0), name="fake", version="1", sha256="5"),
     ask_labels=lambda **options: options, providers={"audio": ["CPUExecutionProvider"]},
+    variant=SimpleNamespace(name="fp32"),
 )  # fmt: skip
 
 
