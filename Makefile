@@ -38,12 +38,13 @@ lint: .venv/ready
 train: .venv/ready
 	.venv/bin/zorro train $(RECIPE) --data $(DATA)
 
-# export: export the last run of RECIPE to BUNDLES, with its scores on the test split of DATA
+# export: export the last run of RECIPE to BUNDLES, with its scores on the test split of DATA, proven from bytes to answer
 export: .venv/ready
 	.venv/bin/zorro export runs/$(NAME)/checkpoint runs/$(NAME)/bundle/1 --force
 	.venv/bin/zorro evaluate runs/$(NAME)/bundle/1 --data $(DATA) --split test --json > runs/$(NAME)/test.json
 	.venv/bin/zorro export runs/$(NAME)/checkpoint $(BUNDLES)/$(NAME)/1 --force --data $(DATA) \
 		--metrics runs/$(NAME)/test.json $(ABOUT:%=--about %) $(CARD:%=--card %)
+	.venv/bin/zorro bundle prove $(BUNDLES)/$(NAME)/1 --checkpoint runs/$(NAME)/checkpoint --data $(DATA)
 
 # bench: measure BENCHMARKS (and install the servers it compares with), write benchmarks/results/*.json and print tables
 bench: .venv/bench $(PEERS:%=.venv-peers/%/ready)
