@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from .console import explained, out, stop
+from .console import explained, out, stage_bars, stop
 
 if TYPE_CHECKING:
     from export.inspection import GraphFacts
@@ -52,17 +52,9 @@ def prove(
 ) -> None:
     """Answer real files by the model, by every variant's graphs and over HTTP; if all agree, write that into the bundle."""
     with explained():
-        from .console import progress_bar
         from .proof import prove_bundle
 
-        with progress_bar() as progress:
-            tasks: dict[str, Any] = {}
-
-            def on_progress(stage: str, done: int, total: int) -> None:
-                if stage not in tasks:
-                    tasks[stage] = progress.add_task(stage, total=total, note="")
-                progress.update(tasks[stage], completed=done)
-
+        with stage_bars() as on_progress:
             report = prove_bundle(path, checkpoint, data, split=split, on_progress=on_progress)
         if as_json:
             print(json.dumps(report))

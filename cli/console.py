@@ -1,14 +1,19 @@
 """What all commands share: where they print, how they show progress, and how an expected error becomes a sentence."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 out, err = Console(), Console(stderr=True)
+
+OnStage = Callable[..., None]
+"""Told a stage, how much of how much of it is done, and figures to show beside it, by name."""
+NO_FIGURES: Mapping[str, float] = MappingProxyType({})
 
 EXTRA_OF = {"torch": "cpu,train,export", "safetensors": "cpu,train,export", "matplotlib": "cpu,train",
             "sklearn": "cpu,train", "webdataset": "cpu,train,shards",
@@ -48,3 +53,18 @@ def progress_bar() -> Iterator[Progress]:
     columns = (texts[0], BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), texts[1])
     with Progress(*columns, console=err) as shown:
         yield shown
+
+
+@contextmanager
+def stage_bars() -> Iterator[OnStage]:
+    """A bar for each stage, from when it is first told of; yields what to tell."""
+    with progress_bar() as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def on_progress(stage: str, done: int, total: int, figures: Mapping[str, float] = NO_FIGURES) -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(stage, total=total, note="")
+            note = " ".join(f"{name} {value:.3g}" for name, value in figures.items())
+            progress.update(tasks[stage], completed=done, total=total, note=note)
+
+        yield on_progress

@@ -15,7 +15,7 @@ import typer
 from rich.table import Table
 
 from .bundle import DEFAULT_BUNDLE, AsJson, VariantOption, bundle_app
-from .console import err, explained, out, progress_bar, stop
+from .console import err, explained, out, progress_bar, stage_bars, stop
 from .recordings import recordings_app
 from .tensorrt import audit, build
 
@@ -43,17 +43,9 @@ def train(
     fresh: Annotated[bool, typer.Option(help="Refuse to continue a run that is there.")] = False,
 ) -> None:
     """Train by a recipe, or on a folder of clips from a checkpoint; a run that was stopped goes on where it was saved."""
-    with explained(), progress_bar() as progress:
+    with explained(), stage_bars() as on_progress:
         from training.distributed import Engine
         from training.loop import train as run_training
-
-        tasks: dict[str, Any] = {}
-
-        def on_progress(stage: str, done: int, total: int, figures: dict[str, float]) -> None:
-            if stage not in tasks:
-                tasks[stage] = progress.add_task(stage, total=total, note="")
-            note = " ".join(f"{name} {value:.3g}" for name, value in figures.items())
-            progress.update(tasks[stage], completed=done, total=total, note=note)
 
         folder = run or Path("runs") / (recipe or data.resolve()).stem
         checkpoint = run_training(

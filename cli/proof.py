@@ -31,6 +31,7 @@ import numpy as np
 from scipy.special import softmax
 
 from export.bundle_writer import seal_bundle
+from export.placement import put_in_place
 from export.variants import TOLERANCES
 from media import ClipSpec, Modality
 from media.errors import MediaError
@@ -544,16 +545,10 @@ def _write(bundle: Bundle, report: dict[str, Any]) -> None:
     """
     manifest = {name: value for name, value in bundle.manifest.items() if name != "files"} | {"end_to_end": report}
     with tempfile.TemporaryDirectory(dir=bundle.path.parent, prefix=".part-") as part:
-        folder, aside = Path(part) / "bundle", Path(part) / "replaced"
+        folder = Path(part) / "bundle"
         shutil.copytree(bundle.path, folder)
         if read_bundle(folder).sha256 != bundle.sha256:
             raise ProofError(f"{bundle.path} was replaced while it was being proven; prove it again")
         seal_bundle(folder, manifest)
         read_bundle(folder)
-        try:
-            bundle.path.rename(aside)
-            folder.rename(bundle.path)
-        except BaseException:
-            if aside.exists() and not bundle.path.exists():
-                aside.rename(bundle.path)
-            raise
+        put_in_place(folder, bundle.path, aside=Path(part) / "replaced")

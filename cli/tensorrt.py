@@ -1,8 +1,7 @@
 """`zorro bundle audit` and `zorro bundle build`: whether TensorRT takes a bundle's graphs, and engines built ahead."""
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,11 +11,11 @@ import typer
 from rich.table import Table
 
 from .bundle import DEFAULT_BUNDLE, AsJson, BundleArgument, open_variant
-from .console import err, explained, out, progress_bar, stop
+from .console import err, explained, out, stage_bars, stop
 
 if TYPE_CHECKING:
     from export.audit import AuditReport
-    from export.tensorrt.builders import Builder, OnProgress
+    from export.tensorrt.builders import Builder
     from export.tensorrt.engines import Engine
 
 RTX = "tensorrt-rtx"
@@ -87,7 +86,7 @@ def build(
         _, chosen = open_variant(path, variant)
         profile = Profile(min=min_batch, opt=opt_batch, max=max_batch)
         loaded = load_builder(builder)  # type: ignore[arg-type]  # it refuses other names
-        with _progress() as on_progress:
+        with stage_bars() as on_progress:
             built = {
                 (variant, str(modality)): build_engine(
                     graph, folder, loaded, variant=chosen.name, profile=profile, capabilities=capability or (),
@@ -118,27 +117,13 @@ def _build_all(bundle: Any, names: set[str]) -> "dict[tuple[str, str], Engine]":
         err.print(f"not parsed and not built: {error}", highlight=False, markup=False)
         return {}
     built = {}
-    with TemporaryDirectory() as folder, _progress() as on_progress:
+    with TemporaryDirectory() as folder, stage_bars() as on_progress:
         for name in sorted(names):
             for modality, graph in bundle.variants[name].graphs.items():
                 built[name, str(modality)] = build_engine(
                     graph, Path(folder), builder, variant=name, on_progress=on_progress
                 )
     return built
-
-
-@contextmanager
-def _progress() -> "Iterator[OnProgress]":
-    """A bar for each phase of a build."""
-    with progress_bar() as progress:
-        tasks: dict[str, Any] = {}
-
-        def on_progress(phase: str, done: int, total: int) -> None:
-            if phase not in tasks:
-                tasks[phase] = progress.add_task(phase, total=total, note="")
-            progress.update(tasks[phase], completed=done, total=total)
-
-        yield on_progress
 
 
 def _audit_table(

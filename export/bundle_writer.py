@@ -19,7 +19,7 @@ import onnxruntime
 
 from media import Clip, ClipSpec, Modality
 from models.weights import Checkpoint, load_checkpoint
-from runtime.bundle import MANIFEST_FILE, SCHEMA_VERSION, SEAL_FILE, sha256_of
+from runtime.bundle import MANIFEST_FILE, SCHEMA_VERSION, SEAL_FILE, read_bundle, sha256_of
 from runtime.pipeline import Zorro
 from runtime.selftest import GOLDEN_INPUTS_FILE, GOLDEN_OUTPUTS_FILE
 from runtime.signature import INPUTS, input_tensors, output_names
@@ -94,8 +94,9 @@ def export_checkpoint(
         manifest = {"schema_version": SCHEMA_VERSION, "name": name, "version": version, **manifest}
         seal_bundle(folder, manifest | {"metrics": metrics or {}, "about": about or {}})
         on_progress("self-test")
-        for variant in manifest["variants"]:
-            Zorro.open(folder, variant=variant).self_test()
+        written = read_bundle(folder)
+        for variant in written.variants:
+            Zorro(written, variant=variant).self_test()
         put_in_place(folder, out, aside=Path(part) / "replaced")
     return out
 

@@ -15,6 +15,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from .purity import sources_of
+from .weights_file import external_files
 
 UNCOUNTED = frozenset({
     "Attention", "ConvInteger", "ConvTranspose", "DeformConv", "Einsum", "GRU", "LSTM", "MatMulInteger", "QLinearConv",
@@ -160,8 +161,7 @@ def _weights(graph: onnx.GraphProto) -> Iterator[TensorProto]:
 
 
 def _external_bytes(graph: onnx.GraphProto, folder: Path) -> dict[str, int]:
-    stored = (tensor for tensor in graph.initializer if tensor.data_location == TensorProto.EXTERNAL)
-    names = sorted({entry.value for tensor in stored for entry in tensor.external_data if entry.key == "location"})
+    names = external_files(graph)
     for name in names:
         if not (folder / name).is_file():
             raise ValueError(f"{folder / name} is not there, which the graph keeps weights in; copy it beside the graph")

@@ -5,12 +5,11 @@ from pathlib import Path
 
 def put_in_place(folder: Path, out: Path, *, aside: Path) -> None:
     """Put `folder` in the place of `out`; what stood there comes back if that fails."""
-    replaces = out.exists()
-    if replaces:
-        out.rename(aside)
     try:
+        if out.exists():
+            out.rename(aside)
         folder.rename(out)
-    except OSError:
-        if replaces:
+    except BaseException:
+        if aside.exists() and not out.exists():
             aside.rename(out)
         raise

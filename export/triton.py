@@ -28,6 +28,8 @@ from media import Modality
 
 from .pbtxt import Message, Word, map_entries, render_text
 from .placement import put_in_place
+from .tensorrt.profiles import shapes_argument
+from .weights_file import external_files
 
 CONFIG_FILE, LABELS_FILE, GRAPH_FILE = "config.pbtxt", "labels.txt", "model.onnx"
 VERSION_FOLDER = "1"
@@ -226,8 +228,9 @@ def _tensorrt(model: str, inputs: Sequence[Message], origin: Origin, options: Tr
     """
     largest = options.max_batch_size
     best = max(options.preferred_batch_sizes, default=largest)
+    shapes = {x["name"]: tuple(x["dims"]) for x in inputs}
     parameters = {
-        f"trt_profile_{which}_shapes": ",".join(f"{x['name']}:{'x'.join(map(str, (batch, *x['dims'])))}" for x in inputs)
+        f"trt_profile_{which}_shapes": shapes_argument(shapes, batch)
         for which, batch in (("min", 1), ("opt", best), ("max", largest))
     }
     if options.engine_cache is not None:
@@ -269,17 +272,11 @@ def _write_model(
     (folder / CONFIG_FILE).write_text(render_text(config))
     (folder / LABELS_FILE).write_text(_label_lines(labels))
     shutil.copyfile(path, version / GRAPH_FILE)
-    for location in _locations(graph):
+    for location in external_files(graph.graph):
         source = path.parent / location
         if Path(location).name != location or not source.is_file():
             raise ValueError(f"{path} has its weights in {location!r}; they must be in a file beside it")
         weights.place(source, version / location)
-
-
-def _locations(graph: onnx.ModelProto) -> list[str]:
-    """Files that initialisers are in."""
-    entries = [entry for tensor in graph.graph.initializer for entry in tensor.external_data]
-    return sorted({entry.value for entry in entries if entry.key == "location"})
 
 
 def _label_lines(labels: Sequence[str]) -> str:

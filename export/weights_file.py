@@ -33,6 +33,12 @@ def write_graphs(graphs: Iterable[tuple[Modality, onnx.ModelProto]], folder: Pat
     return paths
 
 
+def external_files(graph: onnx.GraphProto) -> list[str]:
+    """Names of the files, beside the graph, that hold its larger initialisers."""
+    entries = (entry for tensor in graph.initializer for entry in tensor.external_data)
+    return sorted({entry.value for entry in entries if entry.key == "location"})
+
+
 class _WeightsFile:
     """Initialisers of several graphs, each distinct content once."""
 

@@ -54,7 +54,8 @@ class Zorro:
         self.variant = bundle.variant(variant, provider=chosen[0])
         """What answers; where a fallback was allowed and no variant asked for, that of the provider that really runs."""
         self._is_variant_asked_for = variant is not None
-        self._provider_options = check_provider_options(provider_options or {}, providers)
+        check_provider_options(provider_options or {}, providers)
+        self._provider_options = provider_options
         self._providers, self._num_threads, self._allow_fallback = providers, num_threads, allow_fallback
         self._memory = check_memory(memory)
         self._sessions: dict[Modality, GraphSession] = {}

@@ -41,8 +41,7 @@ class GraphSession:
         provider_options: ProviderOptions | None = None,
     ) -> None:
         chosen = choose_providers(providers, allow_fallback=allow_fallback)
-        options = check_provider_options(provider_options or {}, providers)
-        configured = [(name, options.get(name, {})) for name in chosen]
+        configured = [(name, dict((provider_options or {}).get(name, {}))) for name in chosen]
         self._session = _open(path, configured, num_threads=num_threads, memory=memory, allow_fallback=allow_fallback)
         self.providers: list[str] = self._session.get_providers()
         """What really runs; never what was asked for."""
@@ -81,19 +80,14 @@ def choose_providers(providers: Sequence[str], *, allow_fallback: bool) -> list[
     return [name for name in providers if name in built_in] or [CPU]
 
 
-def check_provider_options(options: ProviderOptions, providers: Sequence[str]) -> dict[str, dict[str, str]]:
-    """The options of each provider, as a dict of strings.
-
-    Raises:
-        InvalidOption: options of a provider that is not asked for, or that are no strings.
-    """
+def check_provider_options(options: ProviderOptions, providers: Sequence[str]) -> None:
+    """Raise InvalidOption unless all options are strings, and of providers that are asked for."""
     for name, given in options.items():
         if name not in providers:
             raise InvalidOption(f"provider_options has {name!r}; give options of {list(providers)}, which are asked for")
         wrong = [key for key, value in given.items() if not isinstance(value, str)]
         if wrong:
             raise InvalidOption(f"provider_options of {name}: {wrong} must be strings, as '1' or 'True'")
-    return {name: dict(given) for name, given in options.items()}
 
 
 def _open(

@@ -8,8 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from runtime.bundle import sha256_of
+
 from .builders import Builder, Network, OnProgress, TimingCache
-from .keys import EngineKey, engine_key, file_digest, find_gpu
+from .keys import EngineKey, engine_key, find_gpu
 from .options import TIMING_CACHE
 from .profiles import Profile, input_shapes
 
@@ -115,7 +117,7 @@ def _find_engine(target: Path, key: EngineKey) -> Engine | None:
     """The engine at `target`, if it is whole and of this key."""
     try:
         stored = json.loads((target.parent / KEY_FILE).read_text())
-        if stored["key"] != key.hex or stored["sha256"] != file_digest(target):
+        if stored["key"] != key.hex or stored["sha256"] != sha256_of(target):
             return None
     except (FileNotFoundError, ValueError, KeyError):
         return None
@@ -130,7 +132,7 @@ def _write_key(engine: Engine) -> None:
         "key": engine.key.hex,
         "ingredients": engine.key.ingredients,
         "engine": built,
-        "sha256": file_digest(engine.path),
+        "sha256": sha256_of(engine.path),
     }
     _replace(engine.path.parent / KEY_FILE, (json.dumps(content, indent=2) + "\n").encode())
 

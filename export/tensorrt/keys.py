@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import onnx
-from onnx.external_data_helper import ExternalDataInfo
+from export.weights_file import external_files
+from runtime.bundle import sha256_of
 
 from .profiles import EngineError, Profile, read_graph
 
@@ -86,18 +86,11 @@ def file_digests(path: Path) -> dict[str, str]:
     Raises:
         EngineError: a file is missing, or the graph cannot be read.
     """
-    tensors = [t for t in read_graph(path).graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
-    names = [path.name, *sorted({ExternalDataInfo(tensor).location for tensor in tensors})]
+    names = [path.name, *external_files(read_graph(path).graph)]
     missing = [name for name in names if not (path.parent / name).is_file()]
     if missing:
         raise EngineError(f"{path}: its weights {', '.join(missing)} are not beside it; copy them there")
-    return {name: file_digest(path.parent / name) for name in names}
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {name: sha256_of(path.parent / name) for name in names}
 
 
 def find_gpu() -> Gpu | None:
