@@ -136,15 +136,15 @@ class _Writer:
         checks = {what: ParityCheck(loaded.model, chosen) for what, chosen in given.items()}
         described = {"fp32": self._prove("fp32", full, checks)}
         left_out: dict[str, str] = {}
-        for name in variants:
-            if name != "fp32":
-                try:
-                    described[name] = self._derive(name, full, calibration.beside(golden), checks)
-                except (QuantisationError, ParityError) as error:
-                    if name not in may_lack:
-                        raise
-                    left_out[name] = str(error)
-                    shutil.rmtree(self._folder / name, ignore_errors=True)
+        seen = calibration.beside(golden)
+        for name in (name for name in variants if name != "fp32"):
+            try:
+                described[name] = self._derive(name, full, seen, checks)
+            except (QuantisationError, ParityError) as error:
+                if name not in may_lack:
+                    raise
+                left_out[name] = str(error)
+                shutil.rmtree(self._folder / name, ignore_errors=True)
         return {
             "clip_spec": spec.to_dict(),
             "clip_spec_hash": spec.hash,

@@ -8,19 +8,20 @@
 | `int8-qdq` | TensorRT | products in int8 around zero |
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 import onnx
+from onnxruntime.quantization.calibrate import TensorsData
 
 from media import Clip, Modality
 from runtime.bundle import ANY_PROVIDER, Tolerance
 
 from .mixed_precision import to_mixed_float16
 from .parity import stack
-from .quantize import SCHEMES, Inputs, Scheme, find_sensitive, measure_ranges, quantise
+from .quantize import SCHEMES, Inputs, find_sensitive, measure_ranges, quantise
 from .weights_file import write_graphs
 
 VARIANTS = ("fp32", "fp16", *SCHEMES)
@@ -63,6 +64,7 @@ class Calibration:
     """Clips for the ranges of int8, by graph: real ones of the training split, and the golden ones, which are louder."""
 
     clips: Mapping[Modality, Sequence[Clip]] = field(default_factory=dict)
+    _ranges: dict[Path, TensorsData] = field(default_factory=dict, init=False)
 
     def beside(self, golden: Mapping[Modality, Sequence[Clip]]) -> Self:
         """With golden clips before the real ones; a range that is measured on speech alone clips all other sound."""
@@ -71,6 +73,12 @@ class Calibration:
     def batches(self, modality: Modality) -> list[Inputs]:
         """One clip a batch."""
         return [stack([clip], modality) for clip in self.clips.get(modality, ())]
+
+    def ranges(self, modality: Modality, path: Path) -> TensorsData:
+        """Of the tensors of the float32 graph at `path`; measured once, for all schemes."""
+        if path not in self._ranges:
+            self._ranges[path] = measure_ranges(path, self.batches(modality))
+        return self._ranges[path]
 
 
 def check_variants(variants: Sequence[str], calibration: Calibration | None) -> None:
@@ -105,16 +113,11 @@ def write_variant(
         graphs = ((modality, to_mixed_float16(onnx.load(path))) for modality, path in full.items())
         return write_graphs(graphs, folder), []
     scheme = SCHEMES[name]
-    ranges = {modality: measure_ranges(path, calibration.batches(modality)) for modality, path in full.items()}
-    fused = full[Modality.FUSED]
+    ranges = {modality: calibration.ranges(modality, path) for modality, path in full.items()}
     allowed = 1 - MARGIN * (1 - GOLDEN_TOLERANCES[name].min_cosine)
     kept = find_sensitive(
-        fused, ranges[Modality.FUSED], scheme, calibration.batches(Modality.FUSED),
+        full[Modality.FUSED], ranges[Modality.FUSED], scheme, calibration.batches(Modality.FUSED),
         min_cosine=allowed, on_progress=on_progress,
     )  # fmt: skip
-
-    def quantised(scheme: Scheme = scheme) -> Iterator[tuple[Modality, onnx.ModelProto]]:
-        for modality, path in full.items():
-            yield modality, quantise(path, ranges[modality], scheme, without=kept)
-
-    return write_graphs(quantised(), folder), kept
+    graphs = ((m, quantise(path, ranges[m], scheme, without=kept)) for m, path in full.items())
+    return write_graphs(graphs, folder), kept
