@@ -9,6 +9,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from .shapes import infer_shapes
+
 FULL = frozenset({"LayerNormalization", "Softmax", "ReduceL2", "ReduceMean", "Clip", "Sub", "Div", "Gemm", "Cast", "Shape"})
 """Operators that stay in float32; `Gemm` is what heads are made of, `Sub` and `Div` normalise, and `Shape` counts clips."""
 
@@ -22,12 +24,13 @@ _DTYPES = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16}
 
 
 def to_mixed_float16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A new graph, with inferred shapes; `model` holds its weights.
+    """A new graph, with inferred shapes; `model` holds its weights, and is given shapes too.
 
     Raises:
         ValueError: an operator for which it is not decided here how precise it must be, or a weight beyond float16.
     """
-    graph = _Converted(onnx.shape_inference.infer_shapes(model).graph)
+    infer_shapes(model)
+    graph = _Converted(model.graph)
     for node in model.graph.node:
         graph.add(node)
     made = helper.make_graph(
@@ -36,7 +39,8 @@ def to_mixed_float16(model: onnx.ModelProto) -> onnx.ModelProto:
     result = helper.make_model(made, opset_imports=list(model.opset_import), ir_version=model.ir_version)
     result.producer_name = model.producer_name
     helper.set_model_props(result, {entry.key: entry.value for entry in model.metadata_props})
-    return onnx.shape_inference.infer_shapes(result, data_prop=True)
+    infer_shapes(result)
+    return result
 
 
 class _Converted:

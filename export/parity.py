@@ -76,9 +76,9 @@ class ParityCheck:
     def _answers(self, modality: Modality) -> dict[str, np.ndarray]:
         """The model's outputs for every clip, by name."""
         if modality not in self._expected:
-            module = build_graph(self._model, modality).eval()
+            module, clips = build_graph(self._model, modality).eval(), self._clips[modality]
             parts = []
-            for batch in _batches(self._clips[modality], BATCH_SIZES[-1]):
+            for batch in _batches(clips, min(len(clips), BATCH_SIZES[-1])):
                 with torch.no_grad():
                     parts.append(module(*map(torch.from_numpy, stack(batch, modality).values())))
             values = [np.concatenate([part[i].numpy() for part in parts]) for i in range(len(parts[0]))]

@@ -17,6 +17,8 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
+from .shapes import infer_shapes
+
 NUM_JUDGES, NUM_JUDGES_ALONE = 32, 8
 """Clips on which layers are judged together, and each alone."""
 MAX_SHARE_LEFT = 0.75
@@ -104,7 +106,8 @@ def quantise(path: Path, ranges: TensorsData, scheme: Scheme, *, only: Sequence[
     del result.metadata_props[:]
     onnx.helper.set_model_props(result, stored)
     result.producer_name = "zorro-av"
-    return onnx.shape_inference.infer_shapes(result, data_prop=True)
+    infer_shapes(result)
+    return result
 
 
 def find_sensitive(

@@ -7,6 +7,7 @@ Only the batch is dynamic. Nothing of the graphs depends on time or place, so tw
 import ast
 import hashlib
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,11 @@ from runtime.signature import INPUTS, output_names
 
 from .audit import OPSET_VERSION
 from .graphs import build_graph
+from .shapes import infer_shapes
 from .weights_file import write_graphs
+
+Weights = dict[str, np.ndarray]
+"""Initialisers of a graph by name."""
 
 
 def example_inputs(spec: ClipSpec, modality: Modality, batch: int = 2) -> dict[str, torch.Tensor]:
@@ -56,6 +61,7 @@ def _export(model: Zorro, spec: ClipSpec, modality: Modality) -> onnx.ModelProto
     )
     assert program is not None
     graph = program.model_proto
+    weights = _take_weights(graph.graph)
     _name_nodes(graph.graph)
     for node in graph.graph.node:
         del node.metadata_props[:]  # source lines of the exporting machine
@@ -63,11 +69,23 @@ def _export(model: Zorro, spec: ClipSpec, modality: Modality) -> onnx.ModelProto
     for value in (*graph.graph.value_info, *graph.graph.input, *graph.graph.output):
         del value.metadata_props[:]
     del graph.graph.metadata_props[:]
-    _fold_transposed_weights(graph.graph, module)
-    _fold_constants(graph)
+    _fold_transposed_weights(graph.graph, weights, module)
+    _fold_constants(graph.graph, weights)
     _read_batch_of_floats(graph.graph)
     _annotate(graph, spec, modality)
-    return onnx.shape_inference.infer_shapes(graph, data_prop=True)
+    used = {name for node in graph.graph.node for name in node.input}
+    graph.graph.initializer.extend(
+        numpy_helper.from_array(array, name) for name, array in weights.items() if name in used
+    )
+    infer_shapes(graph)
+    return graph
+
+
+def _take_weights(graph: onnx.GraphProto) -> Weights:
+    """The graph's initialisers as arrays; it has none after that, so that its passes move no more than nodes."""
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    del graph.initializer[:], graph.value_info[:]
+    return weights
 
 
 def _name_nodes(graph: onnx.GraphProto) -> None:
@@ -83,45 +101,30 @@ def _name_nodes(graph: onnx.GraphProto) -> None:
         node.name = name if seen[name] == 1 else f"{name}_{seen[name]}"
 
 
-def _fold_transposed_weights(graph: onnx.GraphProto, module: nn.Module) -> None:
+def _fold_transposed_weights(graph: onnx.GraphProto, weights: Weights, module: nn.Module) -> None:
     """Store linear weights as MatMul reads them, in every graph alike, named `{parameter}.T`.
 
     The exporter does so only for weights that one node reads; for those that several streams share it leaves a Transpose.
     """
-    initializers = {tensor.name: tensor for tensor in graph.initializer}
-    matrices = {name for name, tensor in initializers.items() if len(tensor.dims) == 2}
-    transposes = [n for n in graph.node if n.op_type == "Transpose" and n.input[0] in matrices]
-    new_name = {node.output[0]: f"{node.input[0]}.T" for node in transposes}
-    for node in transposes:
-        name = f"{node.input[0]}.T"
-        if name not in initializers:
-            array = numpy_helper.to_array(initializers[node.input[0]])
-            initializers[name] = numpy_helper.from_array(np.ascontiguousarray(array.T), name)
-        graph.node.remove(node)
-    of_content = {
-        np.ascontiguousarray(p.detach().numpy().T).tobytes(): f"{name}.T"
-        for name, p in module.named_parameters()
-        if p.dim() == 2
-    }
-    for tensor in list(initializers.values()):
-        known = of_content.get(numpy_helper.to_array(tensor).tobytes()) if tensor.name.startswith("val_") else None
-        if known is not None:
-            new_name[tensor.name] = tensor.name = known
-    for node in graph.node:
-        for i, name in enumerate(node.input):
-            node.input[i] = new_name.get(name, name)
-    used = {name for node in graph.node for name in node.input}
-    kept = {tensor.name: tensor for tensor in initializers.values() if tensor.name in used}
-    del graph.initializer[:]
-    graph.initializer.extend(kept.values())
+    new_name = {}
+    for node in [n for n in graph.node if n.op_type == "Transpose" and n.input[0] in weights]:
+        weight = weights[node.input[0]]
+        if weight.ndim == 2:
+            new_name[node.output[0]] = f"{node.input[0]}.T"
+            weights[f"{node.input[0]}.T"] = weight.T
+            graph.node.remove(node)
+    matrices = {name: p.detach().numpy().T for name, p in module.named_parameters() if p.dim() == 2}
+    for name in [name for name in weights if name.startswith("val_")]:
+        same = (own for own, matrix in matrices.items() if np.array_equal(weights[name], matrix))
+        if (known := next(same, None)) is not None:
+            new_name[name] = f"{known}.T"
+            weights[f"{known}.T"] = weights.pop(name)
+    _rename_inputs(graph, new_name)
 
 
-def _fold_constants(model: onnx.ModelProto) -> None:
+def _fold_constants(graph: onnx.GraphProto, weights: Weights) -> None:
     """Compute once what depends on weights alone, as the pool's queries; the exporter leaves it to be computed each time."""
-    graph = model.graph
-    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    constant = dict(stored)
-    kept = []
+    constant, kept = dict(weights), []
     for node in graph.node:
         if all(name in constant or not name for name in node.input):
             evaluator = ReferenceEvaluator(node, opsets={"": OPSET_VERSION})
@@ -129,17 +132,20 @@ def _fold_constants(model: onnx.ModelProto) -> None:
             constant |= dict(zip(node.output, values, strict=True))
         else:
             kept.append(node)
-    computed = {name for node in kept for name in node.input if name in constant and name not in stored}
-    names = {name: f"model.constant.{hashlib.sha256(constant[name].tobytes()).hexdigest()[:12]}" for name in computed}
-    for node in kept:
-        for i, name in enumerate(node.input):
-            node.input[i] = names.get(name, name)
-    used = {name for node in kept for name in node.input}
-    tensors = [tensor for tensor in graph.initializer if tensor.name in used]
-    tensors += [numpy_helper.from_array(constant[name], names[name]) for name in sorted(computed, key=names.__getitem__)]
-    del graph.node[:], graph.initializer[:], graph.value_info[:]
+    del graph.node[:]
     graph.node.extend(kept)
-    graph.initializer.extend(tensors)
+    read = {name for node in kept for name in node.input}
+    computed = {name: constant[name] for name in constant.keys() - weights.keys() if name in read}
+    new_name = {name: f"model.constant.{hashlib.sha256(x.tobytes()).hexdigest()[:12]}" for name, x in computed.items()}
+    for name in sorted(computed, key=new_name.__getitem__):
+        weights[new_name[name]] = computed[name]
+    _rename_inputs(graph, new_name)
+
+
+def _rename_inputs(graph: onnx.GraphProto, new_name: Mapping[str, str]) -> None:
+    for node in graph.node:
+        for i, name in enumerate(node.input):
+            node.input[i] = new_name.get(name, name)
 
 
 def _read_batch_of_floats(graph: onnx.GraphProto) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import onnx
@@ -21,13 +22,13 @@ def write_graphs(graphs: Iterable[tuple[Modality, onnx.ModelProto]], folder: Pat
     Graphs lose their larger initialisers, one graph after the other, so that only one need be in memory whole.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    weights = _WeightsFile()
     paths = {}
-    for modality, graph in graphs:
-        weights.take(graph)
-        paths[modality] = folder / f"{modality}.onnx"
-        paths[modality].write_bytes(graph.SerializeToString(deterministic=True))
-    weights.write(folder / WEIGHTS_FILE)
+    with (folder / WEIGHTS_FILE).open("wb") as file:
+        weights = _WeightsFile(file)
+        for modality, graph in graphs:
+            weights.take(graph)
+            paths[modality] = folder / f"{modality}.onnx"
+            paths[modality].write_bytes(graph.SerializeToString(deterministic=True))
     for path in paths.values():
         onnx.checker.check_model(str(path))
     return paths
@@ -42,9 +43,8 @@ def external_files(graph: onnx.GraphProto) -> list[str]:
 class _WeightsFile:
     """Initialisers of several graphs, each distinct content once."""
 
-    def __init__(self) -> None:
-        self.blocks: list[bytes] = []
-        self.size = 0
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.size = file, 0
         self.offset_of: dict[str, int] = {}
 
     def take(self, graph: onnx.ModelProto) -> None:
@@ -58,14 +58,10 @@ class _WeightsFile:
         key = hashlib.sha256(content).hexdigest()
         if key not in self.offset_of:
             padding = -self.size % (ALIGNMENT if len(content) >= ALIGNMENT else 64)
-            self.blocks += [bytes(padding), content]
+            self.file.write(bytes(padding) + content)
             self.offset_of[key] = self.size + padding
             self.size += padding + len(content)
         return self.offset_of[key]
-
-    def write(self, path: Path) -> None:
-        with path.open("wb") as file:
-            file.writelines(self.blocks)
 
 
 def _point(tensor: TensorProto, offset: int, length: int) -> None:
