@@ -144,7 +144,7 @@ def triton(
 def open_variant(path: Path, name: str | None) -> "tuple[Bundle, Variant]":
     """A bundle and one of its variants."""
     from runtime import read_bundle
-    from runtime.session import CPU
+    from runtime.providers import CPU
 
     bundle = read_bundle(path)
     return bundle, bundle.variant(name, provider=CPU)

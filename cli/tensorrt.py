@@ -81,7 +81,7 @@ def build(
         from export.tensorrt.builders import load_builder
         from export.tensorrt.engines import build_engine
         from export.tensorrt.options import write_profiles
-        from export.tensorrt.profiles import Profile
+        from runtime.engines import Profile
 
         _, chosen = open_variant(path, variant)
         profile = Profile(min=min_batch, opt=opt_batch, max=max_batch)
@@ -94,7 +94,7 @@ def build(
                 )
                 for modality, graph in chosen.graphs.items()
             }  # fmt: skip
-        profiles = write_profiles(chosen.graphs, profile, folder)
+        profiles = write_profiles(chosen.graphs, profile, folder, variant=chosen.name)
         if as_json:
             print(json.dumps([{"graph": graph, **_facts(engine)} for (_, graph), engine in built.items()]))
             return

@@ -25,10 +25,10 @@ import onnx
 from onnx import TensorProto
 
 from media import Modality
+from runtime.engines import shapes_argument
 
 from .pbtxt import Message, Word, map_entries, render_text
 from .placement import put_in_place
-from .tensorrt.profiles import shapes_argument
 from .weights_file import external_files
 
 CONFIG_FILE, LABELS_FILE, GRAPH_FILE = "config.pbtxt", "labels.txt", "model.onnx"

@@ -6,6 +6,7 @@ ZorroError
   - BundleCorrupt        a file is missing, or its bytes are not those that were written
   - BundleIncompatible   a schema or graph that this version does not read
 - ProviderUnavailable    the execution provider that was asked for does not run here
+- EngineCacheCorrupt     an engine that was kept has other bytes than when it was written
 - SelfTestFailed         the golden clips get other answers than when the bundle was made
 - InvalidOption          an option that means nothing; the message says what was got and what is wanted
 """
@@ -45,6 +46,12 @@ class ProviderUnavailable(ZorroError):
     """The execution provider that was asked for does not run here."""
 
     code = "provider_unavailable"
+
+
+class EngineCacheCorrupt(ZorroError):
+    """An engine that was kept has other bytes than when it was written."""
+
+    code = "engine_cache_corrupt"
 
 
 class SelfTestFailed(ZorroError):

@@ -14,6 +14,7 @@ from media.presence import read_present
 
 from .bundle import Bundle, read_bundle
 from .collected import Collected, Question
+from .engines import Engines
 from .errors import InvalidOption
 from .options import (
     Memory,
@@ -26,9 +27,10 @@ from .options import (
     check_top_k,
     parse_modalities,
 )
+from .providers import CPU, ProviderOptions, check_provider_options, choose_providers
 from .results import ClipResult, LabelScore, StreamResult
 from .selftest import SelfTestReport, self_test
-from .session import CPU, GraphSession, ProviderOptions, check_provider_options, choose_providers
+from .session import GraphSession
 from .signature import ANSWERS, STREAM_OF, graphs_for, input_tensors, stream_values
 
 MAX_BATCH_SIZE = 8
@@ -47,6 +49,9 @@ class Zorro:
         allow_fallback: bool = False,
         variant: str | None = None,
         provider_options: ProviderOptions | None = None,
+        max_batch_size: int = MAX_BATCH_SIZE,
+        engine_cache: str | Path | None = None,
+        engine_context: bool = False,
     ) -> None:
         chosen = choose_providers(providers, allow_fallback=allow_fallback)
         check_num_threads(num_threads)
@@ -54,8 +59,11 @@ class Zorro:
         self.variant = bundle.variant(variant, provider=chosen[0])
         """What answers; where a fallback was allowed and no variant asked for, that of the provider that really runs."""
         self._is_variant_asked_for = variant is not None
-        check_provider_options(provider_options or {}, providers)
-        self._provider_options = provider_options
+        self._provider_options = provider_options or {}
+        check_provider_options(self._provider_options, providers)
+        cache = None if engine_cache is None else Path(engine_cache).absolute()
+        self._engines = Engines(max_batch_size=max_batch_size, cache=cache, as_context=engine_context)
+        self._engines.check(providers, self._provider_options)
         self._providers, self._num_threads, self._allow_fallback = providers, num_threads, allow_fallback
         self._memory = check_memory(memory)
         self._sessions: dict[Modality, GraphSession] = {}
@@ -72,6 +80,9 @@ class Zorro:
         allow_fallback: bool = False,
         variant: str | None = None,
         provider_options: ProviderOptions | None = None,
+        max_batch_size: int = MAX_BATCH_SIZE,
+        engine_cache: str | Path | None = None,
+        engine_context: bool = False,
     ) -> Self:
         """Verify and open the bundle at `path`.
 
@@ -82,22 +93,26 @@ class Zorro:
             memory: how weights are held on a CPU, `fast` or `low`.
             allow_fallback: take another provider where one that was asked for does not run.
             variant: which of the bundle's; default what its table gives to the first provider.
-            provider_options: options by provider, as ONNX Runtime documents them.
+            provider_options: options by provider, as ONNX Runtime documents them; they go before derived ones.
+            max_batch_size: most windows that run at once; TensorRT's engines are built for as many.
+            engine_cache: folder that keeps TensorRT's engines from one start to the next; default none.
+            engine_context: keep them as context models, with their sha256, which are opened without building anything.
 
         Raises:
             BundleError: it cannot be used; see `errors`.
-            InvalidOption, ProviderUnavailable: providers, threads or a variant that there are not.
+            InvalidOption, ProviderUnavailable: providers, threads or a variant that there are not, or engines of none.
         """
         return cls(
             read_bundle(path), providers=providers, num_threads=num_threads, memory=memory, allow_fallback=allow_fallback,
-            variant=variant, provider_options=provider_options,
+            variant=variant, provider_options=provider_options, max_batch_size=max_batch_size, engine_cache=engine_cache,
+            engine_context=engine_context,
         )  # fmt: skip
 
     def session(self, modality: Modality) -> GraphSession:
         """The opened graph of a modality.
 
         Raises:
-            ProviderUnavailable, BundleIncompatible: see `errors`.
+            ProviderUnavailable, BundleIncompatible, EngineCacheCorrupt: see `errors`.
         """
         with self._opening:
             if modality not in self._sessions:
@@ -110,10 +125,13 @@ class Zorro:
             return self._sessions[modality]
 
     def _open_graph(self, modality: Modality) -> GraphSession:
+        engine = self._engines.plan(
+            self.bundle, self.variant, modality, providers=self._providers, options=self._provider_options
+        )
         return GraphSession(
             self.variant.graphs[modality], modality, self.bundle.clip_spec, num_labels=len(self.bundle.labels),
             providers=self._providers, num_threads=self._num_threads, memory=self._memory,
-            allow_fallback=self._allow_fallback, provider_options=self._provider_options,
+            allow_fallback=self._allow_fallback, provider_options=self._provider_options, engine=engine,
         )  # fmt: skip
 
     @property
@@ -173,7 +191,7 @@ class Zorro:
         """
         if not clips:
             raise InvalidOption("got 0 clips; give at least 1")
-        parts = [self.run(modality, batch) for batch in _batches(clips)]
+        parts = [self.run(modality, batch) for batch in _batches(clips, self._engines.max_batch_size)]
         stream = STREAM_OF[modality]
         return {kind: np.concatenate([part[f"{stream}_{kind}"] for part in parts]) for kind in ANSWERS}
 
@@ -281,7 +299,7 @@ class Zorro:
             start_seconds=times.start, end_seconds=times.end, stride_seconds=times.stride, limits=limits,
         )  # fmt: skip
         collected = Collected(present)
-        for batch in _batches(reader):
+        for batch in _batches(reader, self._engines.max_batch_size):
             collected.add(batch, self._run_streams(present, batch, question.kind, collected))
         decode_seconds = time.perf_counter() - started - collected.inference_seconds
         return collected.result(question, reader.info, asked=asked, warnings=reader.warnings, decode_seconds=decode_seconds)
@@ -304,9 +322,9 @@ class Zorro:
         )
 
 
-def _batches(clips: Iterable[Clip]) -> Iterator[list[Clip]]:
+def _batches(clips: Iterable[Clip], max_size: int) -> Iterator[list[Clip]]:
     remaining = iter(clips)
-    while batch := list(islice(remaining, MAX_BATCH_SIZE)):
+    while batch := list(islice(remaining, max_size)):
         yield batch
 
 

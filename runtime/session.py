@@ -1,11 +1,13 @@
 """ONNX Runtime sessions: which provider really runs, how many threads, and whether a graph is what its bundle says.
 
 The surprising fact: asked for a provider that does not load, ONNX Runtime takes the CPU in silence, when it opens a graph
-and again when a run fails. So fallback is switched off unless allowed, and what runs is read from the session.
+and again when a run fails. So fallback is switched off unless allowed, for runs always, and what runs is read from the
+session.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +15,14 @@ import onnxruntime
 
 from media import ClipSpec, Modality
 
-from .errors import BundleIncompatible, InvalidOption, ProviderUnavailable
+from .binding import device_of, run_bound
+from .engines import EnginePlan
+from .errors import BundleIncompatible, ProviderUnavailable
+from .opening import Opening, open_graph, open_with_engine
 from .options import Memory, check_num_threads
+from .providers import CPU, ProviderOptions, choose_providers
 from .signature import input_tensors, output_names
 
-CPU = "CPUExecutionProvider"
-ProviderOptions = Mapping[str, Mapping[str, str]]
-"""Options of execution providers, by provider, as ONNX Runtime documents them: `device_id`, `trt_engine_cache_path`."""
 logger = logging.getLogger("zorro.runtime")
 DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
 
@@ -39,10 +42,16 @@ class GraphSession:
         memory: Memory = Memory.FAST,
         allow_fallback: bool = False,
         provider_options: ProviderOptions | None = None,
+        engine: EnginePlan | None = None,
     ) -> None:
+        check_num_threads(num_threads)
         chosen = choose_providers(providers, allow_fallback=allow_fallback)
-        configured = [(name, dict((provider_options or {}).get(name, {}))) for name in chosen]
-        self._session = _open(path, configured, num_threads=num_threads, memory=memory, allow_fallback=allow_fallback)
+        given = provider_options or {}
+        opening = Opening(
+            path=path, configured={name: dict(given.get(name, {})) for name in chosen}, num_threads=num_threads,
+            memory=memory, allow_fallback=allow_fallback, check=partial(_check_graph, path, modality, spec, num_labels),
+        )  # fmt: skip
+        self._session = open_graph(opening) if engine is None else open_with_engine(opening, engine)
         self.providers: list[str] = self._session.get_providers()
         """What really runs; never what was asked for."""
         missing = [name for name in providers if name not in self.providers]
@@ -54,88 +63,46 @@ class GraphSession:
             logger.warning("%s: asked for %s, runs on %s", path.name, list(providers), self.providers)
         self.input_names = [value.name for value in self._session.get_inputs()]
         self.output_names = [value.name for value in self._session.get_outputs()]
-        _check_graph(self._session, path, modality, spec, num_labels)
+        self._device = device_of(self.providers[0], given.get(self.providers[0], {}))
+        self._max_batch_size = engine.profile.max if engine is not None and engine.provider in self.providers else None
 
     def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """All outputs by name."""
-        return dict(zip(self.output_names, self._session.run(self.output_names, inputs), strict=True))
+        """All outputs by name; a batch that is larger than the engine's runs in parts, so that no engine is built for it."""
+        count = len(next(iter(inputs.values())))
+        size = self._max_batch_size
+        if size is None or count <= size:
+            return self._run(inputs)
+        starts = range(0, count, size)
+        parts = [self._run({name: array[i : i + size] for name, array in inputs.items()}) for i in starts]
+        return {name: np.concatenate([part[name] for part in parts]) for name in self.output_names}
 
-
-def choose_providers(providers: Sequence[str], *, allow_fallback: bool) -> list[str]:
-    """Those that this ONNX Runtime was built with; the CPU if it has none of them and a fallback is allowed.
-
-    Raises:
-        InvalidOption: no list of names, or a name that no ONNX Runtime knows.
-        ProviderUnavailable: one is missing and no fallback is allowed.
-    """
-    known, built_in = onnxruntime.get_all_providers(), onnxruntime.get_available_providers()
-    unknown = [name for name in providers if name not in known]
-    if isinstance(providers, str) or not providers or unknown:
-        raise InvalidOption(f"providers={providers!r}; give a list of names among {known}")
-    missing = [name for name in providers if name not in built_in]
-    if missing and not allow_fallback:
-        raise ProviderUnavailable(
-            f"this ONNX Runtime has no {missing}, it has {built_in}; install one that has, or allow a fallback"
-        )
-    return [name for name in providers if name in built_in] or [CPU]
-
-
-def check_provider_options(options: ProviderOptions, providers: Sequence[str]) -> None:
-    """Raise InvalidOption unless all options are strings, and of providers that are asked for."""
-    for name, given in options.items():
-        if name not in providers:
-            raise InvalidOption(f"provider_options has {name!r}; give options of {list(providers)}, which are asked for")
-        wrong = [key for key, value in given.items() if not isinstance(value, str)]
-        if wrong:
-            raise InvalidOption(f"provider_options of {name}: {wrong} must be strings, as '1' or 'True'")
-
-
-def _open(
-    path: Path, providers: list[tuple[str, dict[str, str]]], *, num_threads: int | None, memory: Memory, allow_fallback: bool
-) -> onnxruntime.InferenceSession:
-    check_num_threads(num_threads)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    # Threads wait for each other by spinning, but not for the next batch: other processes need the cores.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    options.enable_cpu_mem_arena = False  # it would keep the memory of the largest batch for ever, and saves no time
-    options.add_session_config_entry("session.disable_prepacking", str(int(memory == Memory.LOW)))
-    if num_threads is not None:
-        options.intra_op_num_threads = num_threads
-    try:
-        session = onnxruntime.InferenceSession(
-            path, options, providers=providers, enable_fallback=int(allow_fallback)
-        )
-    except Exception as error:  # ONNX Runtime's errors have no base of their own
-        names = [name for name, _ in providers]
-        if names != [CPU]:
-            raise ProviderUnavailable(
-                f"{path.name} does not open on {names}: {error}; use {CPU}, or allow a fallback"
-            ) from error
-        raise BundleIncompatible(
-            f"ONNX Runtime {onnxruntime.__version__} does not open {path}: {error}; update it, or export again"
-        ) from error
-    if not allow_fallback:
-        session.disable_fallback()
-    return session
+    def _run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if self.providers[0] == CPU:
+            values = self._session.run(self.output_names, inputs)
+        else:
+            values = run_bound(self._session, inputs, self.output_names, device=self._device)
+        return dict(zip(self.output_names, values, strict=True))
 
 
 def _check_graph(
-    session: onnxruntime.InferenceSession, path: Path, modality: Modality, spec: ClipSpec, num_labels: int
-) -> None:
+    path: Path, modality: Modality, spec: ClipSpec, num_labels: int, session: onnxruntime.InferenceSession,
+    *, has_metadata: bool,
+) -> None:  # fmt: skip
     """Raise BundleIncompatible unless the graph is that of `modality`, made for `spec` and this many labels."""
     stored = session.get_modelmeta().custom_metadata_map
     inputs = [(x.name, DTYPES.get(x.type, x.type), tuple(x.shape[1:])) for x in session.get_inputs()]
     outputs = {x.name: x.shape for x in session.get_outputs()}
     widths = {shape[-1] for name, shape in outputs.items() if name.endswith("_logits")}
-    facts = (
+    of_metadata = (
         ("ClipSpec", stored.get("clip_spec_hash"), spec.hash),
         ("modality", stored.get("modality"), str(modality)),
+    )
+    of_tensors = (
         ("inputs", inputs, [tuple(tensor) for tensor in input_tensors(modality, spec)]),
         ("outputs", list(outputs), output_names(modality)),
         ("number of labels", widths, {num_labels}),
     )
-    for what, got, wanted in facts:
+    for what, got, wanted in (*(of_metadata if has_metadata else ()), *of_tensors):
         if got != wanted:
             raise BundleIncompatible(
                 f"{path} was made for another {what}: got {got}, the bundle wants {wanted}; export it again"

@@ -45,7 +45,8 @@ class Models:
         model = Zorro(
             bundle, providers=settings.providers, num_threads=num_threads, memory=memory,
             allow_fallback=settings.allow_fallback, variant=settings.variant,
-            provider_options=settings.provider_options,
+            provider_options=settings.provider_options, max_batch_size=settings.max_batch_size,
+            engine_cache=settings.engine_cache, engine_context=settings.engine_context,
         )  # fmt: skip
         model.self_test()
         return model

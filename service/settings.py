@@ -7,7 +7,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtime import Memory
-from runtime.session import CPU
+from runtime.providers import CPU
 
 from .cores import available_cores
 
@@ -53,6 +53,12 @@ class Settings(BaseSettings):
     )
     provider_options: dict[str, dict[str, str]] = Field(
         default={}, description="options of execution providers, as a JSON object by provider; see operating.md"
+    )
+    engine_cache: Path | None = Field(
+        default=None, description="folder that keeps TensorRT's engines from one start to the next; default none"
+    )
+    engine_context: bool = Field(
+        default=False, description="keep them as context models with their sha256, which open at once; see operating.md"
     )
     variant: str | None = Field(
         default=None, description="variant of every bundle; default what each bundle gives to the first provider"

@@ -14,8 +14,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
-from .keys import Gpu
-from .profiles import EngineError, Profile, read_graph
+from runtime.engines import Profile
+from runtime.gpu import Gpu
+
+from .profiles import EngineError, read_graph
 
 BuilderName = Literal["tensorrt", "tensorrt-rtx"]
 OnProgress = Callable[[str, int, int], None]

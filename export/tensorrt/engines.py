@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from runtime.bundle import sha256_of
+from runtime.engines import Profile
+from runtime.gpu import find_gpu
 
 from .builders import Builder, Network, OnProgress, TimingCache
-from .keys import EngineKey, engine_key, find_gpu
+from .keys import EngineKey, engine_key
 from .options import TIMING_CACHE
-from .profiles import Profile, input_shapes
+from .profiles import input_shapes
 
 DEFAULT_PROFILE = Profile()
 KEY_FILE = "key.json"

@@ -1,11 +1,5 @@
-"""Optimisation profiles: the smallest, the usual and the largest batch that a TensorRT engine is built for.
+"""Graphs as TensorRT takes them: only the batch of an input may vary, between the least and the most of a profile."""
 
-A batch beyond `max` is not slow but refused, or, by ONNX Runtime, answered after a rebuild inside the request; so `max` is
-the server's largest batch. Only the batch varies: an input with another free axis is an error.
-"""
-
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -14,25 +8,6 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 class EngineError(ValueError):
     """A graph that TensorRT cannot take; the message names the graph, the node and the builder's reason."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
-    """Batches of an engine, in clips."""
-
-    min: int = 1
-    opt: int = 8
-    """What kernels are chosen for."""
-    max: int = 32
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.min <= self.opt <= self.max:
-            raise ValueError(f"got {self}; wanted 1 <= min <= opt <= max")
-
-    @property
-    def batches(self) -> dict[str, int]:
-        """By the names that TensorRT's tools share: `min`, `opt`, `max`."""
-        return {"min": self.min, "opt": self.opt, "max": self.max}
 
 
 def read_graph(path: Path) -> onnx.ModelProto:
@@ -69,8 +44,3 @@ def _shape_of(value: onnx.ValueInfoProto, path: Path) -> tuple[int, ...]:
         shape = [axis if axis is not None else "free" for axis in axes]
         raise EngineError(f"{path}: input {value.name} has shape {shape}; wanted a free batch first and all else fixed")
     return tuple(axis for axis in axes[1:] if axis is not None)
-
-
-def shapes_argument(shapes: Mapping[str, tuple[int, ...]], batch: int) -> str:
-    """Shapes as ONNX Runtime and trtexec write them: `audio:8x512x80,video:8x8x112x112x3`."""
-    return ",".join(f"{name}:{'x'.join(map(str, (batch, *shape)))}" for name, shape in shapes.items())

@@ -1,6 +1,5 @@
 """Engines: their keys, what is told to others about them, and, where tensorrt-rtx is installed, real builds."""
 
-import ctypes
 import json
 import shutil
 import sys
@@ -17,11 +16,13 @@ from onnx import TensorProto, helper, numpy_helper
 from export.tensorrt import engines
 from export.tensorrt.builders import Builder, TimingCache, load_builder
 from export.tensorrt.engines import Engine, build_engine, parse_graph
-from export.tensorrt.keys import PORTABLE, EngineKey, Gpu, describe_gpu, engine_key, file_digests, find_gpu
-from export.tensorrt.options import graph_folder, provider_options, trtexec_arguments, write_profiles
-from export.tensorrt.profiles import EngineError, Profile, input_shapes, shapes_argument
+from export.tensorrt.keys import PORTABLE, EngineKey, engine_key, file_digests
+from export.tensorrt.options import provider_options, trtexec_arguments, write_profiles
+from export.tensorrt.profiles import EngineError, input_shapes
 from export.weights_file import WEIGHTS_FILE, write_graphs
 from media import Modality
+from runtime.engines import Profile
+from runtime.gpu import Gpu
 
 ADA = Gpu(name="NVIDIA RTX 4090", capability="8.9", cuda="13.0")
 
@@ -52,26 +53,11 @@ def save(model: onnx.ModelProto, path: Path) -> Path:
     return path
 
 
-# Profiles and shapes
-
-
-@pytest.mark.parametrize("batches", [(0, 8, 32), (9, 8, 32), (1, 33, 32)])
-def test_a_profile_that_does_not_ascend_fails(batches: tuple[int, int, int]) -> None:
-    with pytest.raises(ValueError, match="wanted 1 <= min <= opt <= max"):
-        Profile(min=batches[0], opt=batches[1], max=batches[2])
-
-
-def test_a_profile_may_be_one_batch() -> None:
-    assert Profile(min=4, opt=4, max=4).batches == {"min": 4, "opt": 4, "max": 4}
+# Shapes
 
 
 def test_shapes_are_of_the_inputs_without_their_batch(graph: Path) -> None:
     assert input_shapes(graph) == {"audio": (16,)}
-
-
-def test_shapes_are_written_as_the_tools_read_them() -> None:
-    shapes = {"audio": (512, 80), "video": (8, 112, 112, 3)}
-    assert shapes_argument(shapes, 8) == "audio:8x512x80,video:8x8x112x112x3"
 
 
 def test_a_fixed_batch_fails(tmp_path: Path) -> None:
@@ -176,63 +162,17 @@ def test_weights_that_are_not_beside_the_graph_fail(graph: Path) -> None:
         file_digests(graph)
 
 
-class FakeDriver:
-    """Answers as libcuda of an RTX 4090 with CUDA 13.0 would, or with an error code."""
-
-    def __init__(self, *, init: int = 0, attribute: int = 0) -> None:
-        self.init, self.attribute = init, attribute
-
-    def cuInit(self, flags: int) -> int:
-        return self.init
-
-    def cuDeviceGet(self, device: Any, ordinal: int) -> int:
-        device._obj.value = 7
-        return 0
-
-    def cuDeviceGetName(self, name: Any, size: int, device: ctypes.c_int) -> int:
-        assert device.value == 7
-        name.value = ADA.name.encode()
-        return 0
-
-    def cuDeviceGetAttribute(self, value: Any, attribute: int, device: ctypes.c_int) -> int:
-        value._obj.value = {75: 8, 76: 9}[attribute]
-        return self.attribute
-
-    def cuDriverGetVersion(self, value: Any) -> int:
-        value._obj.value = 13_000
-        return 0
-
-
-def test_the_gpu_is_described_by_its_driver() -> None:
-    assert describe_gpu(FakeDriver()) == ADA
-
-
-def test_a_driver_without_a_gpu_has_none() -> None:
-    assert describe_gpu(FakeDriver(init=100)) is None
-
-
-def test_a_driver_that_does_not_describe_its_gpu_fails() -> None:
-    with pytest.raises(EngineError, match=r"codes \[0, 1, 1, 0\]"):
-        describe_gpu(FakeDriver(attribute=1))
-
-
-def test_no_driver_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> None:
-        raise OSError(name)
-
-    monkeypatch.setattr("ctypes.CDLL", missing)
-    assert find_gpu() is None
-
-
 # What others are told
 
 
 def test_the_options_of_tensorrt_give_the_profile_and_no_precision(graph: Path, tmp_path: Path) -> None:
-    options = provider_options({Modality.AUDIO: graph}, Profile(), tmp_path / "engines")[Modality.AUDIO]
-    folder = graph_folder(graph, Profile(), tmp_path / "engines")
+    options = provider_options(graph, Profile(), tmp_path / "engines", variant="fp32")
+    folders = [Path(options["TensorrtExecutionProvider"].pop("trt_engine_cache_path"))]
+    folders.append(Path(options["NvTensorRTRTXExecutionProvider"].pop("nv_runtime_cache_path")))
+    assert [folder.parent for folder in folders] == [tmp_path / "engines"] * 2
+    assert folders[0] != folders[1]
     assert options["TensorrtExecutionProvider"] == {
         "trt_engine_cache_enable": "True",
-        "trt_engine_cache_path": str(folder),
         "trt_timing_cache_enable": "True",
         "trt_timing_cache_path": str(tmp_path / "engines"),
         "trt_profile_min_shapes": "audio:1x16",
@@ -240,7 +180,6 @@ def test_the_options_of_tensorrt_give_the_profile_and_no_precision(graph: Path, 
         "trt_profile_max_shapes": "audio:32x16",
     }
     assert options["NvTensorRTRTXExecutionProvider"] == {
-        "nv_runtime_cache_path": str(folder),
         "nv_profile_min_shapes": "audio:1x16",
         "nv_profile_opt_shapes": "audio:8x16",
         "nv_profile_max_shapes": "audio:32x16",
@@ -248,17 +187,21 @@ def test_the_options_of_tensorrt_give_the_profile_and_no_precision(graph: Path, 
 
 
 def test_graphs_that_differ_in_weights_alone_do_not_share_a_folder(graph: Path, tmp_path: Path) -> None:
-    folders = {graph_folder(graph, Profile(), tmp_path), graph_folder(graph, Profile(max=64), tmp_path)}
+    def folder(profile: Profile = Profile(), variant: str = "fp32") -> str:  # noqa: B008 - frozen
+        options = provider_options(graph, profile, tmp_path, variant=variant)
+        return options["TensorrtExecutionProvider"]["trt_engine_cache_path"]
+
+    folders = {folder(), folder(), folder(Profile(max=64)), folder(variant="fp16")}
     weights = graph.parent / WEIGHTS_FILE
     weights.write_bytes(weights.read_bytes()[::-1])
-    folders.add(graph_folder(graph, Profile(), tmp_path))
-    assert len(folders) == 3
+    folders.add(folder())
+    assert len(folders) == 4
 
 
 def test_options_of_a_fixed_batch_fail(tmp_path: Path) -> None:
     path = save(make_graph(batch=1), tmp_path / "audio.onnx")
     with pytest.raises(EngineError, match="wanted a free batch"):
-        provider_options({Modality.AUDIO: path}, Profile(), tmp_path)
+        provider_options(path, Profile(), tmp_path, variant="fp32")
 
 
 def test_the_command_of_trtexec(graph: Path) -> None:
@@ -275,7 +218,7 @@ def test_the_command_of_a_missing_graph_fails(tmp_path: Path) -> None:
 
 
 def test_profiles_are_written_with_the_folders_that_they_name(graph: Path, tmp_path: Path) -> None:
-    path = write_profiles({Modality.AUDIO: graph}, Profile(), tmp_path / "engines")
+    path = write_profiles({Modality.AUDIO: graph}, Profile(), tmp_path / "engines", variant="fp32")
     written = json.loads(path.read_text())
     audio = written["graphs"]["audio"]
     folder = Path(audio["provider_options"]["TensorrtExecutionProvider"]["trt_engine_cache_path"])
