@@ -35,7 +35,7 @@ def choose_providers(providers: Sequence[str], *, allow_fallback: bool) -> list[
 
 
 def check_provider_options(options: ProviderOptions, providers: Sequence[str]) -> None:
-    """Raise InvalidOption unless options are strings, of providers that are asked for, and `device_id` is a number."""
+    """Raise InvalidOption unless options are strings, of providers that are asked for, and number CUDA's GPUs."""
     for name, given in options.items():
         if name not in providers:
             raise InvalidOption(f"provider_options has {name!r}; give options of {list(providers)}, which are asked for")
@@ -43,7 +43,7 @@ def check_provider_options(options: ProviderOptions, providers: Sequence[str]) -
         if wrong:
             raise InvalidOption(f"provider_options of {name}: {wrong} must be strings, as '1' or 'True'")
         device_id = given.get("device_id", "0")
-        if not device_id.isdecimal():
+        if name in ON_CUDA and not device_id.isdecimal():
             raise InvalidOption(f"provider_options of {name}: device_id={device_id!r}; give the number of a GPU, from 0")
 
 

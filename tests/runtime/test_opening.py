@@ -18,6 +18,7 @@ from media import Modality
 from runtime import Zorro
 from runtime.binding import Device
 from runtime.errors import EngineCacheCorrupt, InvalidOption, ProviderUnavailable
+from runtime.providers import check_provider_options
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 REAL = onnxruntime.InferenceSession
@@ -111,6 +112,10 @@ def test_a_cache_that_cannot_be_made_fails(bundle: Path, tmp_path: Path) -> None
 def test_a_device_that_is_no_number_fails(bundle: Path, tensorrt: TensorRT) -> None:
     with pytest.raises(InvalidOption, match="device_id='first'; give the number of a GPU"):
         open_audio(bundle, None, provider_options={TENSORRT: {"device_id": "first"}})
+
+
+def test_a_device_of_another_provider_is_its_own_affair() -> None:
+    check_provider_options({"OpenVINOExecutionProvider": {"device_id": "GPU.1"}}, ["OpenVINOExecutionProvider"])
 
 
 # Context models
