@@ -78,9 +78,10 @@ class ParityCheck:
         if modality not in self._expected:
             module, clips = build_graph(self._model, modality).eval(), self._clips[modality]
             parts = []
-            for batch in _batches(clips, min(len(clips), BATCH_SIZES[-1])):
+            for start in range(0, len(clips), BATCH_SIZES[-1]):
+                batch = stack(clips[start : start + BATCH_SIZES[-1]], modality)
                 with torch.no_grad():
-                    parts.append(module(*map(torch.from_numpy, stack(batch, modality).values())))
+                    parts.append(module(*map(torch.from_numpy, batch.values())))
             values = [np.concatenate([part[i].numpy() for part in parts]) for i in range(len(parts[0]))]
             self._expected[modality] = dict(zip(output_names(modality), values, strict=True))
         return self._expected[modality]
@@ -111,12 +112,13 @@ class _Tally:
 def _compare(
     session: onnxruntime.InferenceSession, expected: dict[str, np.ndarray], modality: Modality, clips: Sequence[Clip]
 ) -> Iterator[ParityReport]:
+    """As many batches of each size as let the largest size see every clip."""
     names = output_names(modality)
     tallies = {stream: _Tally() for stream in STREAMS[modality]}
     for size in BATCH_SIZES:
-        for number, batch in enumerate(_batches(clips, size)):
+        for number in range(-(-len(clips) // BATCH_SIZES[-1])):
             rows = [(number * size + i) % len(clips) for i in range(size)]
-            got = dict(zip(names, session.run(names, stack(batch, modality)), strict=True))
+            got = dict(zip(names, session.run(names, stack([clips[row] for row in rows], modality)), strict=True))
             for stream, tally in tallies.items():
                 tally.add(
                     {answer: got[f"{stream}_{answer}"] for answer in ANSWERS},
@@ -128,9 +130,3 @@ def _compare(
             str(modality), stream, len(clips), BATCH_SIZES, tally.max_abs_error, tally.min_cosine, agreement
         )
 
-
-def _batches(clips: Sequence[Clip], size: int) -> Iterator[list[Clip]]:
-    """All clips in batches of `size`; the first of them again where the last batch would be short."""
-    filled = [clips[i % len(clips)] for i in range(-(-len(clips) // size) * size)]
-    for i in range(0, len(filled), size):
-        yield filled[i : i + size]

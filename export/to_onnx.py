@@ -5,6 +5,7 @@ Only the batch is dynamic. Nothing of the graphs depends on time or place, so tw
 """
 
 import ast
+import gc
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
@@ -61,6 +62,8 @@ def _export(model: Zorro, spec: ClipSpec, modality: Modality) -> onnx.ModelProto
     )
     assert program is not None
     graph = program.model_proto
+    del program
+    gc.collect()  # what it was made of stands in cycles, with copies of the weights
     weights = _take_weights(graph.graph)
     _name_nodes(graph.graph)
     for node in graph.graph.node:
