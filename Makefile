@@ -44,7 +44,7 @@ export: .venv/ready
 	.venv/bin/zorro evaluate runs/$(NAME)/bundle/1 --data $(DATA) --split test --json > runs/$(NAME)/test.json
 	.venv/bin/zorro export runs/$(NAME)/checkpoint $(BUNDLES)/$(NAME)/1 --force --data $(DATA) \
 		--metrics runs/$(NAME)/test.json $(ABOUT:%=--about %) $(CARD:%=--card %)
-	.venv/bin/zorro bundle prove $(BUNDLES)/$(NAME)/1 --checkpoint runs/$(NAME)/checkpoint --data $(DATA)
+	.venv/bin/zorro bundle prove $(BUNDLES)/$(NAME)/1 --data $(DATA)
 
 # bench: measure BENCHMARKS (and install the servers it compares with), write benchmarks/results/*.json and print tables
 bench: .venv/bench $(PEERS:%=.venv-peers/%/ready)

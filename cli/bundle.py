@@ -45,8 +45,8 @@ def verify(path: BundleArgument = DEFAULT_BUNDLE, as_json: AsJson = False) -> No
 @bundle_app.command("prove")
 def prove(
     path: BundleArgument,
-    checkpoint: Annotated[Path, typer.Option(help="Checkpoint that the bundle was exported from.")],
     data: Annotated[Path, typer.Option("--data", help="Collection whose files are asked.")],
+    checkpoint: Annotated[Path | None, typer.Option(help="What it was exported from; default the bundle's own.")] = None,
     split: Annotated[str, typer.Option(help="Of the collection.")] = "test",
     as_json: AsJson = False,
 ) -> None:

@@ -37,7 +37,9 @@ DataOption = Annotated[Path, typer.Option("--data", help="Clips in label folders
 def train(
     data: DataOption,
     recipe: Annotated[Path | None, typer.Argument(help="TOML file; may be left out with --from.")] = None,
-    start_from: Annotated[Path | None, typer.Option("--from", help="Checkpoint to start from; labels may differ.")] = None,
+    start_from: Annotated[
+        Path | None, typer.Option("--from", help="Checkpoint, or bundle that holds one, to start from; labels may differ.")
+    ] = None,
     run: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/RECIPE, or runs/FOLDER.")] = None,
     engine: Annotated[str | None, typer.Option(help="Under torchrun: ddp (default) or fsdp.")] = None,
     fresh: Annotated[bool, typer.Option(help="Refuse to continue a run that is there.")] = False,
@@ -47,9 +49,12 @@ def train(
         from training.distributed import Engine
         from training.loop import train as run_training
 
+        from .origin import open_origin
+
+        start = open_origin(start_from).checkpoint if start_from else None
         folder = run or Path("runs") / (recipe or data.resolve()).stem
         checkpoint = run_training(
-            recipe, folder, data_dir=data, start_from=start_from, engine=Engine(engine) if engine else None,
+            recipe, folder, data_dir=data, start_from=start, engine=Engine(engine) if engine else None,
             resume=not fresh, on_progress=on_progress,
         )  # fmt: skip
     out.print(f"checkpoint: {checkpoint}")
@@ -61,6 +66,7 @@ def evaluate(
     data: DataOption,
     split: Annotated[str, typer.Option(help="val to choose, test to report once.")] = "val",
     variant: VariantOption = None,
+    checkpoint: Annotated[bool, typer.Option("--checkpoint", help="Of a bundle: its checkpoint, not its graphs.")] = False,
     report: Annotated[Path | None, typer.Option(help="Folder for a report with charts: curves in noise, retrieval.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -68,6 +74,10 @@ def evaluate(
     with explained():
         from .scoring import report_target, score_target
 
+        if checkpoint:
+            from .origin import open_origin
+
+            target = open_origin(target).checkpoint
         if report is not None:
             with progress_bar() as progress:
                 task = progress.add_task("score", total=None, note="")
@@ -82,7 +92,7 @@ def evaluate(
 
 @app.command()
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder that `zorro train` wrote.")],
+    source: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="What `zorro train` wrote, or a bundle with it.")],
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder NAME/VERSION to be made.")],
     data: Annotated[
         Path | None, typer.Option("--data", help="Check parity on its test split too; calibrate int8 on its training split.")
@@ -90,9 +100,12 @@ def export(
     variant: Annotated[
         list[str] | None, typer.Option(help="fp32, fp16, int8-cpu, int8-qdq; may repeat. Default: all that can be had.")
     ] = None,
-    card: Annotated[Path | None, typer.Option(help="Model card, Markdown.")] = None,
-    metrics: Annotated[Path | None, typer.Option(help="Scores to put in, JSON of `zorro evaluate --json`.")] = None,
-    about: Annotated[Path | None, typer.Option(help="Licence and provenance of the data, JSON.")] = None,
+    card: Annotated[Path | None, typer.Option(help="Model card, Markdown; default the bundle's, if it is from one.")] = None,
+    metrics: Annotated[Path | None, typer.Option(help="Scores, JSON of `zorro evaluate --json`; default as card.")] = None,
+    about: Annotated[Path | None, typer.Option(help="Licence and provenance of data, JSON; default as card.")] = None,
+    with_checkpoint: Annotated[
+        bool, typer.Option("--checkpoint/--no-checkpoint", help="Put it in, to be trained on; else a third smaller.")
+    ] = True,
     force: Annotated[bool, typer.Option(help="Replace a bundle that is there.")] = False,
 ) -> None:
     """Export a checkpoint to a bundle: its variants, each proven pure and equal to the model within its tolerance."""
@@ -100,8 +113,11 @@ def export(
         from export.bundle_writer import export_checkpoint
         from export.variants import VARIANTS, Calibration
 
+        from .origin import open_origin
         from .scoring import calibration_clips, parity_clips
 
+        origin = open_origin(source)
+        checkpoint = origin.checkpoint
         variants = variant or (VARIANTS if data else ("fp32", "fp16"))
         name, version = folder.resolve().parts[-2:]
         with err.status("reading clips") as status:
@@ -110,9 +126,10 @@ def export(
                 may_lack=() if variant else VARIANTS,
                 calibration=Calibration(calibration_clips(checkpoint, data)) if data else None,
                 clips=parity_clips(checkpoint, data) if data else None,
-                model_card=card.read_text() if card else "",
-                metrics=json.loads(metrics.read_text()) if metrics else None,
-                about=json.loads(about.read_text()) if about else None,
+                model_card=card.read_text() if card else origin.card,
+                metrics=json.loads(metrics.read_text()) if metrics else origin.metrics,
+                about=json.loads(about.read_text()) if about else origin.about,
+                with_checkpoint=with_checkpoint,
                 on_progress=lambda stage: status.update(stage),
             )  # fmt: skip
         for name, reason in json.loads((path / "bundle.json").read_text())["left_out"].items():

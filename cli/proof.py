@@ -46,6 +46,8 @@ from training.layouts import read_items
 from training.manifests import Item
 from training.recordings import window_start
 
+from .origin import open_origin
+
 NUM_CLIENTS = 8
 HOST = "127.0.0.1"
 READY_SECONDS = 300.0  # to load, self-test and listen
@@ -106,7 +108,7 @@ class Ask:
 
 def prove_bundle(
     path: Path,
-    checkpoint: Path,
+    checkpoint: Path | None,
     data: Path,
     *,
     split: str = "test",
@@ -118,7 +120,7 @@ def prove_bundle(
 
     Args:
         path: folder of the bundle.
-        checkpoint: folder of the checkpoint that it was exported from.
+        checkpoint: folder of the checkpoint that it was exported from; None for the one in the bundle.
         data: folder of a collection, in any layout of `training.layouts`.
         split: of the collection.
         serve: starts the server; default `serve_bundle`.
@@ -134,10 +136,11 @@ def prove_bundle(
             unknown.
         BundleError, CheckpointError: see there.
     """
-    bundle, loaded = read_bundle(path.resolve()), load_checkpoint(checkpoint)
+    origin = open_origin(checkpoint or path).checkpoint
+    bundle, loaded = read_bundle(path.resolve()), load_checkpoint(origin)
     ids = [str(label["id"]) for label in loaded.labels]
     if sorted(ids) != sorted(label.id for label in bundle.labels):
-        raise ValueError(f"{path} has other labels than {checkpoint}; give the checkpoint that it was exported from")
+        raise ValueError(f"{path} has other labels than {origin}; give the checkpoint that it was exported from")
     if strange := sorted(bundle.variants.keys() - TOLERANCES.keys()):
         raise ValueError(f"{path} has the variants {strange}, of which nothing is known; there are {', '.join(TOLERANCES)}")
     items = [item for item in read_items(data).items if item.split == split]

@@ -19,6 +19,8 @@ from training.retrieval import retrieval_tables
 from training.robustness import degraded_pairs
 from training.views import ViewPlan
 
+from .origin import open_origin
+
 NUM_CALIBRATION_CLIPS = 64  # of each graph
 
 
@@ -34,7 +36,7 @@ def open_target(target: Path, variant: str | None = None) -> tuple[Predictor, Cl
     if (target / CHECKPOINT_FILE).is_file():
         if variant is not None:
             raise ValueError(f"{target} is a checkpoint, which has no variants; leave {variant!r} out")
-        loaded = load_checkpoint(target)
+        loaded = load_checkpoint(open_origin(target).checkpoint)
         targets = {str(x["id"]): i for i, x in enumerate(loaded.labels)}
         return ModelPredictor(loaded.model), ClipSpec.from_dict(loaded.clip_spec), targets
     raise ValueError(f"{target} holds neither {CHECKPOINT_FILE} nor {BUNDLE_FILE}")

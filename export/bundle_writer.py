@@ -18,8 +18,16 @@ import onnx
 import onnxruntime
 
 from media import Clip, ClipSpec, Modality
-from models.weights import Checkpoint, load_checkpoint
-from runtime.bundle import MANIFEST_FILE, SCHEMA_VERSION, SEAL_FILE, read_bundle, sha256_of
+from models.weights import Checkpoint, copy_checkpoint, load_checkpoint
+from runtime.bundle import (
+    CARD_FILE,
+    CHECKPOINT_FOLDER,
+    MANIFEST_FILE,
+    SCHEMA_VERSION,
+    SEAL_FILE,
+    read_bundle,
+    sha256_of,
+)
 from runtime.pipeline import Zorro
 from runtime.selftest import GOLDEN_INPUTS_FILE, GOLDEN_OUTPUTS_FILE
 from runtime.signature import INPUTS, input_tensors, output_names
@@ -48,6 +56,7 @@ def export_checkpoint(
     model_card: str = "",
     metrics: dict[str, Any] | None = None,
     about: dict[str, Any] | None = None,
+    with_checkpoint: bool = True,
     force: bool = False,
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> Path:
@@ -65,6 +74,7 @@ def export_checkpoint(
         model_card: Markdown for people, with marks as in `model_card`.
         metrics: scores, as `zorro evaluate` gives them.
         about: licence and provenance of the training data.
+        with_checkpoint: put the checkpoint in too, so that whoever has the bundle can train on, export anew and prove.
         force: replace a bundle that is there.
         on_progress: told of each stage.
 
@@ -90,7 +100,9 @@ def export_checkpoint(
         (folder / "golden").mkdir(parents=True)
         manifest = _Writer(folder, loaded, on_progress).fill(variants, clips or {}, calibration or Calibration(), may_lack)
         card = model_card or f"# {name}\n\nNo card was given: <!-- training -->.\n"
-        (folder / "MODEL_CARD.md").write_text(fill_card(card, metrics=metrics or {}, manifest=manifest))
+        (folder / CARD_FILE).write_text(fill_card(card, metrics=metrics or {}, manifest=manifest))
+        if with_checkpoint:
+            copy_checkpoint(checkpoint, folder / CHECKPOINT_FOLDER)
         manifest = {"schema_version": SCHEMA_VERSION, "name": name, "version": version, **manifest}
         seal_bundle(folder, manifest | {"metrics": metrics or {}, "about": about or {}})
         on_progress("self-test")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,21 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     return Checkpoint(
         model.eval(), model.config, manifest["clip_spec"], manifest["labels"], manifest.get("extra", {})
     )
+
+
+def copy_checkpoint(folder: str | Path, out: str | Path) -> None:
+    """Copy a checkpoint's files into the new folder `out`, byte for byte, and nothing else that lies beside them.
+
+    Raises:
+        CheckpointError: one of them is not there.
+    """
+    out = Path(out)
+    out.mkdir(parents=True)
+    for name in (WEIGHTS_FILE, MANIFEST_FILE):
+        try:
+            shutil.copyfile(Path(folder) / name, out / name)
+        except FileNotFoundError as error:
+            raise CheckpointError(f"{folder} is no checkpoint: {error}") from error
 
 
 def load_weights(model: Zorro, weights: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
-"""Bundles: what serving needs and nothing else, read and verified to the last byte.
+"""Bundles: what serving needs, and perhaps the checkpoint it was made from, read and verified to the last byte.
 
-A folder NAME/VERSION/ with `bundle.json`, the graphs, their weights, golden clips and a model card. `bundle.json` holds the
-sha256 of every other file, and `bundle.sha256` holds the sha256 of `bundle.json`.
+A folder NAME/VERSION/ with `bundle.json`, the graphs, their weights, golden clips, a model card and `checkpoint/`, which
+serving never opens. `bundle.json` holds the sha256 of every other file, and `bundle.sha256` the sha256 of `bundle.json`.
 """
 
 import hashlib
@@ -15,7 +15,8 @@ from media import ClipSpec, Modality
 from .errors import BundleCorrupt, BundleIncompatible, BundleNotFound, InvalidOption
 
 SCHEMA_VERSION = 2
-MANIFEST_FILE, SEAL_FILE = "bundle.json", "bundle.sha256"
+MANIFEST_FILE, SEAL_FILE, CARD_FILE = "bundle.json", "bundle.sha256", "MODEL_CARD.md"
+CHECKPOINT_FOLDER = "checkpoint"
 ANY_PROVIDER = "*"
 """Stands in the table of providers for those it does not name."""
 
@@ -106,6 +107,23 @@ def read_bundle(path: str | Path) -> Bundle:
         return _parse(path, manifest, seal)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleIncompatible(f"{path}: {MANIFEST_FILE} lacks or garbles {error}; export it again") from error
+
+
+def read_sealed(path: str | Path, *parts: str) -> dict[str, Any]:
+    """`bundle.json` of a bundle of any schema, once it and the named files and folders of the bundle are verified.
+
+    Raises:
+        BundleNotFound, BundleCorrupt, BundleIncompatible: see `errors`.
+    """
+    path = Path(path)
+    content, _ = _read_manifest(path)
+    try:
+        manifest: dict[str, Any] = json.loads(content)
+        files = dict(manifest["files"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleIncompatible(f"{path}: {MANIFEST_FILE} lacks or garbles {error}; copy the bundle again") from error
+    _verify_files(path, {name: sha256 for name, sha256 in files.items() if name.partition("/")[0] in parts})
+    return manifest
 
 
 def _parse(path: Path, manifest: dict[str, Any], seal: str) -> Bundle:

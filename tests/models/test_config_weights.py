@@ -1,5 +1,6 @@
 """Configs that contradict themselves, and checkpoints that do not fit."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from models import Zorro, ZorroConfig, preset
 from models.registry import build_trunk
 from models.tokens import ConvStem
-from models.weights import CheckpointError, load_checkpoint
+from models.weights import CheckpointError, copy_checkpoint, load_checkpoint
 
 
 def test_dict_there_and_back() -> None:
@@ -66,3 +67,17 @@ def test_weights_that_do_not_fit_are_listed(checkpoint: Path, tmp_path: Path) ->
 def test_a_folder_that_is_no_checkpoint_fails(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no checkpoint"):
         load_checkpoint(tmp_path)
+
+
+def test_a_copy_has_the_checkpoints_files_alone(checkpoint: Path, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(checkpoint, tmp_path / "source"))
+    (source / "notes.txt").touch()
+    copy_checkpoint(source, tmp_path / "copy")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "copy").iterdir()} == {
+        path.name: path.read_bytes() for path in checkpoint.iterdir()
+    }
+
+
+def test_a_copy_of_no_checkpoint_fails(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="is no checkpoint"):
+        copy_checkpoint(tmp_path, tmp_path / "copy")

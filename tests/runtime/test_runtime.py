@@ -14,6 +14,7 @@ from export.bundle_writer import seal_bundle
 from media import Modality, read_clips
 from media.errors import InvalidSpan, MissingAudio, MissingVideo
 from runtime import Space, Zorro, find_bundles
+from runtime.bundle import read_sealed
 from runtime.errors import (
     BundleCorrupt,
     BundleIncompatible,
@@ -165,6 +166,22 @@ def test_a_missing_file_is_refused(copy: Path) -> None:
     (copy / "bundle.sha256").unlink()
     with pytest.raises(BundleCorrupt, match="cannot be read"):
         Zorro.open(copy)
+
+
+def test_a_part_is_read_of_any_schema_and_verified_alone(copy: Path) -> None:
+    (copy / "fp32" / "weights.bin").unlink()
+    seal = json.loads((copy / "bundle.json").read_text()) | {"schema_version": 99}
+    files = seal["files"]
+    seal_bundle(copy, seal)
+    manifest = json.loads((copy / "bundle.json").read_text())
+    assert read_sealed(copy, "checkpoint", "MODEL_CARD.md") == manifest
+    assert manifest["files"].keys() == files.keys() - {"fp32/weights.bin"}
+    (copy / "fp32" / "audio.onnx").unlink()
+    read_sealed(copy, "checkpoint")
+    with pytest.raises(BundleCorrupt, match=r"audio\.onnx is missing"):
+        read_sealed(copy, "fp32")
+    with pytest.raises(BundleNotFound, match=r"no bundle\.json"):
+        read_sealed(copy / "fp32")
 
 
 def test_another_schema_or_spec_is_refused(copy: Path, bundle: Path) -> None:
