@@ -35,7 +35,7 @@ DataOption = Annotated[Path, typer.Option("--data", help="Clips in label folders
 
 @app.command()
 def train(
-    data: DataOption,
+    data: Annotated[Path, typer.Option("--data", help="Label folders, a manifest.csv, a known collection, or shards.")],
     recipe: Annotated[Path | None, typer.Argument(help="TOML file; may be left out with --from.")] = None,
     start_from: Annotated[
         Path | None, typer.Option("--from", help="Checkpoint, or bundle that holds one, to start from; labels may differ.")

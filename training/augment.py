@@ -26,6 +26,8 @@ def sound_batch(sounds: list[Sound], spec: ClipSpec, how: Augmentation) -> Tenso
 
 def augment_sounds(x: Tensor, spec: ClipSpec, how: Augmentation) -> Tensor:
     """Log-mel windows, [batch, mel_frames, mel_bins], stretched, shifted, tilted, in noise, and with stripes hidden."""
+    if not len(x):  # a batch of pictures alone
+        return x
     if how.max_time_stretch or how.max_frequency_shift:
         x = _stretch_and_shift(x, how, math.log(spec.log_offset))
     power = (x.exp() - spec.log_offset).clamp(min=0) * _gain_and_tilt(len(x), spec.num_mel_bins, how)

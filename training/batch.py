@@ -4,7 +4,8 @@ Rows are a patchwork: each item alone, pairs of one label, and pairs at random. 
 targets of what it reads, so that fusion answers all labels, whatever is missing, and reports both of a contradiction.
 """
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Self
 
 import torch
@@ -38,6 +39,8 @@ class Batch:
     contrast_rows: Tensor
     """Rows that contrast compares, each clip once; `contrast_groups` says which are as good as each other."""
     contrast_groups: Tensor | None = None
+    faults: Mapping[str, str] = field(default_factory=dict)
+    """What was wrong with files that were read for it, by path."""
 
     def to(self, device: torch.device) -> Self:
         """The same on a device."""

@@ -5,21 +5,70 @@ batches: this process or workers that draw ahead.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from media.spec import ClipSpec
 from models.attention import Pairing
-from models.config import Centre
 
 from .augment import augment_sounds, augment_windows, mix_clips
 from .batch import Batch, row_target
 from .distributed import Ranks, share
 from .manifests import Item
 from .recipe import Recipe
-from .recordings import Recording, Recordings, cut_frames, cut_sound, mean_picture, window_start
+from .recordings import Recording, Recordings, Window, cut_window, window_start
+
+
+class Drawn(NamedTuple):
+    """Windows of a batch, those with sound and picture first."""
+
+    chosen: list[int]
+    """Numbers of their items."""
+    windows: list[Window]
+    faults: Mapping[str, str] = {}
+    """What was wrong with files, by path."""
+
+
+class Clips(Protocol):
+    """Where windows come from."""
+
+    items: Sequence[Item]
+    """All that may be drawn, of which there is at least one."""
+
+    def draw(self, chosen: list[int]) -> Drawn:
+        """A window of each of these items, at places drawn from torch's generator."""
+        ...
+
+
+class DecodedClips:
+    """Clips whose recordings are there as arrays.
+
+    Raises:
+        ValueError: there are none.
+    """
+
+    def __init__(self, items: Sequence[Item], recordings: Recordings, recipe: Recipe) -> None:
+        self.items = [item for item in items if _has_material(recordings.by_path.get(item.path))]
+        if not self.items:
+            raise ValueError(f"none of {len(items)} clips decodes: {recordings.counts}")
+        self._recordings, self._recipe = recordings.by_path, recipe
+
+    def draw(self, chosen: list[int]) -> Drawn:
+        """See `Clips`."""
+        chosen = sorted(chosen, key=lambda i: not _is_whole(self._recordings[self.items[i].path]))
+        places = torch.rand(len(chosen)).tolist()
+        return Drawn(chosen, [self._cut(self.items[i], place) for i, place in zip(chosen, places, strict=True)])
+
+    def _cut(self, item: Item, place: float) -> Window:
+        recording, spec = self._recordings[item.path], self._recipe.spec
+        jitter = self._recipe.max_jitter_seconds
+        start = window_start(item, spec, recording.seconds(spec), place=place, max_jitter_seconds=jitter)
+        return cut_window(recording, start, spec)
 
 
 class ClipBatches(Dataset[list[Batch]]):
@@ -28,24 +77,14 @@ class ClipBatches(Dataset[list[Batch]]):
     Items are drawn without repetition until all were drawn, then again in another order.
 
     Raises:
-        ValueError: there is nothing to draw from, or a step's clips do not divide among the ranks.
+        ValueError: a step's clips do not divide among the ranks.
     """
 
     def __init__(
-        self,
-        items: Sequence[Item],
-        recordings: Recordings,
-        targets: dict[str, int],
-        recipe: Recipe,
-        ranks: Ranks,
+        self, clips: Clips, targets: dict[str, int], recipe: Recipe, ranks: Ranks, *, mean: Tensor | None = None
     ) -> None:
-        self.items = [item for item in items if _has_material(recordings.by_path.get(item.path))]
-        if not self.items:
-            raise ValueError(f"none of {len(items)} clips decodes: {recordings.counts}")
-        self.recordings, self.recipe = recordings.by_path, recipe
-        self.labels = label_vectors(self.items, targets)
-        self.mean = mean_picture(recordings) if recipe.model.get("centre") == Centre.PICTURE else None
-        self.ranks = ranks
+        self.clips, self.recipe, self.ranks, self.mean = clips, recipe, ranks, mean
+        self.labels = label_vectors(clips.items, targets)
 
     def __len__(self) -> int:
         return self.recipe.num_steps
@@ -58,7 +97,7 @@ class ClipBatches(Dataset[list[Batch]]):
 
     def chosen(self, step: int) -> list[int]:
         """Items of this step's batch over all ranks."""
-        count, total = self.recipe.num_clips, len(self.items)
+        count, total = self.recipe.num_clips, len(self.clips.items)
         places = range(step * count, (step + 1) * count)
         orders = {
             epoch: torch.randperm(total, generator=torch.Generator().manual_seed(_mixed(self.recipe.seed, epoch, -1)))
@@ -66,28 +105,20 @@ class ClipBatches(Dataset[list[Batch]]):
         }
         return [int(orders[place // total][place % total]) for place in places]
 
-    def _draw(self, chosen: list[int]) -> Batch:
+    def _draw(self, chosen: Sequence[int]) -> Batch:
         recipe = self.recipe
-        chosen = sorted(chosen, key=lambda i: not _is_whole(self.recordings[self.items[i].path]))  # whole ones first
-        clips = [self.recordings[self.items[i].path] for i in chosen]
-        places = torch.rand(len(chosen)).tolist()
-        starts = [
-            window_start(
-                self.items[i], recipe.spec, clip.seconds(recipe.spec),
-                place=place, max_jitter_seconds=recipe.max_jitter_seconds,
-            )
-            for i, clip, place in zip(chosen, clips, places, strict=True)
-        ]
-        num_whole = sum(map(_is_whole, clips))
-        audio, video = stack_windows(clips, starts, recipe)
+        drawn = self.clips.draw(list(chosen))
+        num_whole = sum(window.is_whole for window in drawn.windows)
+        audio, video = stack_windows(drawn.windows, recipe.spec)
         audio = augment_sounds(audio, recipe.spec, recipe.augmentation)
         video = augment_windows(video, recipe.augmentation, mean=self.mean)
-        targets = self.labels[chosen]
+        targets = self.labels[drawn.chosen]
         if recipe.supervised:
             audio, video, targets = mix_clips(audio, video, targets, num_whole, recipe.augmentation)
-        heard = torch.tensor([clip.log_mel is not None for clip in clips])
-        seen = torch.tensor([clip.frames is not None for clip in clips])
-        return self._rows(audio, video, targets[heard], targets[seen], num_whole)
+        heard = torch.tensor([window.audio is not None for window in drawn.windows])
+        seen = torch.tensor([window.video is not None for window in drawn.windows])
+        batch = self._rows(audio, video, targets[heard], targets[seen], num_whole)
+        return replace(batch, faults=dict(drawn.faults))
 
     def _rows(self, audio: Tensor, video: Tensor, heard: Tensor, seen: Tensor, num_whole: int) -> Batch:
         """Fusion rows: whole clips, clips that lack a modality, and some whole ones again by sound and by sight alone."""
@@ -112,11 +143,10 @@ class ClipBatches(Dataset[list[Batch]]):
         )  # fmt: skip
 
 
-def stack_windows(clips: Sequence[Recording], starts: Sequence[float], recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """Windows of the clips that have sound, and of those that have a picture."""
-    spec = recipe.spec
-    sounds = [cut_sound(c.log_mel, s, spec) for c, s in zip(clips, starts, strict=True) if c.log_mel is not None]
-    sights = [cut_frames(c.frames, s, spec) for c, s in zip(clips, starts, strict=True) if c.frames is not None]
+def stack_windows(windows: Sequence[Window], spec: ClipSpec) -> tuple[Tensor, Tensor]:
+    """Sounds of the windows that have one, and pictures of those that have them."""
+    sounds = [window.audio for window in windows if window.audio is not None]
+    sights = [window.video for window in windows if window.video is not None]
     return (
         torch.stack(sounds) if sounds else torch.zeros(0, *spec.audio_shape),
         torch.stack(sights) if sights else torch.zeros(0, *spec.video_shape, dtype=torch.uint8),

@@ -21,7 +21,7 @@ from .evaluate import ANSWERS
 from .manifests import Item
 from .metrics import mean_average_precision, recall_at_k, top_k_accuracy
 from .recipe import Recipe
-from .recordings import Recordings, window_start
+from .recordings import Recordings, Window, cut_window, window_start
 
 STREAMS = (Stream.AUDIO, Stream.VIDEO, Stream.FUSION)
 MAX_BATCH_SIZE = 64
@@ -51,12 +51,11 @@ class ClipTable:
         known = [(item, recordings.by_path[item.path]) for item in items if item.path in recordings.by_path]
         if not known:
             raise ValueError(f"none of {len(items)} clips to validate by decodes: {recordings.counts}")
-        clips = [clip for _, clip in known]
-        starts = [window_start(item, recipe.spec, clip.seconds(recipe.spec)) for item, clip in known]
+        spec = recipe.spec
+        windows = [cut_window(clip, window_start(item, spec, clip.seconds(spec)), spec) for item, clip in known]
         self.recipe, self.labels = recipe, label_vectors([item for item, _ in known], targets)
-        self.heard = torch.tensor([clip.log_mel is not None for clip in clips]).nonzero()[:, 0]
-        self.seen = torch.tensor([clip.frames is not None for clip in clips]).nonzero()[:, 0]
-        self.audio, self.video = stack_windows(clips, starts, recipe)
+        self.heard, self.seen = numbers_with(windows)
+        self.audio, self.video = stack_windows(windows, spec)
 
     def answers(self, model: Zorro, audio: Tensor | None = None) -> dict[str, Answers]:
         """Of each stream, asked alone, and of fusion by sound alone and by sight alone.
@@ -68,29 +67,45 @@ class ClipTable:
             model: in eval mode.
             audio: what to hear instead, such as the same in noise; [sounds, mel_frames, mel_bins].
         """
-        sound = self.audio if audio is None else audio
-        both = torch.tensor(sorted(set(self.heard.tolist()) & set(self.seen.tolist())), dtype=torch.long)
-        sound_of, sight_of = (torch.searchsorted(numbers, both) for numbers in (self.heard, self.seen))
-        asked = (
-            (("audio", "fusion_by_sound"), self.heard, sound, None),
-            (("video", "fusion_by_sight"), self.seen, None, self.video),
-            (("fusion",), both, sound[sound_of], self.video[sight_of]),
-        )
-        found = {}
-        for names, numbers, heard, seen in asked:
-            if len(numbers):
-                found |= _answers(model, names, numbers, heard, seen)
-        return found
+        return answer_windows(model, self.heard, self.audio if audio is None else audio, self.seen, self.video)
 
     def scores(self, model: Zorro) -> dict[str, float]:
         """Top-1 or mean average precision by stream; or recall@1 from sound to picture, back, and from fusion."""
-        answers = self.answers(model)
-        if not self.recipe.supervised:
-            return retrieval_scores(answers)
-        truth = self.labels.numpy()
-        if self.recipe.multi_label:
-            return {f"{name}_map": mean_average_precision(a.logits, truth[a.clips] > 0) for name, a in answers.items()}
-        return {f"{name}_top1": top_k_accuracy(a.logits, truth[a.clips].argmax(1)) for name, a in answers.items()}
+        return score_answers(self.answers(model), self.labels, self.recipe)
+
+
+def numbers_with(windows: Sequence[Window]) -> tuple[Tensor, Tensor]:
+    """Numbers of the windows that have sound, and of those that have a picture."""
+    return (
+        torch.tensor([window.audio is not None for window in windows]).nonzero()[:, 0],
+        torch.tensor([window.video is not None for window in windows]).nonzero()[:, 0],
+    )
+
+
+def answer_windows(model: Zorro, heard: Tensor, audio: Tensor, seen: Tensor, video: Tensor) -> dict[str, Answers]:
+    """See `ClipTable.answers`: `audio` has a row for each number in `heard`, `video` for each in `seen`."""
+    both = torch.tensor(sorted(set(heard.tolist()) & set(seen.tolist())), dtype=torch.long)
+    sound_of, sight_of = (torch.searchsorted(numbers, both) for numbers in (heard, seen))
+    asked = (
+        (("audio", "fusion_by_sound"), heard, audio, None),
+        (("video", "fusion_by_sight"), seen, None, video),
+        (("fusion",), both, audio[sound_of], video[sight_of]),
+    )
+    found = {}
+    for names, numbers, sounds, sights in asked:
+        if len(numbers):
+            found |= _answers(model, names, numbers, sounds, sights)
+    return found
+
+
+def score_answers(answers: dict[str, Answers], labels: Tensor, recipe: Recipe) -> dict[str, float]:
+    """See `ClipTable.scores`; `labels` has a row for each clip's number."""
+    if not recipe.supervised:
+        return retrieval_scores(answers)
+    truth = labels.numpy()
+    if recipe.multi_label:
+        return {f"{name}_map": mean_average_precision(a.logits, truth[a.clips] > 0) for name, a in answers.items()}
+    return {f"{name}_top1": top_k_accuracy(a.logits, truth[a.clips].argmax(1)) for name, a in answers.items()}
 
 
 def retrieval_scores(answers: dict[str, Answers]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from `zorro_of(wrapped)`.
 import copy
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -207,6 +207,15 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         if parameter.grad is not None and dist.is_initialized():
             dist.all_reduce(parameter.grad)
             parameter.grad /= dist.get_world_size()
+
+
+def union_over_ranks(found: Mapping[str, str]) -> dict[str, str]:
+    """All that the ranks have found, on every one; every rank makes this call."""
+    parts: list[dict[str, str]] = [dict(found)]
+    if dist.is_initialized():
+        parts = parts * dist.get_world_size()
+        dist.all_gather_object(parts, dict(found))
+    return {name: value for part in parts for name, value in part.items()}
 
 
 def full_state(wrapped: nn.Module) -> dict[str, Tensor]:

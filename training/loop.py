@@ -18,6 +18,7 @@ from .finetune import finetuning_recipe
 from .layouts import read_items
 from .recipe import Recipe
 from .run import METRICS_FILE, STATE_FILE, Run
+from .stored import StoredItems, has_shards
 from .tasks import Progress, open_task
 
 
@@ -36,7 +37,7 @@ def train(
     Args:
         recipe: or the path of one as TOML; None for what `finetune` makes of the data and of the checkpoint to start from.
         run_dir: made if absent; a run found there is continued from its last saved step.
-        data_dir: a folder of one of the layouts that `layouts.read_items` knows.
+        data_dir: a folder of one of the layouts that `layouts.read_items` knows, or of shards of one.
         start_from: a checkpoint whose weights the run starts from; its labels need not be these.
         engine: how the ranks that `torchrun` has started share the model; default DDP if there are several.
         resume: if False, an earlier run there is an error rather than continued.
@@ -44,7 +45,7 @@ def train(
 
     Raises:
         ValueError: the recipe, or a run there that had another recipe or must not be continued.
-        ManifestError, MediaError, CheckpointError: the data, or what to start from.
+        ManifestError, ShardError, MediaError, CheckpointError: the data, or what to start from.
     """
     run_dir = Path(run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -70,14 +71,15 @@ def _open(
     report: Progress,
 ) -> Run:
     start = load_checkpoint(start_from) if start_from is not None else None
-    listing = read_items(data_dir)
-    report("list", len(listing.items), len(listing.items) + len(listing.missing), {"missing": len(listing.missing)})
+    data = StoredItems(data_dir) if has_shards(data_dir) else read_items(data_dir)
+    left_out = data.left_out if isinstance(data, StoredItems) else {"missing": len(data.missing)}
+    report("list", len(data.items), len(data.items) + sum(left_out.values()), dict(left_out))
     if recipe is None:
         if start is None:
             raise ValueError("got neither a recipe nor a checkpoint to start from; give one of them")
-        recipe = finetuning_recipe(start, listing.items)
+        recipe = finetuning_recipe(start, data.items)
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
-    task = open_task(recipe, listing.items, run_dir.parent / "cache", report, ranks)
+    task = open_task(recipe, data, run_dir.parent / "cache", report, ranks)
     config = model_config(recipe, max(1, len(task.labels)))
     default = Engine.DDP if ranks.world_size > 1 else Engine.NONE
     return Run(recipe, run_dir, config, task, start, ranks=ranks, engine=engine or default)

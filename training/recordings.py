@@ -45,6 +45,19 @@ class Recording:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """What a model reads of one clip; a modality that the clip lacks is None."""
+
+    audio: Float[Tensor, "mel_frames mel_bins"] | None
+    video: UInt8[Tensor, "frames height width 3"] | None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has sound and picture."""
+        return self.audio is not None and self.video is not None
+
+
+@dataclass(frozen=True, slots=True)
 class Recordings:
     """Decoded files by path, and how many of them were complete, mute, without picture, or broken by code."""
 
@@ -157,6 +170,14 @@ def window_start(
     if room >= 0:
         return item.start_seconds + room * place
     return max(0.0, item.start_seconds + room / 2 + (2 * place - 1) * max_jitter_seconds)
+
+
+def cut_window(recording: Recording, start_seconds: float, spec: ClipSpec) -> Window:
+    """A window of what a recording has."""
+    return Window(
+        None if recording.log_mel is None else cut_sound(recording.log_mel, start_seconds, spec),
+        None if recording.frames is None else cut_frames(recording.frames, start_seconds, spec),
+    )
 
 
 def cut_sound(

@@ -12,10 +12,10 @@ import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 import webdataset
@@ -25,65 +25,10 @@ from media.errors import MediaError
 from media.probe import probe
 
 from .manifests import Item, Listing
+from .shard_index import INDEX_FILE, Shard, ShardError, ShardIndex, items_of
 
-INDEX_FILE = "index.json"
 MEGABYTE = 1_000_000
 NUM_PROBES = 4  # files that are looked at side by side
-
-
-class ShardError(ValueError):
-    """Shards are those of another list, incomplete or damaged."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """A complete shard."""
-
-    name: str
-    split: str
-    num_files: int
-    num_items: int
-    num_bytes: int
-    """Of the tar file."""
-    broken: dict[str, int]
-    """Files that were left out since they do not open, by their `MediaError`'s code."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShardIndex:
-    """What `index.json` holds."""
-
-    items_sha256: str
-    """Of the list, the sizes of its files and the size of shards: all that shards depend on."""
-    num_shards: int
-    layout: str
-    names: dict[str, str]
-    """See `Listing`."""
-    missing: dict[str, int]
-    """Items whose file was not there, by split."""
-    shards: list[Shard] = field(default_factory=list)
-    """Those that are complete, in order."""
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """The index of a folder of shards.
-
-        Raises:
-            ShardError: there is none, or it is none.
-        """
-        try:
-            stored = json.loads((folder / INDEX_FILE).read_text())
-            return cls(**stored | {"shards": [Shard(**shard) for shard in stored["shards"]]})
-        except FileNotFoundError:
-            raise ShardError(f"{folder} has no {INDEX_FILE}; make shards with `zorro data shard`") from None
-        except (ValueError, TypeError, KeyError) as error:
-            raise ShardError(f"{folder / INDEX_FILE} is no index of shards: {error}") from error
-
-    def save(self, folder: Path) -> None:
-        """Write it so that a kill leaves the old or the new one."""
-        part = folder / f"{INDEX_FILE}.part"
-        part.write_text(json.dumps(asdict(self), indent=1))
-        part.replace(folder / INDEX_FILE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,9 +191,7 @@ class ShardDataset(IterableDataset[tuple[Item, bytes]]):
         self.seed, self.buffer_size, self.rank, self.world_size = seed, buffer_size, rank, world_size
         if buffer_size < 1 or not 0 <= rank < world_size:
             raise ValueError(f"need 1 <= {buffer_size=} and 0 <= {rank=} < {world_size=}")
-        if len(self.index.shards) < self.index.num_shards:
-            count = f"{len(self.index.shards)} of {self.index.num_shards} shards"
-            raise ShardError(f"{folder} holds {count}; run `zorro data shard` again to write the rest")
+        self.index.check_complete(self.folder)
         self.shards = [shard for shard in self.index.shards if shard.split == split]
         if len(self.shards) < world_size:
             splits = sorted({shard.split for shard in self.index.shards})
@@ -294,5 +237,5 @@ def _read_shard(path: Path, shard: Shard) -> Iterator[tuple[Item, bytes]]:
 def _items_of(sample: dict[str, Any]) -> Iterator[tuple[Item, bytes]]:
     record = json.loads(sample["json"])
     (content,) = (value for name, value in sample.items() if name != "json" and not name.startswith("__"))
-    for item in record["items"]:
-        yield Item(path=Path(record["path"]), **item | {"labels": tuple(item["labels"])}), content
+    for item in items_of(record):
+        yield item, content

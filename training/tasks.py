@@ -1,7 +1,8 @@
 """What a run learns from: a patchwork of sounds and sights, or co-recorded clips. Both draw batches and score a model."""
 
 import gc
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,14 +15,16 @@ from models.zorro import Zorro
 
 from .batch import Batch, BatchMaker
 from .calibration import calibrate, fit_temperature, fold_temperatures
-from .clip_batch import ClipBatches
+from .clip_batch import ClipBatches, DecodedClips
 from .clip_table import STREAMS, ClipTable
 from .data import load_material
-from .distributed import Ranks
+from .distributed import Ranks, union_over_ranks
 from .evaluate import ModelPredictor, evaluate_split
-from .manifests import Item, label_table
+from .manifests import Item, Listing, label_table
 from .recipe import Pairs, Recipe
-from .recordings import Recordings, load_recordings
+from .recordings import Recordings, load_recordings, mean_picture
+from .stored import StoredItems
+from .stream import StreamedClips, StreamTable
 
 Progress = Callable[[str, int, int, dict[str, float]], None]
 """Called with the stage, how much is done, of how much, and figures worth showing."""
@@ -58,12 +61,19 @@ class Task(Protocol):
         ...
 
 
-def open_task(recipe: Recipe, items: list[Item], cache_dir: Path, report: Progress, ranks: Ranks) -> Task:
-    """The task that `recipe.pairs` names, over a manifest's items.
+def open_task(
+    recipe: Recipe, data: Listing | StoredItems, cache_dir: Path, report: Progress, ranks: Ranks
+) -> Task:
+    """The task that `recipe.pairs` names, over a collection or shards of it.
 
     Raises:
-        ValueError: a patchwork, whose pairs are drawn from all of it, on several ranks.
+        ValueError: a patchwork, whose pairs are drawn from all of it, from shards or on several ranks.
     """
+    items = data.items
+    if isinstance(data, StoredItems):
+        if recipe.pairs != Pairs.BY_CLIP:
+            raise ValueError(f"pairs = '{recipe.pairs}' draws from all of a collection at once; train on its folder instead")
+        return StreamTask(recipe, data, report, ranks)
     if recipe.pairs == Pairs.BY_CLIP:
         return ClipTask(recipe, items, cache_dir, report, ranks)
     if ranks.world_size > 1:
@@ -79,6 +89,12 @@ def _whole_files(items: list[Item]) -> list[Item]:
     """Each file once, whatever its spans and labels."""
     first = {item.path: item for item in reversed(items)}
     return [replace(i, labels=(), start_seconds=0.0, end_seconds=None) for i in reversed(first.values())]
+
+
+def _as_learned(items: list[Item], recipe: Recipe) -> list[Item]:
+    """By sound or by sight alone, if the recipe says so; whole files, where no labels are read."""
+    items = items if recipe.modality == "both" else [replace(item, modality=recipe.modality) for item in items]
+    return items if recipe.supervised else _whole_files(items)
 
 
 class PatchworkTask:
@@ -134,8 +150,7 @@ class ClipTask:
     def __init__(
         self, recipe: Recipe, items: list[Item], cache_dir: Path, report: Progress, ranks: Ranks
     ) -> None:
-        items = [replace(item, modality=recipe.modality) for item in items] if recipe.modality != "both" else items
-        items = items if recipe.supervised else _whole_files(items)
+        items = _as_learned(items, recipe)
         self.recipe, self.labels = recipe, label_table(items)
         self.targets = {str(label["id"]): i for i, label in enumerate(self.labels)}
 
@@ -146,9 +161,11 @@ class ClipTask:
             report(stage, num_files, num_files, dict(found.counts))  # what is broken or lacks a modality is said
             return chosen, found
 
-        self.train_items, self.recordings = load("train")
-        self.drawn = ClipBatches(self.train_items, self.recordings, self.targets, recipe, ranks)
-        self.validation = ClipTable(*load("val"), self.targets, recipe)
+        learned, recordings = load("train")
+        clips = DecodedClips(learned, recordings, recipe)
+        mean = mean_picture(recordings) if recipe.model.get("centre") == Centre.PICTURE else None
+        self.drawn = ClipBatches(clips, self.targets, recipe, ranks, mean=mean)
+        self.validation: ClipTable | StreamTable = ClipTable(*load("val"), self.targets, recipe)
 
     def prepare(self, model: Zorro) -> None:
         """The mean picture, if the model subtracts one."""
@@ -185,4 +202,59 @@ class ClipTask:
         return {}
 
     def restore(self, state: dict[str, Any]) -> None:
+        """See `Task`.
+
+        Raises:
+            ValueError: the run was on shards.
+        """
+        if state:
+            raise ValueError("the run was on shards, so its clips would be others; give these, or choose another run folder")
+
+
+class StreamTask(ClipTask):
+    """Co-recorded clips in shards, decoded when they are drawn; files that turn out broken, mute or blind are told of."""
+
+    def __init__(self, recipe: Recipe, stored: StoredItems, report: Progress, ranks: Ranks) -> None:
+        if recipe.model.get("centre") == Centre.PICTURE:
+            raise ValueError("centre = 'picture' wants the mean of all pictures first; from shards choose centre = 'motion'")
+        items = _as_learned(stored.items, recipe)
+        self.recipe, self.labels = recipe, label_table(items, stored.index.names)
+        self.targets = {str(label["id"]): i for i, label in enumerate(self.labels)}
+        self.drawn = ClipBatches(StreamedClips(stored, _split(items, "train"), recipe), self.targets, recipe, ranks)
+        self.validation = StreamTable(StreamedClips(stored, _split(items, "val"), recipe), self.targets)
+        self._faults: dict[str, str] = {}
+        self._shards, self._report = stored.index.items_sha256, report
+        self._num_files = len({item.path for item in items})
+
+    def batches(self, first_step: int) -> Iterator[list[Batch]]:
         """See `Task`."""
+        for chunks in super().batches(first_step):
+            for chunk in chunks:
+                self._tell(chunk.faults)
+            yield chunks
+
+    def validate(self, model: Zorro) -> dict[str, float]:
+        """See `Task`."""
+        scores = super().validate(model)
+        self._tell(self.validation.faults)
+        return scores
+
+    def state(self) -> dict[str, Any]:
+        """Which shards, since batches are drawn from their order; and the faults that any rank has found."""
+        self._tell(union_over_ranks(self._faults))
+        return {"shards": self._shards, "faults": self._faults}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """See `Task`.
+
+        Raises:
+            ValueError: the run was on other shards.
+        """
+        if state.get("shards") != self._shards:
+            raise ValueError("the run was not on these shards, so its clips would be others; choose another run folder")
+        self._tell(state["faults"])
+
+    def _tell(self, faults: Mapping[str, str]) -> None:
+        if new := {path: fault for path, fault in faults.items() if path not in self._faults}:
+            self._faults |= new
+            self._report("faults", len(self._faults), self._num_files, dict(Counter(self._faults.values())))

@@ -18,7 +18,7 @@ from models.weights import load_checkpoint
 from tests.made_media import moving_frames, tone, write_clip
 from tests.servers import until
 from training.augment import augment_windows, mix_clips
-from training.clip_batch import ClipBatches
+from training.clip_batch import ClipBatches, DecodedClips
 from training.distributed import Ranks
 from training.layouts import read_items
 from training.loop import train
@@ -85,7 +85,7 @@ def _recipe(folder: Path, steps: int, more: str = "", model: str = "") -> Path:
 def _batches(data: Path, tmp_path: Path, recipe: Recipe, **ranks: int) -> ClipBatches:
     items = [item for item in read_items(data).items if item.split == "train"]
     recordings = load_recordings(items, recipe.spec, tmp_path / "cache", lambda *_: None)
-    return ClipBatches(items, recordings, {"high": 0, "low": 1}, recipe, ranks=_ranks(**ranks))
+    return ClipBatches(DecodedClips(items, recordings, recipe), {"high": 0, "low": 1}, recipe, ranks=_ranks(**ranks))
 
 
 def _ranks(rank: int = 0, world_size: int = 1) -> Ranks:
@@ -186,7 +186,7 @@ def test_nothing_to_draw_from_fails(data: Path, tmp_path: Path) -> None:
     items = [Item(data / "broken.mp4", "both", ("low",), "train")]
     recordings = load_recordings(items, recipe.spec, tmp_path, lambda *_: None)
     with pytest.raises(ValueError, match="none of 1 clips decodes"):
-        ClipBatches(items, recordings, {"low": 0}, recipe, ranks=_ranks())
+        DecodedClips(items, recordings, recipe)
 
 
 def test_films_move_by_whole_pixels_around_the_mean() -> None:
