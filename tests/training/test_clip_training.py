@@ -315,7 +315,8 @@ erase_probability = 0.0
 """Nothing is left to chance, and there is no batch norm, whose statistics are of a rank's own share."""
 
 
-def _train_ranks(recipe: Path, run: Path, data: Path, num_ranks: int, engine: str) -> list[dict[str, float]]:
+def train_ranks(recipe: Path, run: Path, data: Path, num_ranks: int, engine: str) -> list[dict[str, float]]:
+    """What several processes log that train one run."""
     command = [sys.executable, "-m", "cli.main", "train", str(recipe), "--data", str(data), "--run", str(run)]
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = str(probe.getsockname()[1])
@@ -350,7 +351,7 @@ def test_two_ranks_train_as_one(engine: str, data: Path, tmp_path: Path) -> None
     recipe.write_text(STILL_RECIPE)
     train(recipe, tmp_path / "one", data_dir=spans)
     one = [json.loads(line) for line in (tmp_path / "one" / "metrics.jsonl").read_text().splitlines()]
-    two = _train_ranks(recipe, tmp_path / "two", spans, 2, engine)
+    two = train_ranks(recipe, tmp_path / "two", spans, 2, engine)
     assert two[0]["contrastive"] == pytest.approx(one[0]["contrastive"], abs=2e-3)
     assert two[-1] == pytest.approx(one[-1], abs=1e-6), "scores of what was learned"
     first, second = (load_checkpoint(tmp_path / name / "checkpoint").model.state_dict() for name in ("one", "two"))

@@ -18,6 +18,7 @@ from media import read_clips
 from models.weights import load_checkpoint
 from tests.made_media import moving_frames, tone, write_clip
 from tests.servers import until
+from tests.training.test_clip_training import train_ranks
 from training import shards
 from training.clip_batch import ClipBatches
 from training.clip_table import ClipTable
@@ -270,6 +271,16 @@ def test_what_shards_cannot_give_fails(data: Path, written: Path, tmp_path: Path
     folder = open_task(recipe, read_items(data), tmp_path, lambda *_: None, ALONE)
     with pytest.raises(ValueError, match="the run was on shards"):
         folder.restore(_task(written, _recipe(tmp_path, 4)).state())
+
+
+def test_the_faults_of_two_ranks_are_counted_together(hurt: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "ranks.toml"
+    recipe.write_text(_recipe(tmp_path, 2).read_text().replace("num_clips = 5", "num_clips = 10"))
+    train_ranks(recipe, tmp_path / "run", hurt, 2, "ddp")
+    state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
+    assert Counter(fault.partition(":")[0] for fault in state["task"]["faults"].values()) == {
+        "broken": 2, "mute": 1, "no picture": 1,
+    }  # fmt: skip
 
 
 def test_faults_of_one_rank_are_its_own() -> None:
