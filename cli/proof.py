@@ -44,6 +44,7 @@ from runtime.signature import graphs_for
 from training.evaluate import ModelPredictor, Predictor
 from training.layouts import read_items
 from training.manifests import Item
+from training.recipe import trained_spans
 from training.recordings import window_start
 
 from .origin import open_origin
@@ -143,7 +144,7 @@ def prove_bundle(
         raise ValueError(f"{path} has other labels than {origin}; give the checkpoint that it was exported from")
     if strange := sorted(bundle.variants.keys() - TOLERANCES.keys()):
         raise ValueError(f"{path} has the variants {strange}, of which nothing is known; there are {', '.join(TOLERANCES)}")
-    items = [item for item in read_items(data).items if item.split == split]
+    items = [item for item in trained_spans(loaded).of(read_items(data).items) if item.split == split]
     if unknown := sorted({label for item in items for label in item.labels} - {*ids}):
         raise ValueError(f"{data} has labels that the model does not know: {', '.join(unknown[:5])}; give its collection")
     truth = ask_model(ModelPredictor(loaded.model), items, ClipSpec.from_dict(loaded.clip_spec), on_progress)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from models.weights import Checkpoint
 
 from .manifests import Item, ManifestError
-from .recipe import Pairs, Recipe
+from .recipe import Pairs, Recipe, trained_spans
 
 MAX_CLIPS = 32  # per step
 EPOCHS = 20
@@ -20,9 +20,13 @@ def finetuning_recipe(start: Checkpoint, items: Sequence[Item], *, seed: int = 0
     Sounds and sights apart are paired by label, clips that may hold both by clip; a clip with several labels makes the
     set multi-label.
 
+    What one clip is, where a list names spans, is what it was for `start`.
+
     Raises:
         ManifestError: there is nothing to train on, or a clip without labels.
     """
+    spans = trained_spans(start)
+    items = spans.of(list(items))
     learned = [item for item in items if item.split == "train"]
     if not learned:
         raise ManifestError(f"none of {len(items)} clips is of the split 'train', so there is nothing to train on")
@@ -35,6 +39,7 @@ def finetuning_recipe(start: Checkpoint, items: Sequence[Item], *, seed: int = 0
     num_steps = min(MAX_STEPS, max(MIN_STEPS, EPOCHS * len(learned) // num_clips))
     return Recipe(
         seed=seed,
+        spans=spans,
         pairs=pairs,
         modality=kinds.pop() if len(kinds) == 1 else "both",
         multi_label=any(len(item.labels) > 1 for item in items),

@@ -9,7 +9,8 @@ import csv
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
@@ -42,6 +43,21 @@ class Item:
         if len(self.labels) != 1:
             raise ManifestError(f"{self.path} has the labels {list(self.labels)} where exactly one is wanted")
         return self.labels[0]
+
+
+class Spans(StrEnum):
+    """What is one clip of a list that names spans of files."""
+
+    EACH = "each"  # a span, with its own labels
+    WHOLE = "whole"  # a file, with the labels of all its spans
+
+    def of(self, items: list[Item]) -> list[Item]:
+        """The clips.
+
+        Raises:
+            ManifestError: see `whole_files`.
+        """
+        return items if self == Spans.EACH else whole_files(items)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +181,33 @@ def spanned(item: Item, where: str) -> Item:
     if item.end_seconds is not None and item.end_seconds <= item.start_seconds:
         raise ManifestError(f"{where}: the span from {item.start_seconds:g} s to {item.end_seconds:g} s is empty")
     return item
+
+
+def whole_files(items: Iterable[Item]) -> list[Item]:
+    """Each file once, from its start to its end, with the labels of all its spans in order of time.
+
+    Raises:
+        ManifestError: spans of a file are of different splits.
+    """
+    spans: dict[Path, list[Item]] = {}
+    for item in items:
+        spans.setdefault(item.path, []).append(item)
+    return [_joined(sorted(of_file, key=lambda item: item.start_seconds)) for of_file in spans.values()]
+
+
+def _joined(spans: list[Item]) -> Item:
+    first = spans[0]
+    splits, modalities, sources = ({getattr(x, name) for x in spans} for name in ("split", "modality", "source"))
+    if len(splits) > 1:
+        raise ManifestError(f"{first.path} has spans of the splits {sorted(splits)}; a file taken whole is of one split")
+    return replace(
+        first,
+        modality=first.modality if len(modalities) == 1 else "both",
+        labels=tuple(dict.fromkeys(label for item in spans for label in item.labels)),
+        source=first.source if len(sources) == 1 else "",
+        start_seconds=0.0,
+        end_seconds=None,
+    )
 
 
 def label_table(items: list[Item], names: Mapping[str, str] | None = None) -> list[dict[str, object]]:

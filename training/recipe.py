@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from media.spec import ClipSpec
+from models.weights import Checkpoint
+
+from .manifests import Spans
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,7 @@ class Recipe:
     pairs: Pairs = Pairs.BY_LABEL
     supervised: bool = True  # if not, contrast between the streams alone: pre-training, no labels are read
     multi_label: bool = False  # any number of labels per clip: binary cross-entropy
+    spans: Spans = Spans.EACH  # or "whole": a file that a list names spans of is one clip, with all their labels
     num_clips: int = 64  # co-recorded clips per step, over all ranks
     modality: str = "both"  # or "audio", "video": a run by sound or by sight alone
     alone_share: float = 0.25  # of the clips of a step, read by fusion once more by sound, and by sight, alone
@@ -95,6 +99,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pairs", Pairs(self.pairs))
+        object.__setattr__(self, "spans", Spans(self.spans))
         object.__setattr__(self, "freeze", tuple(self.freeze))
         if self.num_clips % self.num_chunks:
             raise ValueError(f"{self.num_chunks=} must divide {self.num_clips=}")
@@ -140,3 +145,8 @@ class Recipe:
                 raise ValueError(f"{path}: unknown keys {unknown} for {known.__name__}")
         lists = {k: tuple(v) if isinstance(v, list) else v for k, v in augmentation.items()}
         return cls(**keys, augmentation=Augmentation(**lists))
+
+
+def trained_spans(checkpoint: Checkpoint) -> Spans:
+    """What one clip was in the run that wrote a checkpoint; a span, if it was no run of a recipe."""
+    return Spans(checkpoint.extra.get("recipe", {}).get("spans", Spans.EACH))

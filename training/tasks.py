@@ -20,7 +20,7 @@ from .clip_table import STREAMS, ClipTable
 from .data import load_material
 from .distributed import Ranks, union_over_ranks
 from .evaluate import ModelPredictor, evaluate_split
-from .manifests import Item, Listing, label_table
+from .manifests import Item, Listing, ManifestError, label_table, whole_files
 from .recipe import Pairs, Recipe
 from .recordings import Recordings, load_recordings, mean_picture
 from .stored import StoredItems
@@ -68,12 +68,13 @@ def open_task(
 
     Raises:
         ValueError: a patchwork, whose pairs are drawn from all of it, from shards or on several ranks.
+        ManifestError: clips of several labels, where the recipe wants one; or see `manifests.whole_files`.
     """
-    items = data.items
+    items = _as_learned(data.items, recipe)
     if isinstance(data, StoredItems):
         if recipe.pairs != Pairs.BY_CLIP:
             raise ValueError(f"pairs = '{recipe.pairs}' draws from all of a collection at once; train on its folder instead")
-        return StreamTask(recipe, data, report, ranks)
+        return StreamTask(recipe, data, items, report, ranks)
     if recipe.pairs == Pairs.BY_CLIP:
         return ClipTask(recipe, items, cache_dir, report, ranks)
     if ranks.world_size > 1:
@@ -85,16 +86,17 @@ def _split(items: list[Item], split: str) -> list[Item]:
     return [item for item in items if item.split == split]
 
 
-def _whole_files(items: list[Item]) -> list[Item]:
-    """Each file once, whatever its spans and labels."""
-    first = {item.path: item for item in reversed(items)}
-    return [replace(i, labels=(), start_seconds=0.0, end_seconds=None) for i in reversed(first.values())]
-
-
 def _as_learned(items: list[Item], recipe: Recipe) -> list[Item]:
-    """By sound or by sight alone, if the recipe says so; whole files, where no labels are read."""
-    items = items if recipe.modality == "both" else [replace(item, modality=recipe.modality) for item in items]
-    return items if recipe.supervised else _whole_files(items)
+    """Spans or whole files, by sound or by sight alone, as the recipe says; whole files, where no labels are read."""
+    if recipe.modality != "both":
+        items = [replace(item, modality=recipe.modality) for item in items]
+    if not recipe.supervised:
+        return [replace(item, labels=()) for item in whole_files(items)]
+    items = recipe.spans.of(items)
+    several = [item.path for item in items if len(item.labels) > 1]
+    if several and not recipe.multi_label:
+        raise ManifestError(f"{len(several)} clips have several labels, the first is {several[0]}; set multi_label = true")
+    return items
 
 
 class PatchworkTask:
@@ -150,7 +152,6 @@ class ClipTask:
     def __init__(
         self, recipe: Recipe, items: list[Item], cache_dir: Path, report: Progress, ranks: Ranks
     ) -> None:
-        items = _as_learned(items, recipe)
         self.recipe, self.labels = recipe, label_table(items)
         self.targets = {str(label["id"]): i for i, label in enumerate(self.labels)}
 
@@ -214,10 +215,11 @@ class ClipTask:
 class StreamTask(ClipTask):
     """Co-recorded clips in shards, decoded when they are drawn; files that turn out broken, mute or blind are told of."""
 
-    def __init__(self, recipe: Recipe, stored: StoredItems, report: Progress, ranks: Ranks) -> None:
+    def __init__(
+        self, recipe: Recipe, stored: StoredItems, items: list[Item], report: Progress, ranks: Ranks
+    ) -> None:
         if recipe.model.get("centre") == Centre.PICTURE:
             raise ValueError("centre = 'picture' wants the mean of all pictures first; from shards choose centre = 'motion'")
-        items = _as_learned(stored.items, recipe)
         self.recipe, self.labels = recipe, label_table(items, stored.index.names)
         self.targets = {str(label["id"]): i for i, label in enumerate(self.labels)}
         self.drawn = ClipBatches(StreamedClips(stored, _split(items, "train"), recipe), self.targets, recipe, ranks)

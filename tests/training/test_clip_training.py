@@ -20,10 +20,11 @@ from tests.servers import until
 from training.augment import augment_windows, mix_clips
 from training.clip_batch import ClipBatches, DecodedClips
 from training.distributed import Ranks
+from training.finetune import finetuning_recipe
 from training.layouts import read_items
 from training.loop import train
-from training.manifests import Item
-from training.recipe import Augmentation, Recipe
+from training.manifests import Item, ManifestError, Spans
+from training.recipe import Augmentation, Recipe, trained_spans
 from training.recordings import cut_frames, cut_sound, load_recordings, window_start
 
 RECIPE = """
@@ -235,6 +236,33 @@ def test_pre_training_then_fine_tuning(data: Path, tmp_path: Path) -> None:
     assert "audio_tokens.embed.0.weight" not in same
 
 
+def test_spans_of_a_file_are_one_clip_or_several(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "spans"
+    folder.mkdir()
+    for i in range(8):
+        (folder / f"{i}.mp4").symlink_to(data / f"{i}.mp4")
+    rows = [
+        (f"{i}.mp4", "both", label, "train" if i < 6 else "val", start, start + 0.6)
+        for i in range(8)
+        for label, start in (("first", 0.0), ("odd" if i % 2 else "even", 0.6))
+    ]
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "modality", "label", "split", "start_seconds", "end_seconds"), *rows])
+    whole = load_checkpoint(
+        train(_recipe(tmp_path, 2, 'spans = "whole"\nmulti_label = true'), tmp_path / "whole", data_dir=folder)
+    )
+    assert trained_spans(whole) == Spans.WHOLE
+    assert [label["id"] for label in whole.labels] == ["even", "first", "odd"]
+    assert whole.extra["validation"].keys() >= {"audio_map", "video_map", "fusion_map"}
+    tuned = finetuning_recipe(whole, read_items(folder).items)
+    assert (tuned.spans, tuned.multi_label, tuned.num_clips) == (Spans.WHOLE, True, 6)
+    with pytest.raises(ManifestError, match="8 clips have several labels, .* set multi_label = true"):
+        train(_recipe(tmp_path, 2, 'spans = "whole"'), tmp_path / "single", data_dir=folder)
+    each = load_checkpoint(train(_recipe(tmp_path, 2), tmp_path / "each", data_dir=folder))
+    assert trained_spans(each) == Spans.EACH
+    assert finetuning_recipe(each, read_items(folder).items).num_clips == 12
+
+
 def test_low_rank_runs_end_in_plain_weights(data: Path, tmp_path: Path) -> None:
     start = train(_recipe(tmp_path, 2), tmp_path / "start", data_dir=data)
     tuned = train(_recipe(tmp_path, 3, "lora_rank = 2"), tmp_path / "tuned", data_dir=data, start_from=start)
@@ -266,6 +294,7 @@ def test_kinds_of_runs_resume_exactly(more: str, data: Path, tmp_path: Path) -> 
 def test_recipes_that_contradict_themselves_fail(tmp_path: Path) -> None:
     for more, match in (
         ('modality = "smell"', "modality='smell'"),
+        ('spans = "half"', "'half' is not a valid Spans"),
         ("alone_shore = 1", "alone_shore"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=match):

@@ -1,13 +1,23 @@
 """Layouts: lists as they are published, quirks and all, read into items; what is not there is counted."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from training.layouts import LAYOUTS, audioset, esc50, folders, grid, kinetics, read_items, vggsound
 from training.layouts.files import FileIndex, modality_of
-from training.manifests import Item, Listing, ManifestError, label_table, read_listing, read_manifest
+from training.manifests import (
+    Item,
+    Listing,
+    ManifestError,
+    Spans,
+    label_table,
+    read_listing,
+    read_manifest,
+    whole_files,
+)
 
 SEGMENTS = """\
 # Segments csv created Sun Mar  5 10:54:25 2017
@@ -157,11 +167,25 @@ def test_grid_words_know_their_slot_by_their_place(tmp_path: Path) -> None:
         ("preposition", "at", 1.0, 1.25, "train"), ("letter", "a", 1.25, 1.5, "train"),
         ("digit", "zero", 1.5, 1.75, "train"), ("adverb", "again", 1.75, 2.0, "train"),
     ]  # fmt: skip
-    (whole,) = grid.read(tmp_path, whole_sentences=True).items
+    (whole,) = whole_files(listing.items)
     assert whole.labels == ("place", "red", "at", "a", "zero", "again")
-    assert (whole.start_seconds, whole.end_seconds) == (0.0, None)
+    assert (whole.start_seconds, whole.end_seconds, whole.source) == (0.0, None, "")
     (tmp_path / "clips" / "x.mp4").unlink()
     assert len(read_items(tmp_path).missing) == 6
+
+
+def test_a_file_taken_whole_has_the_labels_of_its_spans_in_order_of_time() -> None:
+    film, other = Path("film.mp4"), Path("other.mp4")
+    spans = [
+        Item(film, "both", ("cat",), "train", "mine", 2.0, 3.0), Item(other, "audio", (), "val", "", 1.0),
+        Item(film, "audio", ("dog", "cat"), "train", "mine", 0.5, 1.0),
+    ]  # fmt: skip
+    assert Spans.WHOLE.of(spans) == [
+        Item(film, "both", ("dog", "cat"), "train", "mine"), Item(other, "audio", (), "val")
+    ]  # fmt: skip
+    assert Spans.EACH.of(spans) == spans
+    with pytest.raises(ManifestError, match=r"film.mp4 has spans of the splits \['test', 'train'\]"):
+        whole_files([*spans, replace(spans[0], split="test")])
 
 
 def test_grid_slots_are_51_words_of_which_none_is_in_two() -> None:

@@ -25,8 +25,8 @@ def recognises(folder: Path) -> bool:
     return (folder / "sentences.csv").is_file() and (folder / "words.csv").is_file()
 
 
-def read(folder: Path, *, whole_sentences: bool = False) -> Listing:
-    """Spoken words, each a span whose `source` names its slot; or whole sentences with six labels.
+def read(folder: Path) -> Listing:
+    """Spoken words, each a span whose `source` names its slot; `manifests.whole_files` makes sentences of them.
 
     Raises:
         ManifestError: a word is none of its slot, or the lists contradict each other.
@@ -36,13 +36,8 @@ def read(folder: Path, *, whole_sentences: bool = False) -> Listing:
         for slot, words in SLOTS.items():
             if row[slot] not in words:
                 raise ManifestError(f"{folder / 'sentences.csv'}: {path} has the {slot} {row[slot]!r}; there are {words}")
-    items = [_sentence(folder, row) for row in sentences.values()] if whole_sentences else _words(folder, sentences)
     present = {folder / path for path in sentences if (folder / path).is_file()}
-    return Listing.of("grid", items, is_there=present.__contains__)
-
-
-def _sentence(folder: Path, row: dict[str, str]) -> Item:
-    return Item(folder / row["path"], "both", tuple(row[slot] for slot in SLOTS), row["split"])
+    return Listing.of("grid", _words(folder, sentences), is_there=present.__contains__)
 
 
 def _words(folder: Path, sentences: dict[str, dict[str, str]]) -> list[Item]:
