@@ -7,6 +7,7 @@ Commands import what they need when they run, so that serving needs no torch.
 import json
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ import typer
 from rich.table import Table
 
 from .bundle import DEFAULT_BUNDLE, AsJson, VariantOption, bundle_app
-from .console import err, explained, out, progress_bar, stage_bars, stop
+from .console import err, explained, out, stage_bars, stop
 from .recordings import recordings_app
 from .tensorrt import audit, build
 
@@ -67,27 +68,39 @@ def evaluate(
     split: Annotated[str, typer.Option(help="val to choose, test to report once.")] = "val",
     variant: VariantOption = None,
     checkpoint: Annotated[bool, typer.Option("--checkpoint", help="Of a bundle: its checkpoint, not its graphs.")] = False,
+    spans: Annotated[
+        str | None, typer.Option(help="Spans of a file: each by itself, or whole; default as the checkpoint was trained.")
+    ] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Fit linear probes of the labels to the frozen features, and score these.")
+    ] = False,
     report: Annotated[Path | None, typer.Option(help="Folder for a report with charts: curves in noise, retrieval.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score a checkpoint or a bundle on a split: the same tables for both."""
+    """Score a checkpoint or a bundle on a split: the same tables for both. A probe needs no labels in the checkpoint."""
     with explained():
-        from .scoring import report_target, score_target
+        from training.manifests import Spans
 
         if checkpoint:
             from .origin import open_origin
 
             target = open_origin(target).checkpoint
-        if report is not None:
-            with progress_bar() as progress:
-                task = progress.add_task("score", total=None, note="")
-                path = report_target(
-                    target, data, report, split=split, variant=variant,
-                    on_progress=lambda done, total: progress.update(task, completed=done, total=total),
-                )  # fmt: skip
-            out.print(f"report: {path}")
+        from .scoring import probe_target, report_target, score_target
+
+        asked = {"split": split, "variant": variant, "spans": Spans(spans) if spans else None}
+        if report is None and not probe:
+            _print_scores(score_target(target, data, **asked), as_json=as_json)
             return
-        _print_scores(score_target(target, data, split=split, variant=variant), as_json=as_json)
+        with stage_bars() as on_stage:
+            asked["on_progress"] = partial(on_stage, "score")
+            if report is None:
+                found = probe_target(target, data, **asked)
+            else:
+                found = report_target(target, data, report, probe=probe, **asked)
+        if report is None:
+            _print_scores(found, as_json=as_json)
+        else:
+            out.print(f"report: {found}")
 
 
 @app.command()
@@ -236,7 +249,7 @@ def _plain(value: object) -> object:
 
 
 SCORES = {"top-1": ("top1", ".1%"), "top-5": ("top5", ".1%"), "within groups": ("within_groups", ".1%"),
-          "mAP": ("map", ".3f"), "calibration error": ("calibration_error", ".3f")}  # fmt: skip
+          "mAP": ("map", ".3f"), "calibration error": ("calibration_error", ".3f"), "C": ("c", "g")}  # fmt: skip
 """Titles of what a table of scores may hold."""
 
 
@@ -247,7 +260,7 @@ def _print_scores(tables: dict[str, dict[str, Any]], *, as_json: bool) -> None:
     shown = {title: score for title, score in SCORES.items() if any(score[0] in table for table in tables.values())}
     summary = Table("table", "clips", *shown)
     for name, scores in tables.items():
-        cells = [format(scores[key], style) if key in scores else "" for key, style in shown.values()]
+        cells = [_score(scores, key, style) for key, style in shown.values()]
         summary.add_row(name, str(scores["clips"]), *cells)
     out.print(summary)
     per_label = {name: scores["labels"] for name, scores in tables.items() if "labels" in scores}
@@ -255,6 +268,14 @@ def _print_scores(tables: dict[str, dict[str, Any]], *, as_json: bool) -> None:
     for label in sorted({label for column in per_label.values() for label in column}):
         labels.add_row(label, *[_share(column.get(label)) for column in per_label.values()])
     out.print(labels)
+
+
+def _score(scores: dict[str, Any], key: str, style: str) -> str:
+    """A score, and its interval if it has one."""
+    if key not in scores:
+        return ""
+    ends = scores.get(f"{key}_interval")
+    return format(scores[key], style) + (" ({:{style}} to {:{style}})".format(*ends, style=style) if ends else "")
 
 
 def _share(cell: dict[str, float] | None) -> str:

@@ -1,5 +1,6 @@
 """Where training's scores meet what is scored: a checkpoint's model, or a bundle's graphs."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ from models.weights import load_checkpoint
 from runtime import Zorro
 from runtime.bundle import MANIFEST_FILE as BUNDLE_FILE
 from training.clip_answers import SERVED, STREAMS, Progress, answer_clips, read_item
+from training.clip_probes import probe_clips
 from training.clip_scores import common_embeddings, score_clips, score_degraded
 from training.evaluate import ModelPredictor, Predictor, evaluate_split, make_pairs, pair_clips, read_windows
 from training.layouts import read_items
 from training.layouts.grid import SLOTS
-from training.manifests import Item, Listing
+from training.manifests import Item, Listing, Spans
+from training.recipe import trained_spans
 from training.report import write_report
 from training.retrieval import retrieval_tables
 from training.robustness import degraded_pairs
@@ -24,65 +27,148 @@ from .origin import open_origin
 NUM_CALIBRATION_CLIPS = 64  # of each graph
 
 
-def open_target(target: Path, variant: str | None = None) -> tuple[Predictor, ClipSpec, dict[str, int]]:
-    """A predictor, its spec, and the index of each label.
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is scored."""
+
+    predictor: Predictor
+    spec: ClipSpec
+    targets: dict[str, int]
+    """Index of each label; none where nothing but contrast was learned."""
+    spans: Spans
+    """What one clip was when it was trained; of a bundle, which does not say, a span."""
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Those that it answers for."""
+        return SERVED if isinstance(self.predictor, Zorro) else tuple(STREAMS)
+
+
+def open_target(folder: Path, variant: str | None = None) -> Target:
+    """What a checkpoint's or a bundle's folder holds.
 
     Raises:
         ValueError: the folder is neither checkpoint nor bundle.
     """
-    if (target / BUNDLE_FILE).is_file():
-        model = Zorro.open(target, variant=variant)
-        return model, model.bundle.clip_spec, {x.id: i for i, x in enumerate(model.bundle.labels)}
-    if (target / CHECKPOINT_FILE).is_file():
+    if (folder / BUNDLE_FILE).is_file():
+        model = Zorro.open(folder, variant=variant)
+        return Target(model, model.bundle.clip_spec, {x.id: i for i, x in enumerate(model.bundle.labels)}, Spans.EACH)
+    if (folder / CHECKPOINT_FILE).is_file():
         if variant is not None:
-            raise ValueError(f"{target} is a checkpoint, which has no variants; leave {variant!r} out")
-        loaded = load_checkpoint(open_origin(target).checkpoint)
+            raise ValueError(f"{folder} is a checkpoint, which has no variants; leave {variant!r} out")
+        loaded = load_checkpoint(open_origin(folder).checkpoint)
         targets = {str(x["id"]): i for i, x in enumerate(loaded.labels)}
-        return ModelPredictor(loaded.model), ClipSpec.from_dict(loaded.clip_spec), targets
-    raise ValueError(f"{target} holds neither {CHECKPOINT_FILE} nor {BUNDLE_FILE}")
+        return Target(ModelPredictor(loaded.model), ClipSpec.from_dict(loaded.clip_spec), targets, trained_spans(loaded))
+    raise ValueError(f"{folder} holds neither {CHECKPOINT_FILE} nor {BUNDLE_FILE}")
 
 
-def score_target(target: Path, data: Path, *, split: str, variant: str | None = None) -> dict[str, dict[str, Any]]:
-    """Tables of a split: by stream where clips hold sound and picture, else sounds, sights and pairs of a patchwork."""
-    predictor, spec, targets = open_target(target, variant)
-    listing, items = _listed(data, split)
+def score_target(
+    folder: Path, data: Path, *, split: str, variant: str | None = None, spans: Spans | None = None
+) -> dict[str, dict[str, Any]]:
+    """Tables of a split: by stream where clips hold sound and picture, else sounds, sights and pairs of a patchwork.
+
+    Args:
+        folder: a checkpoint's or a bundle's.
+        data: a collection.
+        split: of it.
+        variant: of a bundle.
+        spans: what one clip is; default as `Target.spans` says.
+
+    Raises:
+        ValueError: the target knows no labels, or the collection has no such split.
+    """
+    target = open_target(folder, variant)
+    if not target.targets:
+        raise ValueError(f"{folder} was trained without labels; --probe fits a linear probe of those of {data} to it")
+    listing, items = _listed(data, split, spans or target.spans)
     if any(item.modality == "both" for item in items):
-        return score_clips(predictor, items, targets, spec, **_manner(predictor, listing))["tables"]
-    return _score_patchwork(predictor, items, targets, spec)
+        manner = _manner(listing) | {"streams": target.streams}
+        return score_clips(target.predictor, items, target.targets, target.spec, **manner)["tables"]
+    return _score_patchwork(target.predictor, items, target.targets, target.spec)
+
+
+def probe_target(
+    folder: Path,
+    data: Path,
+    *,
+    split: str,
+    on_progress: Progress,
+    variant: str | None = None,
+    spans: Spans | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Tables by stream of linear probes, fitted on the split "train", chosen on "val", of the split asked for.
+
+    Args:
+        folder: as for `score_target`; what labels it knows does not matter.
+        data: a collection with labels.
+        split: of it.
+        on_progress: told how many of how many clips are read.
+        variant: of a bundle.
+        spans: see `score_target`.
+
+    Raises:
+        ValueError: the collection has no such split, or see `probe_clips`.
+    """
+    target = open_target(folder, variant)
+    return _probes(target, _listed(data, split, spans or target.spans)[0], split, on_progress)
+
+
+def _probes(target: Target, listing: Listing, split: str, on_progress: Progress) -> dict[str, dict[str, Any]]:
+    manner = _manner(listing) | {"streams": target.streams, "on_progress": on_progress}
+    return probe_clips(target.predictor, listing.items, target.spec, split=split, **manner)
 
 
 def report_target(
-    target: Path, data: Path, folder: Path, *, split: str, on_progress: Progress, variant: str | None = None
+    folder: Path,
+    data: Path,
+    out: Path,
+    *,
+    split: str,
+    on_progress: Progress,
+    variant: str | None = None,
+    spans: Spans | None = None,
+    probe: bool = False,
 ) -> Path:
     """Scores, curves in noise and worse, and retrieval of a split of clips, as Markdown with charts; returns its path.
 
+    Where the target knows no labels, linear probes stand in for scores and curves, if there are labels to fit them to.
+
+    Args:
+        folder: see `score_target`, as for `data`, `split`, `variant` and `spans`.
+        data: see there.
+        out: folder of the report.
+        split: see there.
+        on_progress: told how many of how many clips are done, one round after another.
+        variant: see there.
+        spans: see there.
+        probe: whether linear probes are wanted beside scores.
+
     Raises:
-        ValueError: the clips do not hold sound and picture.
+        ValueError: the clips do not hold sound and picture, or see `probe_clips`.
     """
-    predictor, spec, targets = open_target(target, variant)
-    listing, items = _listed(data, split)
+    target = open_target(folder, variant)
+    listing, items = _listed(data, split, spans or target.spans)
     if not any(item.modality == "both" for item in items):
         raise ValueError(f"{data} holds sounds and sights apart; a report is of clips that hold both: leave out --report")
-    manner = _manner(predictor, listing) | {"on_progress": on_progress}
+    manner = _manner(listing) | {"on_progress": on_progress}
     multi_label = {"multi_label": manner["multi_label"]}
-    embeddings, numbers = common_embeddings(answer_clips(predictor, items, spec, streams=SERVED, **multi_label))
-    record = {
-        "scores": score_clips(predictor, items, targets, spec, **manner),
-        "degraded": score_degraded(predictor, items, targets, spec, **manner | {"streams": SERVED}),
-        "retrieval": retrieval_tables(embeddings, unit=[str(items[i].path) for i in numbers]),
-    }
-    return write_report({target.name: record}, folder, title=f"{target.name} on {data.name}, {split} split")
+    answers = answer_clips(target.predictor, items, target.spec, streams=SERVED, **multi_label)
+    embeddings, numbers = common_embeddings(answers)
+    record = {"retrieval": retrieval_tables(embeddings, unit=[str(items[i].path) for i in numbers])}
+    if target.targets:
+        what = (target.predictor, items, target.targets, target.spec)
+        record["scores"] = score_clips(*what, **manner | {"streams": target.streams})
+        record["degraded"] = score_degraded(*what, **manner | {"streams": SERVED})
+    if probe or (not target.targets and {"train", "val"} <= {item.split for item in listing.items if item.labels}):
+        record["probes"] = _probes(target, listing, split, on_progress)
+    return write_report({folder.name: record}, out, title=f"{folder.name} on {data.name}, {split} split")
 
 
-def _manner(predictor: Predictor, listing: Listing) -> dict[str, Any]:
-    """How a collection is scored: its groups of labels, whether several hold at once, and what the predictor answers for."""
+def _manner(listing: Listing) -> dict[str, Any]:
+    """How a collection is scored: its groups of labels, and whether several hold at once."""
     multi_label = any(len(item.labels) > 1 for item in listing.items)
     groups = {word: slot for slot, words in SLOTS.items() for word in words}
-    return {
-        "multi_label": multi_label,
-        "groups": groups if listing.layout == "grid" and not multi_label else None,
-        "streams": SERVED if isinstance(predictor, Zorro) else tuple(STREAMS),
-    }
+    return {"multi_label": multi_label, "groups": groups if listing.layout == "grid" and not multi_label else None}
 
 
 def _score_patchwork(
@@ -101,20 +187,25 @@ def _score_patchwork(
 
 def parity_clips(checkpoint: Path, data: Path) -> dict[Modality, list[Clip]]:
     """Windows of the whole test split for the parity check: of a patchwork its pairs too."""
-    return _graph_clips(checkpoint, _listed(data, "test")[1])
+    return _graph_clips(*_learned(checkpoint, data, "test"))
 
 
 def calibration_clips(checkpoint: Path, data: Path) -> dict[Modality, list[Clip]]:
     """Windows of the training split for the ranges of int8, evenly from all of it, at most 64 of each graph."""
-    _, items = _listed(data, "train")
+    spec, items = _learned(checkpoint, data, "train")
     step = max(1, len(items) // (4 * NUM_CALIBRATION_CLIPS))
-    clips = _graph_clips(checkpoint, items[::step])
+    clips = _graph_clips(spec, items[::step])
     return {modality: found[:: -(-len(found) // NUM_CALIBRATION_CLIPS)] for modality, found in clips.items()}
 
 
-def _graph_clips(checkpoint: Path, items: list[Item]) -> dict[Modality, list[Clip]]:
+def _learned(checkpoint: Path, data: Path, split: str) -> tuple[ClipSpec, list[Item]]:
+    """Clips of a split as the checkpoint was trained on such."""
+    loaded = load_checkpoint(checkpoint)
+    return ClipSpec.from_dict(loaded.clip_spec), _listed(data, split, trained_spans(loaded))[1]
+
+
+def _graph_clips(spec: ClipSpec, items: list[Item]) -> dict[Modality, list[Clip]]:
     """Windows that each graph reads."""
-    spec = ClipSpec.from_dict(load_checkpoint(checkpoint).clip_spec)
     if any(item.modality == "both" for item in items):
         read = [read_item(item, spec, ViewPlan(), with_waveform=False).views for item in items]
         views = [view.clip for part in read for view in part]
@@ -133,8 +224,9 @@ def _graph_clips(checkpoint: Path, items: list[Item]) -> dict[Modality, list[Cli
     }
 
 
-def _listed(data: Path, split: str) -> tuple[Listing, list[Item]]:
+def _listed(data: Path, split: str, spans: Spans) -> tuple[Listing, list[Item]]:
     listing = read_items(data)
+    listing = replace(listing, items=spans.of(listing.items))
     items = [item for item in listing.items if item.split == split]
     if not items:
         splits = sorted({item.split for item in listing.items})

@@ -73,13 +73,21 @@ class Judge:
 
     def headline(self, answers: StreamAnswers) -> Interval:
         """The score that curves show; without an interval (both ends NaN) if all clips are of one file."""
+        statistic, arrays = self._measured(answers)
+        return self._interval(statistic, answers, *arrays)
+
+    def value(self, answers: StreamAnswers) -> float:
+        """The score that curves show, without the time that an interval takes."""
+        statistic, arrays = self._measured(answers)
+        return float(statistic(*arrays))
+
+    def _measured(self, answers: StreamAnswers) -> tuple[Callable[..., float], tuple[np.ndarray, ...]]:
         scores, truth = answers.scores, self.truth[answers.items]
         if self.multi_label:
-            return self._interval(mean_average_precision, answers, scores, truth)
+            return mean_average_precision, (scores, truth)
         if self.groups is None:
-            return self._interval(np.mean, answers, scores.argmax(1) == truth)
-        correct = correct_within(scores, truth, self.groups)
-        return self._interval(_mean_of_groups, answers, correct, self.groups[truth])
+            return np.mean, (scores.argmax(1) == truth,)
+        return _mean_of_groups, (correct_within(scores, truth, self.groups), self.groups[truth])
 
     def table(self, answers: StreamAnswers) -> dict[str, Any]:
         """All scores of one stream."""

@@ -111,15 +111,22 @@ def retrieval_section(retrieval: Mapping[str, Mapping[str, Any]], folder: Path) 
 
 def probes_section(probes: Mapping[str, Mapping[str, Any]], folder: Path) -> str:  # noqa: ARG001
     """One row per model and stream, with the strength that validation chose."""
-    rows = [
-        [
-            f"{model}, {name}", str(t["clips"]), _cell(t["top1"], "top1", t["top1_interval"]), f"{t['c']:g}",
-            "yes" if t["converged"] else "no",
-        ]
+    tables = {
+        f"{model}, {STREAM_TITLES.get(name, name)}": table
         for model, by_stream in probes.items()
-        for name, t in by_stream.items()
-    ]  # fmt: skip
-    return "## Linear probes\n\n" + markdown_table(["model, stream", "clips", "top-1", "C", "converged"], rows)
+        for name, table in by_stream.items()
+    }
+    metrics = [key for key in PERCENT if any(key in table for table in tables.values())]
+    rows = [
+        [name, str(t["clips"]), *[_cell(t.get(key), key, t.get(f"{key}_interval")) for key in metrics], *_fit_cells(t)]
+        for name, t in tables.items()
+    ]
+    columns = ["model, stream", "clips", *[TITLES[key] for key in metrics], "C", "converged"]
+    return "## Linear probes\n\n" + markdown_table(columns, rows)
+
+
+def _fit_cells(table: Mapping[str, Any]) -> tuple[str, str]:
+    return (f"{table['c']:g}", "yes" if table["converged"] else "no") if "c" in table else (NOTHING, NOTHING)
 
 
 SECTIONS = {

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -76,3 +77,94 @@ def test_what_cannot_be_scored_is_said(tuned: Path, clips: Path, checkpoint: Pat
     ).stderr
     assert "labels that the model does not know" in _zorro("evaluate", checkpoint, "--data", clips, status=1).stderr
     assert "neither a recipe nor a checkpoint" in _zorro("train", "--data", clips, "--run", tmp_path, status=1).stderr
+
+
+@pytest.fixture(scope="module")
+def pre_trained(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that knows no labels."""
+    folder = tmp_path_factory.mktemp("contrast")
+    (folder / "recipe.toml").write_text(CONTRAST)
+    _zorro("train", folder / "recipe.toml", "--data", clips, "--run", folder / "run")
+    return folder / "run" / "checkpoint"
+
+
+CONTRAST = """
+pairs = "by_clip"
+supervised = false
+contrastive_weight = 1.0
+num_steps = 2
+num_clips = 4
+num_workers = 0
+[model]
+patch_size = [16, 16]
+tubelet_size = [2, 16, 16]
+embed_dim = 32
+depth = 1
+num_heads = 2
+projection_dim = 16
+[clip_spec]
+num_mel_frames = 64
+num_mel_bins = 32
+frame_size = 32
+"""
+
+
+def test_a_probe_needs_no_labels_in_the_checkpoint(pre_trained: Path, clips: Path, tmp_path: Path) -> None:
+    assert "trained without labels; --probe fits" in _zorro("evaluate", pre_trained, "--data", clips, status=1).stderr
+    asked = ("evaluate", pre_trained, "--data", clips, "--split", "test", "--probe")
+    tables = json.loads(_zorro(*asked, "--json").stdout)
+    assert {name: table["clips"] for name, table in tables.items()} == {
+        "audio": 4, "video": 5, "fused": 4, "fused_by_sound": 4, "fused_by_sight": 5,
+    }  # fmt: skip
+    assert tables["audio"]["top1"] == 1.0, "tones far apart, even to a model that knows nothing"
+    assert tables["audio"]["labels"].keys() == {"high", "low"}
+    assert tables["audio"]["unanswered"] == {"mute": 1}
+    assert {"c", "val", "converged", "top1_interval"} <= tables["fused"].keys()
+    assert "100.0% (100.0% to 100.0%)" in _zorro(*asked).stdout
+    _zorro("evaluate", pre_trained, "--data", clips, "--split", "test", "--report", tmp_path / "report")
+    records = json.loads((tmp_path / "report" / "records.json").read_text())["checkpoint"]
+    assert records.keys() == {"retrieval", "probes"}
+    assert records["probes"] == tables
+
+
+def test_a_bundle_is_probed_as_its_checkpoint_is(checkpoint: Path, bundle: Path, clips: Path) -> None:
+    """What labels they know does not matter."""
+    tables = [json.loads(_zorro("evaluate", x, "--data", clips, "--probe", "--json").stdout) for x in (checkpoint, bundle)]
+    assert tables[1].keys() == {"audio", "video", "fused"}
+    assert all(tables[1][name]["val"] == tables[0][name]["val"] for name in tables[1])
+
+
+def test_files_of_several_spans_are_scored_as_they_were_learned(
+    clips: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "spans"
+    folder.mkdir()
+    rows = ["path,modality,label,split,start_seconds,end_seconds"]
+    for film in sorted(clips.glob("*/*/[0-9].mp4")):
+        split, label, name = film.relative_to(clips).parts
+        (folder / f"{split}-{label}-{name}").symlink_to(film)
+        path = f"{split}-{label}-{name},audio"
+        rows += [f"{path},begin,{split},0.0,0.4", f"{path},{label},{split},0.4,0.8"]
+    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "recipe.toml").write_text('spans = "whole"\nmulti_label = true\n' + CONTRAST.replace("false", "true"))
+    _zorro("train", tmp_path / "recipe.toml", "--data", folder, "--run", tmp_path / "run")
+
+    def probed(target: Path, *options: str) -> dict[str, Any]:
+        return json.loads(_zorro("evaluate", target, "--data", folder, "--probe", "--json", *options).stdout)["audio"]
+
+    whole = probed(tmp_path / "run" / "checkpoint")["labels"]
+    assert whole == {name: {"average_precision": 1.0, "clips": n} for name, n in (("begin", 4), ("high", 2), ("low", 2))}
+    assert probed(checkpoint)["clips"] == 8, "of a checkpoint that says nothing each span is a clip"
+    assert probed(checkpoint, "--spans", "whole")["clips"] == 4
+
+
+def test_a_probe_without_labels_or_splits_fails(pre_trained: Path, clips: Path, film: Path, tmp_path: Path) -> None:
+    asked = ("evaluate", pre_trained, "--probe", "--data")
+    (tmp_path / "few" / "test" / "low").mkdir(parents=True)
+    (tmp_path / "few" / "test" / "low" / "film.mp4").symlink_to(film)
+    said = _zorro(*asked, tmp_path / "few", "--split", "test", status=1).stderr
+    assert "no clip is of the splits ['train', 'val']" in said
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "manifest.csv").write_text(f"path,modality,label,split\n{film},both,,train\n{film},both,,val\n")
+    assert "none of 2 clips has a label; a probe is fitted to labels" in _zorro(*asked, tmp_path / "plain", status=1).stderr
+    assert "'half' is not a valid Spans" in _zorro(*asked, clips, "--spans", "half", status=1).stderr

@@ -86,6 +86,13 @@ def test_tables_by_stream(items: list[Item], spec: ClipSpec) -> None:
     assert json.loads(json.dumps(record, allow_nan=False)) == record
 
 
+def test_a_judge_gives_the_same_value_with_and_without_an_interval(items: list[Item], spec: ClipSpec) -> None:
+    answers = answer_clips(ByEar(), items, spec, streams=("video",)).streams[None]["video"]
+    for judged in ({}, {"groups": {"low": "a", "high": "b"}}, {"multi_label": True}):
+        judge = Judge(items, TARGETS, **QUICK, **judged)
+        assert judge.value(answers) == judge.headline(answers).value
+
+
 def test_what_does_not_answer_is_counted(items: list[Item], spec: ClipSpec) -> None:
     record = score_clips(ByEar(), items, TARGETS, spec, **QUICK)
     gone = {"broken": 1, "absent": 1}
