@@ -24,10 +24,10 @@ def run(
 
 @app.command()
 def report(runs: Runs = Path("runs/grid")) -> None:
-    """Write results/grid.json, grid.md and charts from the runs that are done."""
-    from .grid.report import collect, write_results
+    """Write results/grid.json, grid.md and charts: runs that are done, and of earlier ones what grid.json holds."""
+    from .grid.report import collect, with_earlier, write_results
 
-    print(write_results(collect(runs)))
+    print(write_results(with_earlier(collect(runs))))
 
 
 if __name__ == "__main__":

@@ -35,17 +35,20 @@ class Experiment:
 
 def experiments() -> Iterator[Experiment]:
     """All runs, in an order in which each comes after the one it starts from."""
-    supervised, contrastive = (Recipe.load(RECIPES / f"{name}.toml") for name in ("supervised", "contrastive"))
+    names = ("supervised", "contrastive", "sentences")
+    supervised, contrastive, sentences = (Recipe.load(RECIPES / f"{name}.toml") for name in names)
     yield Experiment("best-0", Recipe.load("training/recipes/grid-words.toml"))
     for seed in SEEDS:
         for masking in Masking:
             yield Experiment(f"supervised-{masking}-{seed}", _with(supervised, seed, masking=masking))
             yield Experiment(f"contrastive-{masking}-{seed}", _with(contrastive, seed, masking=masking))
+        yield Experiment(f"untrained-{seed}", replace(_with(contrastive, seed), num_steps=1))
         yield Experiment(f"finetuned-{seed}", _with(supervised, seed), start_from=f"contrastive-zorro-{seed}")
         for modality in ("audio", "video"):
             yield Experiment(f"only-{modality}-{seed}", replace(_with(supervised, seed), modality=modality))
         for backbone, changes in BACKBONES.items():
             yield Experiment(f"{backbone}-{seed}", _with(supervised, seed, **changes))
+        yield Experiment(f"sentences-{seed}", _with(sentences, seed))
 
 
 def _with(recipe: Recipe, seed: int, **model: Any) -> Recipe:

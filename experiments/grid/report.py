@@ -44,12 +44,18 @@ def collect(runs_dir: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
+def with_earlier(records: Records, folder: Path = RESULTS) -> Records:
+    """The records, and those of earlier runs in `grid.json` that no run of the same name replaces."""
+    path = folder / "grid.json"
+    return (json.loads(path.read_text()) if path.is_file() else {}) | dict(records)
+
+
 def write_results(records: Records, folder: Path = RESULTS) -> Path:
     """Write `grid.json`, the report `grid.md` and its charts; returns the report's path."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "grid.json").write_text(json.dumps(records, indent=1, sort_keys=True) + "\n")
-    sections = (_supervised, _words, _in_noise, _contrastive, _tuned, _alone, _backbones)
-    parts = [part for section in sections if (part := section(records, folder))]
+    sections = (_supervised, _words, _in_noise, _contrastive, _probed, _tuned, _alone, _backbones)
+    parts = [part for section in (*sections, _sentences, _sentences_map) if (part := section(records, folder))]
     path = folder / "grid.md"
     path.write_text("\n".join(["# GRID, one talker: what was found\n", __doc__.partition("\n\n")[2] + "\n", *parts]))
     return path
@@ -180,6 +186,17 @@ def _contrastive(records: Records, _: Path) -> str:
     return "## Masking, pre-trained by contrast: recall@1, %\n\n" + note + table
 
 
+def _probed(records: Records, _: Path) -> str:
+    probes = {name: record["probe"] for name, record in records.items() if "probe" in record}
+    prefixes = {f"contrastive-{masking}": said for masking, said in MASKINGS.items()} | {"untrained": "never trained"}
+    title = "Pre-trained without labels: linear probe of words within their slots, %"
+    guessed = 100 * np.mean([1 / len(words) for words in SLOTS.values()])
+    note = "\nA logistic regression on frozen features of each stream, asked alone, fitted on the training words; its\n"
+    note += f"strength is chosen on the validation words. Guessing gives {guessed:.0f} %.\n"
+    table = _table_of(probes, title, prefixes, (CLEAN,), ("audio", "video", "fusion"))
+    return table + note if table else ""
+
+
 def _tuned(records: Records, _: Path) -> str:
     prefixes = {"supervised-zorro": "from scratch", "finetuned": "pre-trained by contrast, then the same"}
     if not any(name.startswith("finetuned") for name in records):
@@ -222,3 +239,20 @@ def _backbones(records: Records, _: Path) -> str:
     return "## Backbones, same steps: words right, %\n\n" + markdown_table(head, rows)
 
 
+def _sentences(records: Records, _: Path) -> str:
+    title = "Whole sentences of six labels: words right within their slots, %"
+    return _table_of(records, title, {"sentences": "Zorro"}, (CLEAN, NOISY), list(STREAMS))
+
+
+def _sentences_map(records: Records, _: Path) -> str:
+    """Mean over seeds, and their range."""
+    runs = [record["map"] for name, record in records.items() if name.rpartition("-")[0] == "sentences"]
+    if not runs:
+        return ""
+    rows = []
+    for condition in (CLEAN, NOISY):
+        found = [[100 * run[condition][stream] for run in runs] for stream in STREAMS]
+        cells = [f"{np.mean(seeds):.1f} ({min(seeds):.1f} to {max(seeds):.1f})" for seeds in found]
+        rows.append([f"Zorro ({len(runs)} seeds), {condition}", *cells])
+    note = "Of 51 labels. In brackets: the seeds' range.\n\n"
+    return "## Whole sentences: mAP, %\n\n" + note + markdown_table(["run, sound", *STREAMS.values()], rows)

@@ -41,19 +41,24 @@ def _ready(waiting: Iterable[Experiment], runs_dir: Path) -> list[Experiment]:
 
 
 def run_one(experiment: Experiment, data_dir: Path, runs_dir: Path) -> None:
-    """Train, score on the test split, and write the result, with the seconds that training took."""
+    """Train, score on the test split, by linear probes what has no labels, and write the result."""
     import torch
 
+    from models.weights import load_checkpoint
     from training.layouts import read_items
     from training.loop import train
 
+    from .probe import probe_words
     from .score import TestSplit
 
     torch.set_num_threads(1)
     folder = runs_dir / experiment.name
     start = runs_dir / experiment.start_from / "checkpoint" if experiment.start_from else None
     checkpoint = train(experiment.recipe, folder, data_dir=data_dir, start_from=start)
-    result = TestSplit(read_items(data_dir).items, experiment.recipe, runs_dir / "cache").score(checkpoint)
+    items, cache = read_items(data_dir).items, runs_dir / "cache"
+    result = TestSplit(items, experiment.recipe, cache).score(checkpoint)
+    if not experiment.recipe.supervised:
+        result["probe"] = probe_words(load_checkpoint(checkpoint).model, items, experiment.recipe, cache)
     part = folder / (RESULT_FILE + ".part")
     part.write_text(json.dumps(result | {"name": experiment.name, "start_from": experiment.start_from}))
     part.replace(folder / RESULT_FILE)

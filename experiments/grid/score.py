@@ -1,9 +1,11 @@
 """Scores of one run on the test split: words within their slots, by each stream, in noise; and sentences found again.
 
+A clip is a word, or a whole sentence of six, of which each is the best of its slot or not.
+
 Which words were right is kept, word by word, so that the report can draw sentences anew for its intervals.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,8 @@ from models.weights import load_checkpoint
 from training.clip_table import Answers, ClipTable
 from training.degrade import add_noise
 from training.layouts.grid import SLOTS
-from training.manifests import Item
-from training.metrics import correct_within
+from training.manifests import Item, Spans
+from training.metrics import correct_within, mean_average_precision
 from training.recipe import Recipe
 from training.recordings import Recordings, cut_sound, load_recordings, window_start
 from training.retrieval import retrieval_tables
@@ -32,16 +34,17 @@ NUM_SENTENCE_WINDOWS = 8
 
 
 class TestSplit:
-    """Windows of the test words, clean and in white noise, and windows all over the test sentences."""
+    """Windows of the test clips, clean and in white noise; of words also windows all over their sentences."""
 
     def __init__(self, items: Sequence[Item], recipe: Recipe, cache_dir: Path) -> None:
-        words = [item for item in items if item.split == "test"]
+        clips = recipe.spans.of([item for item in items if item.split == "test"])
         self.labels = sorted({label for item in items for label in item.labels})
         targets = {label: i for i, label in enumerate(self.labels)}
-        recordings = load_recordings(words, recipe.spec, cache_dir, lambda *_: None)
-        self.words = ClipTable(words, recordings, targets, recipe)
-        self.noisy = {snr: noisy_windows(words, recipe.spec, snr) for snr in SNRS_DB}
-        self.sentences = _sentence_windows(words, recordings, recipe)
+        recordings = load_recordings(clips, recipe.spec, cache_dir, lambda *_: None)
+        self.multi_label = recipe.multi_label
+        self.clips = ClipTable(clips, recordings, targets, recipe)
+        self.noisy = {snr: noisy_windows(clips, recipe.spec, snr) for snr in SNRS_DB}
+        self.sentences = _sentence_windows(clips, recordings, recipe) if recipe.spans == Spans.EACH else None
 
     def score(self, checkpoint: Path) -> dict[str, Any]:
         """All that the report needs of a run."""
@@ -49,36 +52,58 @@ class TestSplit:
         size = model_size(loaded.config)
         found: dict[str, Any] = {
             "recipe": loaded.extra["recipe"], "parameters": size.parameters, "gflops": size.gflops,
-            "training_seconds": loaded.extra["seconds"], "retrieval": self.retrieval(loaded.model),
+            "training_seconds": loaded.extra["seconds"],
         }  # fmt: skip
+        if self.sentences is not None:
+            found["retrieval"] = retrieval(self.sentences.answers(loaded.model))
         if loaded.labels:
             conditions = {"clean": None} | {f"{snr} dB": audio for snr, audio in self.noisy.items()}
-            found["right"] = {
-                condition: {name: self._right(answers) for name, answers in self.words.answers(loaded.model, audio).items()}
-                for condition, audio in conditions.items()
-            }
+            answers = {name: self.clips.answers(loaded.model, audio) for name, audio in conditions.items()}
+            found["right"] = _by_stream(answers, self._right)
+            if self.multi_label:
+                found["map"] = _by_stream(answers, self._map)
         return found
 
     def _right(self, answers: Answers) -> str:
-        """A digit per test word: 1 where it scores above the other words of its slot."""
-        slot_of = {word: slot for slot, words in SLOTS.items() for word in words}
-        groups = np.array([slot_of[label] for label in self.labels])
-        right = correct_within(answers.logits, self.words.labels[answers.clips].argmax(1).numpy(), groups)
-        return "".join(str(int(x)) for x in right)
+        return right_digits(answers.logits, self.clips.labels[answers.clips].numpy(), self.labels)
 
-    def retrieval(self, model: torch.nn.Module) -> dict[str, Any]:
-        """Sentences found again among all: as the sequence of their windows' embeddings, and as the mean of them."""
-        answers = self.sentences.answers(model)
-        windows = {
-            name: answers[name].embedding.reshape(-1, NUM_SENTENCE_WINDOWS, answers[name].embedding.shape[1])
-            for name in ("audio", "video", "fusion")
-            if name in answers
-        }
-        if len(windows) < 2:
-            return {}
-        sequences = {name: x.reshape(len(x), -1) for name, x in windows.items()}
-        means = {name: x.mean(1) for name, x in windows.items()}
-        return {"sequences": retrieval_tables(sequences), "means": retrieval_tables(means)}
+    def _map(self, answers: Answers) -> float:
+        return mean_average_precision(answers.logits, self.clips.labels[answers.clips].numpy() > 0)
+
+
+def _by_stream(answers: Mapping[str, Mapping[str, Answers]], score: Callable[[Answers], Any]) -> dict[str, dict[str, Any]]:
+    """A score by condition and stream."""
+    return {condition: {name: score(one) for name, one in found.items()} for condition, found in answers.items()}
+
+
+def right_digits(scores: np.ndarray, truth: np.ndarray, names: Sequence[str]) -> str:
+    """A digit per spoken word, clip by clip and in each slot by slot: 1 where it scores above the others of its slot.
+
+    Args:
+        scores: [clips, classes].
+        truth: of the same shape, above 0 where a word is spoken.
+        names: words of the classes.
+    """
+    slot_of = {word: number for number, words in enumerate(SLOTS.values()) for word in words}
+    slots = np.array([slot_of[name] for name in names])
+    clips, words = truth.nonzero()
+    order = np.lexsort((slots[words], clips))
+    right = correct_within(scores[clips[order]], words[order], slots)
+    return "".join(str(int(x)) for x in right)
+
+
+def retrieval(answers: Mapping[str, Answers]) -> dict[str, Any]:
+    """Sentences found again among all: as the sequence of their windows' embeddings, and as the mean of them."""
+    windows = {
+        name: answers[name].embedding.reshape(-1, NUM_SENTENCE_WINDOWS, answers[name].embedding.shape[1])
+        for name in ("audio", "video", "fusion")
+        if name in answers
+    }
+    if len(windows) < 2:
+        return {}
+    sequences = {name: x.reshape(len(x), -1) for name, x in windows.items()}
+    means = {name: x.mean(1) for name, x in windows.items()}
+    return {"sequences": retrieval_tables(sequences), "means": retrieval_tables(means)}
 
 
 def noisy_windows(items: Sequence[Item], spec: ClipSpec, snr_db: float, *, seed: int = 0) -> Tensor:

@@ -8,15 +8,22 @@ import numpy as np
 import pytest
 
 from experiments.grid.plan import SEEDS, experiments
-from experiments.grid.report import DIRECTIONS, RESULTS, accuracy, collect, right_answers, write_results
-from experiments.grid.run import run_all
+from experiments.grid.report import DIRECTIONS, RESULTS, accuracy, collect, right_answers, with_earlier, write_results
+from experiments.grid.run import run_all, run_one
+from experiments.grid.score import right_digits
 from models.mask import Masking
+from tests.made_media import moving_frames, tone, write_clip
+from training.layouts.grid import SLOTS
 
 NUM_SENTENCES = 4
 
 
+def _streams(value: object) -> dict[str, object]:
+    return dict.fromkeys(("audio", "video", "fusion", "fusion_by_sound", "fusion_by_sight"), value)
+
+
 def _record(right: str, **changes: object) -> dict[str, object]:
-    streams = dict.fromkeys(("audio", "video", "fusion", "fusion_by_sound", "fusion_by_sight"), right)
+    streams = _streams(right)
     table = {"recall@1": 0.25, "clips": 4}
     return {
         "right": {"clean": streams, "-5 dB": streams | {"audio": "0" * len(right)}},
@@ -32,7 +39,9 @@ def records() -> dict[str, dict[str, object]]:
         "supervised-zorro-0": _record("1" * 6 * NUM_SENTENCES),
         "supervised-zorro-1": _record(half),
         "supervised-none-0": _record(half),
-        "contrastive-zorro-0": {"retrieval": _record(half)["retrieval"]},
+        "contrastive-zorro-0": {"retrieval": _record(half)["retrieval"], "probe": {"right": {"clean": _streams(half)}}},
+        "untrained-0": {"retrieval": {}, "probe": {"right": {"clean": _streams("0" * 6 * NUM_SENTENCES)}}},
+        "sentences-0": _record(half, map={"clean": _streams(0.5), "-5 dB": _streams(0.25)}),
         "only-audio-0": _record(half),
         "finetuned-0": _record(half),
         "swin-0": _record(half),
@@ -53,6 +62,9 @@ def test_runs_of_a_comparison_differ_in_what_is_compared() -> None:
     zorro, other = recipes["supervised-zorro-1"], recipes["supervised-bottleneck-1"]
     assert replace(other, model=zorro.model) == zorro
     assert {k for k in zorro.model if zorro.model[k] != other.model[k]} == {"masking"}
+    trained, floor = recipes["contrastive-zorro-1"], recipes["untrained-1"]
+    assert replace(floor, model=trained.model, num_steps=trained.num_steps) == trained
+    assert floor.num_steps == 1
 
 
 def test_figures_are_means_over_seeds_and_words(records: dict[str, dict[str, object]]) -> None:
@@ -74,8 +86,71 @@ def test_the_report_says_what_the_records_say(records: dict[str, dict[str, objec
     assert "| Zorro, window by window (1 seeds) | 25.0 (25 to 25) |" in text
     assert "| sound, clean (1 seeds) | 100.0 (100.0 to 100.0) | 50.0 (50.0 to 50.0) | +50.0 (+50.0 to +50.0) |" in text
     assert "| Swin (1 seeds) |" in text
+    assert "| Zorro (1 seeds), clean | 50.0 (50.0 to 50.0) | 50.0 (50.0 to 50.0) | 50.0 (50.0 to 50.0) |\n" in text
+    assert "| never trained (1 seeds), clean | 0.0 (0.0 to 0.0) |" in text
+    assert "| Zorro (1 seeds), -5 dB | 25.0 (25.0 to 25.0) |" in text, "mAP of whole sentences"
     assert json.loads((tmp_path / "grid.json").read_text()).keys() == records.keys()
     assert (tmp_path / "grid-supervised-zorro-noise.svg").read_text().startswith("<?xml")
+
+
+def test_earlier_results_stay_until_a_run_of_their_name_replaces_them(
+    records: dict[str, dict[str, object]], tmp_path: Path
+) -> None:
+    write_results(records, tmp_path)
+    (tmp_path / "runs" / "swin-0").mkdir(parents=True)
+    (tmp_path / "runs" / "swin-0" / "test.json").write_text(json.dumps(records["only-audio-0"] | {"parameters": 7}))
+    found = with_earlier(collect(tmp_path / "runs"), tmp_path)
+    assert found.keys() == records.keys()
+    assert found["swin-0"]["parameters"] == 7
+    assert found["supervised-zorro-0"] == records["supervised-zorro-0"]
+    assert with_earlier({}, tmp_path / "nowhere") == {}
+
+
+def test_a_word_is_right_where_it_beats_its_slot() -> None:
+    """Two sentences; digits come in the order in which slots are spoken, whatever the order of labels."""
+    names = sorted(word for words in SLOTS.values() for word in words)
+    spoken = [["bin", "blue", "at", "f", "two", "now"], ["lay", "red", "by", "a", "nine", "soon"]]
+    truth = np.array([[word in sentence for word in names] for sentence in spoken], float)
+    scores = truth.copy()
+    scores[0, names.index("white")] = 2.0  # beats blue, and no word of another slot
+    scores[1, names.index("again")] = 1.0  # a tie with soon is no answer
+    assert right_digits(scores, truth, names) == "101111" "111110"
+    words = np.eye(len(names))[[names.index("two"), names.index("bin")]]
+    assert right_digits(scores, words, names) == "10", "of single words one each"
+
+
+@pytest.fixture(scope="module")
+def sentences(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five made films of three seconds as GRID lists its own: two to train on, one to validate by, two to test."""
+    folder = tmp_path_factory.mktemp("grid")
+    spoken = {"a": "bin blue at f two now", "b": "lay red by a nine soon", "c": "set green in x one again"}
+    heads, words = ["path,split," + ",".join(SLOTS)], ["path,start_seconds,end_seconds,word"]
+    for split, names in (("train", "ab"), ("val", "a"), ("test", "bc")):
+        for i, name in enumerate(names):
+            path = write_clip(folder / f"{split}{name}.mp4", waveform=tone(3.0, hz=300 + 100 * i), frames=moving_frames(3.0))
+            heads.append(f"{path.name},{split},{spoken[name].replace(' ', ',')}")
+            words += [f"{path.name},{n / 2},{n / 2 + 0.4},{word}" for n, word in enumerate(spoken[name].split())]
+    for file, lines in (("sentences.csv", heads), ("words.csv", words)):
+        (folder / file).write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["untrained-0", "sentences-0"])
+def test_a_run_is_trained_and_scored(name: str, sentences: Path, tmp_path: Path) -> None:
+    experiment = next(e for e in experiments() if e.name == name)
+    quick = replace(experiment, recipe=replace(experiment.recipe, num_steps=1, num_clips=2))
+    run_one(quick, sentences, tmp_path)
+    record = json.loads((tmp_path / name / "test.json").read_text())
+    right = record["probe"]["right"] if name == "untrained-0" else record["right"]
+    assert {len(digits) for digits in right["clean"].values()} == {12}, "two sentences of six words"
+    if name == "untrained-0":
+        assert right["clean"].keys() == {"audio", "video", "fusion"}
+        assert record["retrieval"]["sequences"]["audio_to_video"]["clips"] == 2
+    else:
+        assert {len(record["map"]), len(right)} == {7}, "clean and six levels of noise"
+        assert all(0 < score <= 1 for streams in record["map"].values() for score in streams.values())
+        assert "retrieval" not in record
+    write_results({name: record}, tmp_path / "results")
 
 
 def test_no_results_fail(tmp_path: Path) -> None:

@@ -1,0 +1,57 @@
+"""Linear probes of one run: which test words a classifier on frozen features gets right within their slots."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.zorro import Zorro
+from training.clip_scores import Judge
+from training.clip_table import ClipTable
+from training.layouts.grid import SLOTS
+from training.manifests import Item
+from training.probe import Labelled, Probe, fit_probe
+from training.recipe import Recipe
+from training.recordings import load_recordings
+
+from .score import right_digits
+
+STREAMS = ("audio", "video", "fusion")
+MAX_CLIPS = 600  # whose windows are in memory at a time
+
+
+def probe_words(model: Zorro, items: Sequence[Item], recipe: Recipe, cache_dir: Path) -> dict[str, Any]:
+    """Fitted on the training words, chosen on the validation words; of the test words what `TestSplit.score` keeps."""
+    train, val, test = (
+        _features(model, [item for item in items if item.split == split], recipe, cache_dir)
+        for split in ("train", "val", "test")
+    )
+    fitted = {stream: fit_probe(train[stream], val[stream]) for stream in STREAMS}
+    return {
+        "right": {"clean": {stream: _right(probe, test[stream]) for stream, probe in fitted.items()}},
+        "c": {stream: probe.c for stream, probe in fitted.items()},
+        "converged": all(probe.converged for probe in fitted.values()),
+    }
+
+
+def _right(probe: Probe, words: Labelled) -> str:
+    names = words.judge.names
+    return right_digits(probe.scores(words.features), np.eye(len(names))[words.truth], names)
+
+
+def _features(model: Zorro, items: list[Item], recipe: Recipe, cache_dir: Path) -> dict[str, Labelled]:
+    """By stream, each asked alone, of the words of a split."""
+    recordings = load_recordings(items, recipe.spec, cache_dir, lambda *_: None)
+    parts = [
+        ClipTable(items[start : start + MAX_CLIPS], recordings, {}, recipe).answers(model)
+        for start in range(0, len(items), MAX_CLIPS)
+    ]
+    slot_of = {word: slot for slot, words in SLOTS.items() for word in words}
+    judge = Judge(items, {word: i for i, word in enumerate(sorted(slot_of))}, groups=slot_of)
+    return {
+        stream: Labelled(
+            features=np.concatenate([part[stream].features for part in parts]), items=np.arange(len(items)), judge=judge
+        )
+        for stream in STREAMS
+    }
