@@ -249,8 +249,9 @@ class Run:
 
     def _restore(self) -> None:
         state = torch.load(self.run_dir / STATE_FILE, weights_only=True, map_location="cpu")
-        if state["recipe"] != self.recipe.to_dict():
-            changed = [k for k, v in self.recipe.to_dict().items() if state["recipe"].get(k) != v]
+        before, now = Recipe().to_dict() | state["recipe"], self.recipe.to_dict()  # a key that is newer has its default
+        if before != now:
+            changed = [k for k, v in now.items() if before[k] != v]
             raise ValueError(f"{self.run_dir} holds a run of another recipe (differs in {changed}); choose another")
         self.step, self.seconds, self.scores = state["step"], state["seconds"], state["scores"]
         restore(self.wrapped, state["model"])

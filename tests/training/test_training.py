@@ -94,6 +94,14 @@ def test_a_run_of_another_recipe_is_not_continued(data: Path, tmp_path: Path) ->
         train(_recipe(tmp_path, 2), tmp_path / "run", data_dir=data, resume=False)
 
 
+def test_a_run_from_before_a_key_was_there_is_continued(data: Path, tmp_path: Path) -> None:
+    train(_recipe(tmp_path, 2), tmp_path / "run", data_dir=data)
+    state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
+    del state["recipe"]["spans"]
+    torch.save(state, tmp_path / "run" / "state.pt")
+    assert train(_recipe(tmp_path, 2), tmp_path / "run", data_dir=data).is_dir()
+
+
 def test_the_shipped_recipe_reads(tmp_path: Path) -> None:
     recipe = Recipe.load("training/recipes/sights-sounds.toml")
     assert recipe.spec != ClipSpec()
