@@ -17,6 +17,7 @@ from concurrent.futures import TimeoutError as TaskTimeout
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from pebble import ProcessExpired, ProcessPool
@@ -24,7 +25,7 @@ from pebble import ProcessExpired, ProcessPool
 from media import Clip, Modality
 from runtime.signature import INPUTS, input_tensors
 
-from .decode_worker import DecodedChunk, DecoderOutOfMemory, DecodeTask, decode_chunk, limit_process
+from .decode_worker import DecodedChunk, DecoderOutOfMemory, DecodeTask, Lifetime, decode_chunk, limit_process
 from .errors import ServiceError
 
 MAX_TASKS_PER_WORKER = 500  # then a process is replaced, whatever it leaked goes with it
@@ -52,6 +53,7 @@ class DecodePool:
         *,
         num_workers: int,
         max_memory_bytes: int,
+        max_growth_bytes: int,
         max_cpu_seconds: float,
         timeout_seconds: float,
         decode: Callable[[DecodeTask], DecodedChunk] = decode_chunk,
@@ -59,17 +61,28 @@ class DecodePool:
         self.stats = DecodePoolStats()
         self._decode_task = decode
         self._folder, self._num_workers, self._max_memory_bytes = folder, num_workers, max_memory_bytes
+        self._max_growth_bytes = max_growth_bytes
         self._max_cpu_seconds, self._timeout_seconds = max_cpu_seconds, timeout_seconds
+        self._context = multiprocessing.get_context("spawn")
+        self._num_grown = self._context.Semaphore(0)
         self._free = asyncio.Semaphore(num_workers)
         self._num_busy = 0
         self._endings: set[asyncio.Future[None]] = set()
         self._pool = self._start()
 
     def _start(self) -> ProcessPool:
+        lifetime = Lifetime(
+            max_tasks=MAX_TASKS_PER_WORKER, max_growth_bytes=self._max_growth_bytes, num_grown=self._num_grown
+        )
         return ProcessPool(
-            max_workers=self._num_workers, max_tasks=MAX_TASKS_PER_WORKER, initializer=limit_process,
-            initargs=(self._max_memory_bytes,), context=multiprocessing.get_context("spawn"),
+            max_workers=self._num_workers, max_tasks=cast(int, lifetime), initializer=limit_process,
+            initargs=(self._max_memory_bytes,), context=self._context,
         )  # fmt: skip
+
+    @property
+    def num_grown(self) -> int:
+        """Processes that were replaced since they had grown."""
+        return self._num_grown.get_value()
 
     async def warm_up(self) -> None:
         """Start the processes, which would otherwise start with the first request."""

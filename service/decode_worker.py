@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from multiprocessing.synchronize import Semaphore
 from pathlib import Path
 from threading import Thread
 
@@ -20,8 +21,10 @@ from media import Clip, ClipSpec, MediaInfo, MediaLimits, Modality
 from media.presence import read_present
 
 MAX_OPEN_FILES = 64
-STATM, DATA_FIELD = Path("/proc/self/statm"), 5  # pages of data and stack, proc(5)
+STATM = Path("/proc/self/statm")
+RESIDENT_FIELD, SHARED_FIELD, DATA_FIELD = 1, 2, 5  # pages in memory, those of files among them, data and stack; proc(5)
 PARENT_CHECK_SECONDS = 1.0
+NUM_FIRST_TASKS = 10  # after which a process has done some of everything, and should grow no more
 
 
 class DecoderOutOfMemory(Exception):
@@ -72,11 +75,47 @@ def limit_process(max_memory_bytes: int) -> None:
     """
     Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     # Not RLIMIT_AS: address space that threads reserve and never touch would count too.
-    bound = int(STATM.read_text().split()[DATA_FIELD]) * resource.getpagesize() + max_memory_bytes
+    bound = _num_pages()[DATA_FIELD] * resource.getpagesize() + max_memory_bytes
     for kind, most in ((resource.RLIMIT_DATA, bound), (resource.RLIMIT_NOFILE, MAX_OPEN_FILES), (resource.RLIMIT_CORE, 0)):
         resource.setrlimit(kind, (most, most))
     with contextlib.suppress(OSError):
         os.nice(1)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Lifetime:
+    """How long a decode process serves: so many tasks, or fewer if it grows.
+
+    pebble takes it for its `max_tasks`: before a process looks for a task it asks whether the number of those it has done
+    is less, and ends if not. So nothing is lost when it goes.
+    """
+
+    max_tasks: int
+    max_growth_bytes: int
+    """Over the most that it held between its first tasks."""
+    num_grown: Semaphore
+    """Counts processes that ended since they had grown: the one counter that cannot be left locked."""
+    settled_bytes: int = 0
+
+    def __gt__(self, num_done: int) -> bool:
+        """Whether the process serves on after so many tasks."""
+        held = held_bytes()
+        if num_done <= NUM_FIRST_TASKS:
+            self.settled_bytes = max(self.settled_bytes, held)
+        if held > self.settled_bytes + self.max_growth_bytes:
+            self.num_grown.release()
+            return False
+        return num_done < self.max_tasks
+
+
+def held_bytes() -> int:
+    """Memory of this process that is nobody else's and no file's."""
+    pages = _num_pages()
+    return (pages[RESIDENT_FIELD] - pages[SHARED_FIELD]) * resource.getpagesize()
+
+
+def _num_pages() -> list[int]:
+    return [int(field) for field in STATM.read_text().split()]
 
 
 def _end_with(parent: int) -> None:

@@ -49,6 +49,7 @@ class Engine:
             folder,
             num_workers=settings.decode_workers,
             max_memory_bytes=settings.max_decode_memory_bytes,
+            max_growth_bytes=settings.max_decode_growth_bytes,
             max_cpu_seconds=settings.max_decode_cpu_seconds,
             timeout_seconds=settings.decode_timeout_seconds,
         )

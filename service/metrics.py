@@ -53,13 +53,14 @@ class EngineCollector(Collector):
         """See `Collector`."""
         yield from self._queues()
         yield from self._batches()
-        pool = self._engine.pool.stats
+        pool, num_grown = self._engine.pool.stats, self._engine.pool.num_grown
         for name, value, meaning in (
             ("tasks", pool.num_tasks, "Chunks handed to decode processes"),
             ("crashes", pool.num_crashes, "Decode processes that broke down over a file"),
             ("timeouts", pool.num_timeouts, "Decode tasks that took too long"),
             ("cancelled", pool.num_cancelled, "Decode tasks that were ended since nobody waited for them"),
             ("restarts", pool.num_restarts, "Pools of decode processes that were made anew"),
+            ("grown", num_grown, "Decode processes that were replaced since they had grown"),
         ):
             yield CounterMetricFamily(f"zorro_decode_{name}", meaning, value)
         info = GaugeMetricFamily(

@@ -36,6 +36,9 @@ class Settings(BaseSettings):
     num_decode_workers: int | None = Field(default=None, ge=1, description="decode processes; default one per core")
     max_decode_cpu_seconds: float = Field(default=30.0, gt=0, description="processor time for 16 windows of a file")
     max_decode_memory_bytes: int = Field(default=1_000_000_000, ge=1, description="memory of a decode process")
+    max_decode_growth_bytes: int = Field(
+        default=100_000_000, ge=1, description="a decode process that holds so much more than at first is replaced"
+    )
     decode_timeout_seconds: float = Field(default=60.0, gt=0, description="longest time to decode 16 windows of a file")
     num_sessions: int | None = Field(
         default=None, ge=1, description="batches that run at a time; default one per core, on other providers than the CPU 1"

@@ -24,6 +24,16 @@ def break_as_told(task: DecodeTask) -> DecodedChunk:
     return decode_chunk(task)
 
 
+_leaked: list[bytes] = []
+LEAK_BYTES = 4_000_000
+
+
+def with_a_leak(task: DecodeTask) -> DecodedChunk:
+    """Decode, and keep some memory of every task for ever."""
+    _leaked.append(os.urandom(LEAK_BYTES))
+    return decode_chunk(task)
+
+
 def with_full_memory(task: DecodeTask) -> DecodedChunk:
     """Decode, but write no more than 10,000 bytes before the memory is full."""
     write = os.write

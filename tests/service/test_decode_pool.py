@@ -17,7 +17,7 @@ from media.errors import CorruptMedia, MissingAudio, UnsupportedMedia
 from service.decode_pool import DecodePool
 from service.decode_worker import DecodeTask
 from service.errors import ServiceError
-from tests.service.faulty_decoders import break_as_told, with_full_memory
+from tests.service.faulty_decoders import LEAK_BYTES, break_as_told, with_a_leak, with_full_memory
 
 
 @pytest.fixture
@@ -30,7 +30,10 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def _pool(folder: Path, **options: Any) -> DecodePool:
-    limits = {"num_workers": 1, "max_memory_bytes": 1 << 30, "max_cpu_seconds": 10.0, "timeout_seconds": 20.0}
+    limits = {
+        "num_workers": 1, "max_memory_bytes": 1 << 30, "max_growth_bytes": 1 << 30, "max_cpu_seconds": 10.0,
+        "timeout_seconds": 20.0,
+    }  # fmt: skip
     return DecodePool(folder, **{"decode": break_as_told} | limits | options)
 
 
@@ -44,6 +47,10 @@ def _task(path: Path, spec: ClipSpec, **changes: Any) -> DecodeTask:
 
 async def _decode(pool: DecodePool, task: DecodeTask) -> list[Clip]:
     return [clip async for _, clips in pool.chunks(task) for clip in clips]
+
+
+def _process_ids() -> set[int]:
+    return {child.pid for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())}
 
 
 def _run(pool: DecodePool, talk: Callable[[], Awaitable[None]]) -> None:
@@ -161,9 +168,8 @@ def test_a_task_that_is_cancelled_is_ended_and_its_process_replaced(
 def test_an_idle_process_that_is_killed_is_replaced(film: Path, spec: ClipSpec, folder: Path) -> None:
     async def talk() -> None:
         assert len(await _decode(pool, _task(film, spec))) == 3
-        for child in psutil.Process().children():
-            if "spawn_main" in " ".join(child.cmdline()):
-                os.kill(child.pid, signal.SIGKILL)
+        for pid in _process_ids():
+            os.kill(pid, signal.SIGKILL)
         await asyncio.sleep(0.5)
         assert len(await _decode(pool, _task(film, spec))) == 3
 
@@ -190,4 +196,27 @@ def test_a_full_memory_is_an_error_and_leaves_nothing(film: Path, spec: ClipSpec
         assert refused.value.code == "out_of_space"
 
     pool = _pool(folder, decode=with_full_memory)
+    _run(pool, talk)
+
+
+def test_a_process_that_leaks_is_replaced_and_no_task_is_lost(film: Path, spec: ClipSpec, folder: Path) -> None:
+    async def talk() -> None:
+        films = await asyncio.gather(*(_decode(pool, _task(film, spec)) for _ in range(40)))
+        assert [len(clips) for clips in films] == [3] * 40
+        assert 1 <= pool.num_grown <= 2  # a process does 15 tasks or a few more, then another takes its place
+        assert (pool.stats.num_tasks, pool.stats.num_crashes, pool.stats.num_restarts) == (40, 0, 0)
+
+    pool = _pool(folder, num_workers=2, max_growth_bytes=5 * LEAK_BYTES, decode=with_a_leak)
+    _run(pool, talk)
+
+
+def test_a_process_that_does_not_grow_stays(film: Path, spec: ClipSpec, folder: Path) -> None:
+    async def talk() -> None:
+        await pool.warm_up()
+        before = _process_ids()
+        for _ in range(15):
+            await _decode(pool, _task(film, spec))
+        assert (_process_ids(), pool.num_grown) == (before, 0)
+
+    pool = _pool(folder, max_growth_bytes=5 * LEAK_BYTES)
     _run(pool, talk)

@@ -1,6 +1,8 @@
 """What a decode process does, seen from inside: its limits as they are asked of the kernel, its chunk, its end."""
 
+import multiprocessing
 import resource
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import service.decode_worker as worker
 from media import ClipSpec, MediaLimits, Modality, read_clips
 from media.errors import MissingVideo
 from service.decode_pool import read_arrays
-from service.decode_worker import DecodeTask, decode_chunk, limit_cpu, limit_process
+from service.decode_worker import NUM_FIRST_TASKS, DecodeTask, Lifetime, decode_chunk, held_bytes, limit_cpu, limit_process
 
 
 @pytest.fixture
@@ -85,6 +87,36 @@ def test_limits_are_asked_for(asked: dict[int, int]) -> None:
     limit_cpu(3.0)
     used = resource.getrusage(resource.RUSAGE_SELF)
     assert 3 <= asked[resource.RLIMIT_CPU] - (used.ru_utime + used.ru_stime) <= 5
+
+
+def _num_served(held: Sequence[int], monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
+    """Tasks that a process does which holds so much before each, and how often it said that it had grown."""
+    readings = iter(held)
+    monkeypatch.setattr(worker, "held_bytes", lambda: next(readings))
+    num_grown = multiprocessing.get_context("spawn").Semaphore(0)
+    lifetime = Lifetime(max_tasks=30, max_growth_bytes=100, num_grown=num_grown)
+    num_done = 0
+    while num_done < lifetime:  # as pebble asks
+        num_done += 1
+    return num_done, num_grown.get_value()
+
+
+@pytest.mark.parametrize("first", [0, 1000])
+def test_a_process_serves_its_tasks_as_long_as_it_does_not_grow(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    settling = [first * i for i in range(NUM_FIRST_TASKS + 1)]
+    assert _num_served(settling + [settling[-1] + 100] * 30, monkeypatch) == (30, 0)
+
+
+def test_a_process_that_has_grown_serves_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _num_served([1000] * 20 + [1101] * 20, monkeypatch) == (20, 1)
+
+
+def test_held_memory_is_what_was_written_to() -> None:
+    before = held_bytes()
+    kept = b"x" * 50_000_000
+    assert abs(held_bytes() - before - len(kept)) < 5_000_000
+    del kept
+    assert held_bytes() < before + 5_000_000
 
 
 def test_a_process_ends_when_its_parent_is_another(monkeypatch: pytest.MonkeyPatch) -> None:

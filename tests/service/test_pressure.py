@@ -41,7 +41,7 @@ class Fake:
         self.read: list[int] = []
         self.num_cancelled = 0
         self.batcher: Batcher[int] = Batcher()
-        self.pool = SimpleNamespace(stats=DecodePoolStats())
+        self.pool = SimpleNamespace(stats=DecodePoolStats(), num_grown=0)
         self.models = SimpleNamespace(all=lambda: [MODEL])
 
     async def start(self) -> None:
