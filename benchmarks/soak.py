@@ -1,7 +1,7 @@
 """Twenty thousand requests of all kinds, good and bad, some of whose clients leave: does the server's memory grow?
 
-Private memory of the server and its decode processes is read after every thousand, when nobody is inside and every process
-has done some of everything.
+Private memory of the server and its decode processes is read after every thousand, when nobody has been inside for a while,
+so that what is free has gone back to the system, and every process has done some of everything.
 """
 
 import asyncio
@@ -30,6 +30,7 @@ SETTLED_ROUND = 2  # memory is compared with that after so many rounds
 NUM_READINGS = 5
 MAX_GROWTH = 0.02
 QUIET_SECONDS = 60.0
+GIVE_BACK_SECONDS = 4.0  # the server gives back what is free two seconds after the last answer
 WARM_UPS = 3
 
 
@@ -58,6 +59,7 @@ def run(rounds: int = 20) -> Result:
             result.check(f"round {i + 1}: answers that are not as they must be", wrong, at_most=0)
             _wait_until_quiet(server)
             asyncio.run(_warm(server.port, kinds))
+            time.sleep(GIVE_BACK_SECONDS)
             by_process = server.private_bytes_by_process()
             private.append(sum(by_process))
             per_second = REQUESTS_PER_ROUND / (time.perf_counter() - started)

@@ -226,8 +226,10 @@ def serve(context: typer.Context) -> None:
         from service.app import create_app
         from service.drain import DrainingServer
         from service.logs import log_to_stderr
+        from service.memory import share_one_heap
         from service.settings import ServeCommand
 
+        share_one_heap()
         sys.setswitchinterval(SWITCH_SECONDS)
         settings = CliApp.run(ServeCommand, cli_args=context.args)
         find_bundles(settings.bundles)

@@ -21,11 +21,13 @@ from .batcher import Batcher
 from .decode_pool import DecodePool
 from .decode_worker import DecodedChunk, DecodeTask
 from .lanes import Answered
+from .memory import Quiet, give_back
 from .models import Models
 from .settings import Settings
 from .tracing import span
 
 MAX_WINDOWS_PER_CHUNK = 16
+QUIET_SECONDS = 2.0  # then free memory goes back; after it the next batch takes some milliseconds more
 
 DecodedClips = tuple[DecodedChunk, list[Clip]]
 
@@ -53,8 +55,10 @@ class Engine:
             max_cpu_seconds=settings.max_decode_cpu_seconds,
             timeout_seconds=settings.decode_timeout_seconds,
         )
-        self._num_asked = 0
-        self.batcher: Batcher[Clip] = Batcher(num_sessions=settings.sessions, is_quiet=lambda: self._num_asked <= 1)
+        self._quiet = Quiet(give_back, seconds=QUIET_SECONDS)
+        self.batcher: Batcher[Clip] = Batcher(
+            num_sessions=settings.sessions, is_quiet=lambda: self._quiet.num_inside <= 1
+        )
 
     async def start(self) -> None:
         """Start the decode processes, and make one lane per graph of each model, once they are loaded."""
@@ -68,6 +72,7 @@ class Engine:
                     max_batch_size=self._settings.max_batch_size,
                     max_queue_size=self._settings.max_queue_windows,
                 )
+        self._quiet.begin()  # loading has left much
 
     async def ask(self, model: Zorro, asked: Asked, path: Path, *, deadline: float | None) -> ClipResult:
         """The answer to one clip.
@@ -82,11 +87,8 @@ class Engine:
             MediaError: the clip; see `media.errors`.
             ServiceError: a decode process failed over it, or there is no room or no time.
         """
-        self._num_asked += 1
-        try:
+        with self._quiet.disturbed():
             return await self._ask(model, asked, self._task(model, asked, path), deadline=deadline)
-        finally:
-            self._num_asked -= 1
 
     async def _ask(self, model: Zorro, asked: Asked, task: DecodeTask, *, deadline: float | None) -> ClipResult:
         collected: Collected | None = None
@@ -113,13 +115,9 @@ class Engine:
         Raises:
             ServiceError: there is no room or no time.
         """
-        self._num_asked += 1
         lane = lane_name(model, modality)
-        try:
-            with span("inference", lanes=lane, windows=len(clips)):
-                return await self.batcher.submit(lane, clips, deadline=deadline)
-        finally:
-            self._num_asked -= 1
+        with self._quiet.disturbed(), span("inference", lanes=lane, windows=len(clips)):
+            return await self.batcher.submit(lane, clips, deadline=deadline)
 
     async def _run(
         self,
@@ -151,6 +149,7 @@ class Engine:
 
     async def close(self) -> None:
         """Finish what waits, and end processes and threads."""
+        self._quiet.close()
         await self.batcher.close()
         await self.pool.close()
 
