@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -40,9 +40,9 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if status >= 400:
+                if status >= 400 and _is_closed_after(scope):
                     await body.discard()
-                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                message.setdefault("headers", []).append((b"x-request-id", request_id.encode()))
             await send(message)
 
         try:
@@ -70,9 +70,10 @@ class RequestMiddleware:
 
 
 class _Body:
-    """Knows whether a request's body has been read, and reads what is left of one that is refused.
+    """Knows whether a request's body has been read, and reads what is left of one that is refused and must be closed.
 
-    A connection that is closed on a client which is still sending is reset, and takes the refusal with it.
+    A connection that is closed on a client which is still sending is reset, and takes the refusal with it. One that stays
+    open is answered at once: uvicorn's parser passes over the rest, which costs this event loop next to nothing.
     """
 
     def __init__(self, receive: Receive) -> None:
@@ -90,6 +91,11 @@ class _Body:
             async with asyncio.timeout(MAX_DISCARD_SECONDS):
                 while not self._is_read and num_bytes < MAX_DISCARDED_BYTES:
                     num_bytes += len((await self.receive()).get("body", b""))
+
+
+def _is_closed_after(scope: Scope) -> bool:
+    """Whether the connection ends with the answer, as HTTP/1.0 does and a client can ask."""
+    return scope["http_version"] == "1.0" or "close" in Headers(scope=scope).get("connection", "").lower()
 
 
 def _request_id(scope: Scope) -> str:

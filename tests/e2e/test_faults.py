@@ -101,6 +101,25 @@ def test_a_refusal_reaches_a_client_that_is_still_sending(bundle: Path, tmp_path
             assert (refused.status_code, refused.json()["code"]) == (415, "unsupported_content_type")
 
 
+def test_a_refusal_does_not_wait_for_the_body_and_the_connection_goes_on(server: Server) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    head = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n"
+    with socket.create_connection((host, int(port)), timeout=20) as client:
+        client.sendall(head + bytes(1_000_000))
+        assert client.recv(65536).startswith(b"HTTP/1.1 415")  # two thirds of the body have not been sent
+        client.sendall(bytes(2_000_000) + b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_a_refusal_that_closes_the_connection_is_read_by_a_client_that_sends_first(server: Server) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    head = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 10000000\r\n\r\n"
+    for _ in range(5):
+        with socket.create_connection((host, int(port)), timeout=20) as client:
+            client.sendall(head + bytes(10_000_000))
+            assert client.recv(65536).startswith(b"HTTP/1.1 415")
+
+
 def test_the_first_signal_drains_and_nothing_is_lost(server: Server, film: Path) -> None:
     content = film.read_bytes()
     with ThreadPoolExecutor(NUM_CLIENTS) as clients:
