@@ -236,7 +236,9 @@ def serve(context: typer.Context) -> None:
         err.print(f"Zorro AV on http://{settings.host}:{settings.port} - page at /, API at /docs", highlight=False)
         log_to_stderr()
         zorro = create_app(settings)
-        config = uvicorn.Config(zorro, host=settings.host, port=settings.port, log_level="warning", access_log=False)
+        config = uvicorn.Config(
+            zorro, host=settings.host, port=settings.port, log_level="warning", access_log=False, proxy_headers=False
+        )
         server = DrainingServer(config, zorro, drain_seconds=settings.drain_seconds)
         try:
             server.run()

@@ -1,11 +1,12 @@
 """Results of the runtime as answers of the API."""
 
 import base64
+import functools
 from typing import Any
 
 import numpy as np
 
-from media import Modality
+from media import ClipSpec, Modality
 from runtime import ClipResult, StreamResult, Zorro
 
 from .options import Encoding, Scope
@@ -21,7 +22,7 @@ def to_answers(
         "model": bundle.name,
         "model_version": bundle.version,
         "model_sha256": bundle.sha256,
-        "preprocessing": bundle.clip_spec.hash,
+        "preprocessing": _hash(bundle.clip_spec),
         "data": _segments(result, encoding) if scope == Scope.CLIP else _whole(result, encoding),
         "streams": {str(modality): _status(result, str(modality)) for modality in Modality},
         "media": _media(result),
@@ -29,6 +30,12 @@ def to_answers(
         "warnings": list(result.warnings),
         "request_id": request_id,
     }
+
+
+@functools.cache
+def _hash(spec: ClipSpec) -> str:
+    """Reckoned once for each model, not for each answer."""
+    return spec.hash
 
 
 def _segments(result: ClipResult, encoding: Encoding) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import gc
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -46,9 +47,9 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.stop_traces = export_traces(app, otlp_exporter(settings.traces_endpoint))
     for kind in (ServiceError, HTTPException, Exception):
         app.add_exception_handler(kind, _on_error)
-    add_health(app)
+    add_tensors(app)  # routes are tried in order: the shortest requests first
     add_questions(app)
-    add_tensors(app)
+    add_health(app)
     return app
 
 
@@ -65,6 +66,7 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[None]:
         app.state.loading.add_done_callback(_log_failure)
         yield
         await asyncio.wait([app.state.loading])
+        gc.unfreeze()
         await engine.close()
         await asyncio.to_thread(app.state.stop_traces)
 
@@ -72,6 +74,8 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[None]:
 async def _load(models: Models, engine: Engine) -> None:
     await asyncio.to_thread(models.load)
     await engine.start()
+    gc.collect()
+    gc.freeze()  # all that stays need not be looked through again and again, which would stop the event loop meanwhile
     models.is_ready = True
 
 

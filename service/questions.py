@@ -17,6 +17,7 @@ from .engine import Asked, make_asked
 from .errors import PROBLEMS
 from .health import as_json
 from .options import CLASSIFY, EMBED, Encoding, Scope, parse_options, resolve_segmentation
+from .routes import PlainRoute
 from .schemas import Answers, ProblemAnswer
 from .turns import in_turn, unless_client_leaves
 from .upload import receive
@@ -30,7 +31,7 @@ def add_questions(app: FastAPI) -> None:
         for modality in (None, *Modality):
             path = f"/v1/{task}" if modality is None else f"/v1/{task}/{modality}"
             options = {k: v for k, v in known.items() if modality is None or k != "modalities"}
-            app.add_api_route(
+            app.router.add_api_route(
                 path,
                 _question(task, modality, options),
                 methods=["POST"],
@@ -38,6 +39,7 @@ def add_questions(app: FastAPI) -> None:
                 summary=f"{task.capitalize()} a clip" + (f" by {modality} alone" if modality else ""),
                 responses=_answer_docs(),
                 openapi_extra={"requestBody": _body_docs(options)},
+                route_class_override=PlainRoute,
             )
 
 

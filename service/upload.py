@@ -133,7 +133,7 @@ class _Form:
 
     def _data(self, chunk: bytes, start: int, end: int) -> None:
         if self._name == "file":
-            self.file.write(chunk[start:end])
+            self.file.write(memoryview(chunk)[start:end])
             self.num_file_bytes += end - start
             return
         self._value += chunk[start:end]
