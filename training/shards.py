@@ -7,25 +7,21 @@ function of the list alone, so that a run which was stopped goes on, and `index.
 
 import hashlib
 import json
-import random
-import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import torch
 import webdataset
-from torch.utils.data import IterableDataset, get_worker_info
 
 from media.errors import MediaError
 from media.probe import probe
 
 from .manifests import Item, Listing
-from .shard_index import INDEX_FILE, Shard, ShardError, ShardIndex, items_of
+from .shard_index import INDEX_FILE, Shard, ShardError, ShardIndex
 
 MEGABYTE = 1_000_000
 NUM_PROBES = 4  # files that are looked at side by side
@@ -156,86 +152,3 @@ def _record(file: _File) -> dict[str, Any]:
 
 def _relative(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()
-
-
-class ShardDataset(IterableDataset[tuple[Item, bytes]]):
-    """Items of one split with their file's bytes, which `media` reads as it reads a path.
-
-    Each shard is read by one worker of one rank. Ranks may get unequal numbers of items, so train for a number of steps.
-    Decode in the `DataLoader`'s `collate_fn`, which runs in its workers. `item.path` is relative to the collection's folder.
-
-    Args:
-        folder: of shards.
-        split: which of them to read.
-        seed: of the order of shards and items.
-        buffer_size: items among which the next one is drawn, whose bytes are held in memory; 1 keeps their order.
-        rank: of this process.
-        world_size: number of processes.
-
-    Raises:
-        ShardError: shards are incomplete, none is of this split, or there are fewer than ranks; while iterating, a
-            shard is damaged.
-    """
-
-    def __init__(
-        self,
-        folder: str | Path,
-        split: str,
-        *,
-        seed: int = 0,
-        buffer_size: int = 256,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        self.folder, self.index = Path(folder), ShardIndex.load(Path(folder))
-        self.seed, self.buffer_size, self.rank, self.world_size = seed, buffer_size, rank, world_size
-        if buffer_size < 1 or not 0 <= rank < world_size:
-            raise ValueError(f"need 1 <= {buffer_size=} and 0 <= {rank=} < {world_size=}")
-        self.index.check_complete(self.folder)
-        self.shards = [shard for shard in self.index.shards if shard.split == split]
-        if len(self.shards) < world_size:
-            splits = sorted({shard.split for shard in self.index.shards})
-            raise ShardError(
-                f"{folder} has {len(self.shards)} shards of the split {split!r} for {world_size} ranks; there are the "
-                f"splits {splits}, and more shards with a smaller --shard-mb"
-            )
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by workers that stay from epoch to epoch
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order: each epoch has another, the same on all ranks."""
-        self._epoch.fill_(epoch)
-
-    def __iter__(self) -> Iterator[tuple[Item, bytes]]:
-        worker = get_worker_info()
-        number, count = (worker.id, worker.num_workers) if worker else (0, 1)
-        stage = f"{self.seed} {int(self._epoch)}"
-        shards = sorted(self.shards, key=lambda s: hashlib.sha256(f"{stage} {s.name}".encode()).digest())
-        mine = shards[self.rank :: self.world_size][number::count]
-        items = (item for shard in mine for item in _read_shard(self.folder / shard.name, shard))
-        if self.buffer_size == 1:
-            return items
-        order = random.Random(f"{stage} {self.rank} {number}")  # noqa: S311
-        shuffle = webdataset.shuffle(self.buffer_size, initial=self.buffer_size, rng=order)
-        shuffled: Iterator[tuple[Item, bytes]] = shuffle(items)
-        return shuffled
-
-
-def _read_shard(path: Path, shard: Shard) -> Iterator[tuple[Item, bytes]]:
-    num_files = 0
-    with path.open("rb") as stream:
-        files = webdataset.tariterators.tar_file_expander([{"url": str(path), "stream": stream}])
-        try:
-            for sample in webdataset.tariterators.group_by_keys(files):
-                num_files += 1
-                yield from _items_of(sample)
-        except (tarfile.TarError, KeyError, ValueError) as error:
-            raise ShardError(f"{path} is damaged: {error}; delete it and run `zorro data shard` again") from error
-    if num_files != shard.num_files:  # tarfile takes some cuts for the end
-        raise ShardError(f"{path} holds {num_files} files where {shard.num_files} were written; delete and write it again")
-
-
-def _items_of(sample: dict[str, Any]) -> Iterator[tuple[Item, bytes]]:
-    record = json.loads(sample["json"])
-    (content,) = (value for name, value in sample.items() if name != "json" and not name.startswith("__"))
-    for item in items_of(record):
-        yield item, content

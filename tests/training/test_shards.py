@@ -1,26 +1,24 @@
-"""Shards: every byte comes back, a killed run goes on to equal files, workers and ranks share without overlap or loss."""
+"""Shards: another reader agrees, a killed run goes on to equal files, nothing that is damaged is passed over."""
 
 import io
 import json
 import tarfile
 from collections import Counter
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
 import webdataset
-from torch.utils.data import DataLoader
 from typer.testing import CliRunner
 
 from cli.main import app
-from media import ClipSpec, read_clips
 from tests.made_media import moving_frames, tone, write_clip
 from training import shards
 from training.layouts import read_items
 from training.manifests import Item, Listing
-from training.shards import ShardDataset, ShardError, ShardIndex, write_shards
+from training.shards import ShardError, ShardIndex, write_shards
+from training.stored import StoredItems
 
 
 @pytest.fixture(scope="module")
@@ -53,25 +51,6 @@ def written(collection: Path, tmp_path: Path) -> Path:
 
 def tars(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.glob("*.tar*")}
-
-
-def keys(pairs: Any) -> Counter[tuple[str, float]]:
-    return Counter((item.path.name, item.start_seconds) for item, _ in pairs)
-
-
-def expected(collection: Path, split: str) -> Counter[tuple[str, float]]:
-    items = [i for i in read_items(collection).items if i.split == split and i.path.name != "text.mp4"]
-    return Counter((item.path.name, item.start_seconds) for item in items)
-
-
-def test_every_item_and_every_byte_comes_back(collection: Path, written: Path) -> None:
-    listed = [i for i in read_items(collection).items if i.path.name != "text.mp4"]
-    for split in ("train", "val"):
-        found = list(ShardDataset(written, split))
-        assert sorted((item for item, _ in found), key=str) == sorted(
-            (replace(i, path=i.path.relative_to(collection)) for i in listed if i.split == split), key=str
-        )
-        assert all(content == (collection / item.path).read_bytes() for item, content in found)
 
 
 def test_another_reader_of_the_layout_agrees(collection: Path, written: Path) -> None:
@@ -121,7 +100,7 @@ def test_a_killed_run_goes_on_to_equal_shards(collection: Path, written: Path, t
     assert len(kept) == 2
     (out / "train-000002.tar.part").write_bytes(b"half a shard")
     with pytest.raises(ShardError, match=r"holds 2 of \d+ shards"):
-        ShardDataset(out, "train")
+        StoredItems(out)
     told: list[tuple[int, int]] = []
     index = write_shards(listing, collection, out, shard_mb=1, on_progress=lambda *x: told.append(x))
     assert tars(out) == tars(written)
@@ -165,66 +144,6 @@ def test_another_list_or_size_is_refused(collection: Path, written: Path) -> Non
         write_shards(replace(listing, items=[]), collection, written)
 
 
-@pytest.mark.parametrize(("world_size", "num_workers"), [(1, 0), (1, 2), (3, 0), (2, 2)])
-def test_ranks_and_workers_share_all_items(collection: Path, written: Path, world_size: int, num_workers: int) -> None:
-    parts = []
-    for rank in range(world_size):
-        own = ShardDataset(written, "train", rank=rank, world_size=world_size)
-        parts.append(list(DataLoader(own, batch_size=None, num_workers=num_workers)))
-    assert keys(chain(*parts)) == expected(collection, "train")
-    assert max(expected(collection, "train").values()) == 1
-    assert all(parts)
-
-
-def test_order_depends_on_seed_and_epoch_alone(collection: Path, written: Path) -> None:
-    def order(seed: int, epoch: int, buffer_size: int = 8) -> list[str]:
-        ours = ShardDataset(written, "train", seed=seed, buffer_size=buffer_size)
-        ours.set_epoch(epoch)
-        return [f"{item.path} {item.start_seconds}" for item, _ in ours]
-
-    assert order(1, 0) == order(1, 0)
-    orders = [order(1, 0), order(1, 1), order(2, 0), order(1, 0, 1)]
-    assert len({tuple(o) for o in orders}) == 4
-    assert all(sorted(o) == sorted(orders[0]) for o in orders)
-
-
-def test_workers_that_stay_are_told_of_the_epoch(written: Path) -> None:
-    ours = ShardDataset(written, "train")
-    loader = DataLoader(ours, batch_size=None, num_workers=1, persistent_workers=True)
-    orders = []
-    for epoch in (0, 1, 0):
-        ours.set_epoch(epoch)
-        orders.append([item.path for item, _ in loader])
-    assert orders[0] == orders[2] != orders[1]
-
-
-def decode(pairs: list[tuple[Item, bytes]]) -> list[tuple[float, ...]]:
-    """Runs in a loader's worker."""
-    spec = ClipSpec(num_mel_frames=64, num_mel_bins=32, num_video_frames=2, frame_size=32)
-    spans = {"start_seconds": pairs[0][0].start_seconds, "end_seconds": pairs[0][0].end_seconds}
-    return [next(iter(read_clips(content, spec, video=False, **spans))).audio.shape for _, content in pairs]
-
-
-def test_bytes_decode_in_loader_workers(written: Path) -> None:
-    loader = DataLoader(ShardDataset(written, "val"), batch_size=1, num_workers=1, collate_fn=decode)
-    assert list(chain(*loader)) == [(64, 32)] * 8
-
-
-def test_readers_fail_on_what_is_no_set_of_shards(written: Path, tmp_path: Path) -> None:
-    with pytest.raises(ShardError, match="no index.json"):
-        ShardDataset(tmp_path, "train")
-    with pytest.raises(ShardError, match=r"0 shards of the split 'dev'.*\['train', 'val'\]"):
-        ShardDataset(written, "dev")
-    with pytest.raises(ShardError, match="for 99 ranks"):
-        ShardDataset(written, "train", world_size=99)
-    for wrong in ({"buffer_size": 0}, {"rank": 1}, {"rank": -1}):
-        with pytest.raises(ValueError, match="need 1 <= "):
-            ShardDataset(written, "train", **wrong)
-    (written / "index.json").write_text("{}")
-    with pytest.raises(ShardError, match="is no index"):
-        ShardDataset(written, "train")
-
-
 def test_a_damaged_shard_is_never_passed_over(collection: Path, written: Path) -> None:
     path = written / "train-000001.tar"
     whole = path.read_bytes()
@@ -233,7 +152,7 @@ def test_a_damaged_shard_is_never_passed_over(collection: Path, written: Path) -
     for cut in (ends[2], ends[2] + 100, ends[2] + 700, 0):
         path.write_bytes(whole[:cut])
         with pytest.raises(ShardError, match="train-000001.tar"):
-            list(ShardDataset(written, "train"))
+            StoredItems(written)
     write_shards(read_items(collection), collection, written, shard_mb=1)
     assert path.read_bytes() == whole
 
