@@ -3,7 +3,7 @@
 Three ways lead from the same bytes to scores and embeddings: `media` and the torch model; `runtime.Zorro`; and `zorro serve`
 in a process of its own, asked over HTTP by several clients at once, so that its batches mix windows of different clips.
 Export holds graphs against the model window by window; here it is all that users get: reading, the choice of a graph,
-pooling, softmax, the order of labels, encoding. What was found goes into the bundle's manifest as `end_to_end`.
+pooling, softmax or sigmoid, the order of labels, encoding. What was found goes into the bundle's manifest as `end_to_end`.
 """
 
 import base64
@@ -28,9 +28,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
-from export.bundle_writer import seal_bundle
+from export.bundle_writer import learned_scores, seal_bundle
 from export.placement import put_in_place
 from export.variants import TOLERANCES
 from media import ClipSpec, Modality
@@ -39,7 +39,7 @@ from media.pooling import pool, window_weights
 from media.presence import present_modalities, read_present
 from media.probe import MediaInfo, probe
 from models.weights import load_checkpoint
-from runtime import Bundle, ClipResult, StreamResult, Zorro, read_bundle
+from runtime import Bundle, ClipResult, Scores, StreamResult, Zorro, read_bundle
 from runtime.signature import graphs_for
 from training.evaluate import ModelPredictor, Predictor
 from training.layouts import read_items
@@ -147,7 +147,8 @@ def prove_bundle(
     items = [item for item in trained_spans(loaded).of(read_items(data).items) if item.split == split]
     if unknown := sorted({label for item in items for label in item.labels} - {*ids}):
         raise ValueError(f"{data} has labels that the model does not know: {', '.join(unknown[:5])}; give its collection")
-    truth = ask_model(ModelPredictor(loaded.model), items, ClipSpec.from_dict(loaded.clip_spec), on_progress)
+    spec, scores = ClipSpec.from_dict(loaded.clip_spec), learned_scores(loaded)
+    truth = ask_model(ModelPredictor(loaded.model), items, spec, scores, on_progress)
     if not truth.asks:
         raise ValueError(f"nothing can be read of the split {split!r} of {data}: {len(items)} files, {truth.unread}")
     report = {}
@@ -174,13 +175,16 @@ class Truth:
     """How many items `media` refuses, by code."""
 
 
-def ask_model(predictor: Predictor, items: Sequence[Item], spec: ClipSpec, on_progress: Progress) -> Truth:
+def ask_model(
+    predictor: Predictor, items: Sequence[Item], spec: ClipSpec, scores: Scores, on_progress: Progress
+) -> Truth:
     """By `media` and the torch model, each stream by itself."""
     found: list[tuple[Ask, Answers]] = []
     unread: Counter[str] = Counter()
     for number, item in enumerate(items, 1):
         try:
-            found += [(ask, _by_model(predictor, ask, spec)) for ask in make_asks(item, probe(item.path), spec)]
+            asks = make_asks(item, probe(item.path), spec)
+            found += [(ask, _by_model(predictor, ask, spec, scores)) for ask in asks]
         except MediaError as error:
             unread[error.code] += 1
         on_progress("model", number, len(items))
@@ -209,7 +213,7 @@ def make_asks(item: Item, info: MediaInfo, spec: ClipSpec) -> Iterator[Ask]:
         yield Ask(item, modalities, start, end, seconds)
 
 
-def _by_model(predictor: Predictor, ask: Ask, spec: ClipSpec) -> Answers:
+def _by_model(predictor: Predictor, ask: Ask, spec: ClipSpec, scores: Scores) -> Answers:
     _, reader = read_present(
         ask.item.path.read_bytes(), spec, ask.modalities, must_have=True,
         start_seconds=ask.start_seconds, end_seconds=ask.end_seconds,
@@ -218,10 +222,20 @@ def _by_model(predictor: Predictor, ask: Ask, spec: ClipSpec) -> Answers:
     found = {}
     for modality in ask.modalities:
         values, weights = predictor.answers(modality, windows), window_weights(windows, modality)
-        logits, vectors = (np.vstack([pool(values[kind], weights), values[kind]]) for kind in ("logits", "embedding"))
+        vectors = _whole_and_windows(values["embedding"], weights)
         unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-        found[ask.stream(modality)] = Answer(softmax(logits.astype(np.float64), axis=1), unit)
+        found[ask.stream(modality)] = Answer(_probabilities(values["logits"], weights, scores), unit)
     return found
+
+
+def _probabilities(logits: np.ndarray, weights: np.ndarray, scores: Scores) -> np.ndarray:
+    if scores == Scores.SIGMOID:
+        return _whole_and_windows(expit(logits.astype(np.float64)), weights)
+    return softmax(_whole_and_windows(logits, weights).astype(np.float64), axis=1)
+
+
+def _whole_and_windows(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return np.vstack([pool(values, weights), values])
 
 
 def _by_graph(model: Zorro, ask: Ask, ids: Sequence[str]) -> Answers:
@@ -398,7 +412,8 @@ class _Proof:
 def limits_of(variant: str) -> dict[str, float]:
     """What a variant's answers to real clips may differ by from the model's: what export allows.
 
-    Softmax moves by at most half of what the farthest logit does, so half of their tolerance is that of scores.
+    Softmax moves by at most half of what the farthest logit does, so half of their tolerance is that of scores; a sigmoid
+    moves by a quarter.
     """
     tolerance = TOLERANCES[variant]
     return {

@@ -29,6 +29,7 @@ from runtime.bundle import (
     sha256_of,
 )
 from runtime.pipeline import Zorro
+from runtime.scores import Scores
 from runtime.selftest import GOLDEN_INPUTS_FILE, GOLDEN_OUTPUTS_FILE
 from runtime.signature import INPUTS, input_tensors, output_names
 
@@ -125,6 +126,12 @@ def seal_bundle(folder: Path, manifest: dict[str, Any]) -> None:
     (folder / SEAL_FILE).write_text(hashlib.sha256(content).hexdigest() + "\n")
 
 
+def learned_scores(checkpoint: Checkpoint) -> Scores:
+    """How scores come from a checkpoint's logits, by its recipe; by softmax, if it was no run of a recipe."""
+    is_multi_label = checkpoint.extra.get("recipe", {}).get("multi_label", False)
+    return Scores.SIGMOID if is_multi_label else Scores.SOFTMAX
+
+
 class _Writer:
     """Graphs and golden clips of one bundle, and what its manifest says of them."""
 
@@ -161,6 +168,7 @@ class _Writer:
             "clip_spec": spec.to_dict(),
             "clip_spec_hash": spec.hash,
             "labels": loaded.labels,
+            "scores": str(learned_scores(loaded)),
             "variants": described,
             "left_out": left_out,
             "variant_of": provider_table(tuple(described)),

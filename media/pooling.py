@@ -1,7 +1,7 @@
 """One answer for a whole clip, from its windows.
 
 A window's vote weighs as many seconds as it holds of real material of the stream that answers: neither padding nor
-silence votes. Values are averaged with these weights, before any softmax.
+silence votes. Logits are averaged before a softmax; probabilities of labels that do not compete, after their sigmoid.
 """
 
 from collections.abc import Sequence

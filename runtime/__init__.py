@@ -5,8 +5,9 @@ from .errors import ZorroError
 from .options import Memory, Space
 from .pipeline import Zorro
 from .results import ClipResult, LabelScore, StreamResult, WindowResult
+from .scores import Scores
 
 __all__ = [
-    "Bundle", "ClipResult", "LabelScore", "Memory", "Space", "StreamResult", "Variant", "WindowResult", "Zorro",
+    "Bundle", "ClipResult", "LabelScore", "Memory", "Scores", "Space", "StreamResult", "Variant", "WindowResult", "Zorro",
     "ZorroError", "find_bundles", "read_bundle",
 ]  # fmt: skip

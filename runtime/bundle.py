@@ -13,6 +13,7 @@ from typing import Any
 from media import ClipSpec, Modality
 
 from .errors import BundleCorrupt, BundleIncompatible, BundleNotFound, InvalidOption
+from .scores import Scores
 
 SCHEMA_VERSION = 2
 MANIFEST_FILE, SEAL_FILE, CARD_FILE = "bundle.json", "bundle.sha256", "MODEL_CARD.md"
@@ -62,6 +63,8 @@ class Bundle:
     version: str
     clip_spec: ClipSpec
     labels: tuple[Label, ...]
+    scores: Scores
+    """How they come from logits."""
     variants: dict[str, Variant]
     variant_of: dict[str, str]
     """Which variant a provider takes."""
@@ -147,11 +150,22 @@ def _parse(path: Path, manifest: dict[str, Any], seal: str) -> Bundle:
         version=manifest["version"],
         clip_spec=spec,
         labels=tuple(Label(x["id"], x["label"], tuple(x["modalities"])) for x in manifest["labels"]),
+        scores=_parse_scores(path, manifest.get("scores", Scores.SOFTMAX)),
         variants=variants,
         variant_of=variant_of,
         manifest=manifest,
         sha256=seal,
     )
+
+
+def _parse_scores(path: Path, stored: object) -> Scores:
+    """How scores come from logits; bundles of before there was a choice do not say, and mean softmax."""
+    if stored not in list(Scores):
+        raise BundleIncompatible(
+            f"{path}: {MANIFEST_FILE} has scores={stored!r}, this version knows {', '.join(Scores)}; update it, or export "
+            "the bundle again"
+        )
+    return Scores(str(stored))
 
 
 def _parse_variant(path: Path, name: str, stored: dict[str, Any]) -> Variant:

@@ -17,6 +17,9 @@ class Question:
 
     kind: str
     answer: Callable[[np.ndarray], StreamResult]
+    """Of a window's vote, or of the mean of several."""
+    vote: Callable[[np.ndarray], np.ndarray] = lambda value: value
+    """What a window's value becomes before it is averaged with others."""
 
 
 @dataclass(slots=True)
@@ -46,17 +49,16 @@ class Collected:
     def window_results(self, question: Question) -> Iterator[WindowResult]:
         """Answers of each window, in order."""
         for i, (clip, values) in enumerate(zip(self.windows, self.values, strict=True)):
-            streams = {str(modality): question.answer(value) for modality, value in values.items()}
+            streams = {str(modality): question.answer(question.vote(value)) for modality, value in values.items()}
             yield WindowResult(i, clip.start_seconds, clip.end_seconds, clip.padded, clip.is_silent, streams)
 
     def whole(self, question: Question) -> dict[str, StreamResult]:
         """Each stream's answer for the whole clip, pooled as `media.pooling` says."""
-        return {
-            str(modality): question.answer(
-                pool(np.stack([v[modality] for v in self.values]), window_weights(self.windows, modality))
-            )
-            for modality in self.modalities
-        }
+        return {str(modality): question.answer(self._mean_vote(question, modality)) for modality in self.modalities}
+
+    def _mean_vote(self, question: Question, modality: Modality) -> np.ndarray:
+        votes = np.stack([question.vote(values[modality]) for values in self.values])
+        return pool(votes, window_weights(self.windows, modality))
 
     def result(
         self,
@@ -71,9 +73,10 @@ class Collected:
         warnings = list(warnings)
         if Modality.AUDIO in self.modalities and self.is_silent:
             warnings.append("silent_audio: there is no audible sound; its answer means nothing")
+        windows = tuple(self.window_results(question))
         return ClipResult(
-            windows=tuple(self.window_results(question)),
-            whole=self.whole(question),
+            windows=windows,
+            whole=dict(windows[0].streams) if len(windows) == 1 else self.whole(question),  # the mean of one is itself
             media=info,
             absent=tuple(str(m) for m in asked if m not in self.modalities),
             warnings=tuple(warnings),

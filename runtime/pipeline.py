@@ -271,7 +271,12 @@ class Zorro:
         """
         check_top_k(top_k)
         check_threshold(threshold)
-        return Question("logits", lambda value: StreamResult(labels=self._top(value, top_k=top_k, threshold=threshold)))
+        scores = self.bundle.scores
+        return Question(
+            "logits",
+            lambda vote: StreamResult(labels=self._top(scores.probabilities(vote), top_k=top_k, threshold=threshold)),
+            vote=scores.votes,
+        )
 
     def ask_vectors(self, *, space: Space | str = Space.SHARED, normalize: bool = True) -> Question:
         """The question that `embed` asks of a clip.
@@ -312,14 +317,10 @@ class Zorro:
         collected.inference_seconds += time.perf_counter() - started
         return stream_values(outputs, present, kind)
 
-    def _top(self, logits: np.ndarray, *, top_k: int, threshold: float) -> tuple[LabelScore, ...]:
-        exps = np.exp(logits.astype(np.float64) - logits.max())
-        scores = exps / exps.sum()
-        best = np.argsort(-scores, kind="stable")[:top_k]
-        labels = self.bundle.labels
-        return tuple(
-            LabelScore(labels[i].id, labels[i].label, float(scores[i])) for i in best if scores[i] >= threshold
-        )
+    def _top(self, probabilities: np.ndarray, *, top_k: int, threshold: float) -> tuple[LabelScore, ...]:
+        best = np.argsort(-probabilities, kind="stable")[:top_k].tolist()
+        labels, scores = self.bundle.labels, probabilities.tolist()
+        return tuple(LabelScore(labels[i].id, labels[i].label, scores[i]) for i in best if scores[i] >= threshold)
 
 
 def _batches(clips: Iterable[Clip], max_size: int) -> Iterator[list[Clip]]:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from .errors import ServiceError
 from .models import Models, describe
+from .schemas import ModelDescription, ModelDescriptions
 
 PAGE = Path(__file__).parent / "static" / "index.html"
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -41,11 +42,11 @@ def add_health(app: FastAPI) -> None:
         state.metrics.in_flight.set(state.admission.num_inside + state.tensor_admission.num_inside)
         return Response(state.metrics.text(), media_type=METRICS_TYPE)
 
-    @app.get("/v1/models", summary="The models that answer")
+    @app.get("/v1/models", summary="The models that answer", responses={200: {"model": ModelDescriptions}})
     async def models(request: Request) -> Response:
         return as_json({"object": "list", "data": [describe(model) for model in ready_models(request).all()]})
 
-    @app.get("/v1/models/{model_id:path}", summary="One model")
+    @app.get("/v1/models/{model_id:path}", summary="One model", responses={200: {"model": ModelDescription}})
     async def model(request: Request, model_id: str) -> Response:
         return as_json(describe(ready_models(request).get(model_id)))
 

@@ -92,6 +92,7 @@ def describe(model: Zorro) -> dict[str, Any]:
         "variants": list(bundle.variants),
         "modalities": [str(modality) for modality in Modality],
         "labels": [{"id": x.id, "label": x.label, "modalities": list(x.modalities)} for x in bundle.labels],
+        "scores": str(bundle.scores),
         "providers": model.providers,
         "parity": bundle.manifest["variants"][model.variant.name]["parity"],
         "metrics": bundle.manifest["metrics"],

@@ -4,6 +4,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from runtime import Scores
+
 
 class LabelAnswer(BaseModel):
     """A label and its probability."""
@@ -58,6 +60,46 @@ class Answers(BaseModel):
     warnings: list[str]
     timings_ms: dict[str, float]
     request_id: str
+
+
+class LabelDescription(BaseModel):
+    """A label that a model knows, and what it was learned from."""
+
+    id: str
+    label: str
+    modalities: list[str]
+
+
+class ModelDescription(BaseModel):
+    """A model that answers."""
+
+    id: str
+    """NAME/VERSION."""
+    object: str = "model"
+    name: str
+    version: str
+    sha256: str
+    preprocessing: str
+    """Hash of the numbers that turn media into arrays."""
+    window_sec: float
+    variant: str
+    variants: list[str]
+    modalities: list[str]
+    labels: list[LabelDescription]
+    """In the order of the logits."""
+    scores: Scores
+    """Of labels: softmax, which sum to 1, or sigmoid, where any number of labels may hold, each by itself."""
+    providers: dict[str, list[str]]
+    parity: dict[str, Any]
+    metrics: dict[str, Any]
+    about: dict[str, Any]
+
+
+class ModelDescriptions(BaseModel):
+    """The models that answer."""
+
+    object: str = "list"
+    data: list[ModelDescription]
 
 
 class ProblemAnswer(BaseModel):

@@ -54,6 +54,27 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def sigmoid_checkpoint(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
+    """The small model as if a recipe with `multi_label = true` had trained it: any number of its labels may hold."""
+    from models.weights import load_checkpoint, save_checkpoint
+
+    loaded, folder = load_checkpoint(checkpoint), tmp_path_factory.mktemp("sigmoid")
+    save_checkpoint(
+        folder, loaded.model, clip_spec=loaded.clip_spec, labels=loaded.labels, recipe={"multi_label": True}
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sigmoid_bundle(tmp_path_factory: pytest.TempPathFactory, sigmoid_checkpoint: Path) -> Path:
+    """The same as a bundle."""
+    from export.bundle_writer import export_checkpoint
+
+    out = tmp_path_factory.mktemp("sigmoid_bundles") / "several" / "1"
+    return export_checkpoint(sigmoid_checkpoint, out, name="several", version="1")
+
+
+@pytest.fixture(scope="session")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two seconds of picture and sound."""
     path = tmp_path_factory.mktemp("media") / "film.mp4"

@@ -18,6 +18,7 @@ const CPU = "CPUExecutionProvider";
 const MAX_BATCH_SIZE = 8;
 const MAX_AMPLITUDE = 8; // of full scale 1; anything beyond is damage
 const MAX_LOG_MEL_ERROR = 1e-3;
+const SCORES = { softmax: softmaxScores, sigmoid: sigmoidScores }; // by the word in bundle.json
 const STREAM_OF = { audio: "audio", video: "video", fused: "fusion" }; // the name that an answer has in the outputs
 
 /** What bundle.json says, for one variant; without one, that which its table gives to the CPU. */
@@ -33,9 +34,13 @@ function readBundle(path, variant) {
   } else if (variant !== undefined) {
     throw new Error(`--variant ${variant}: the bundle has no variants; leave it out`);
   }
+  const { clip_spec: spec, labels, scores = "softmax" } = manifest;
+  if (!Object.hasOwn(SCORES, scores)) {
+    throw new Error(`${path} has scores=${scores}, known here are ${Object.keys(SCORES).join(", ")}; copy a newer example`);
+  }
   const graphs = Object.entries(chosen.graphs).map(([name, graph]) => [name, join(path, graph.file)]);
   const maxAbsError = chosen.tolerance?.max_abs_error ?? manifest.golden.tolerance;
-  return { path, spec: manifest.clip_spec, labels: manifest.labels, graphs: Object.fromEntries(graphs), maxAbsError };
+  return { path, spec, labels, scores, graphs: Object.fromEntries(graphs), maxAbsError };
 }
 
 /** Mono samples of a WAV file: the mean of all channels. */
@@ -125,24 +130,37 @@ async function classify(bundle, windows, topK) {
   return Object.fromEntries(
     streams.map((stream) => {
       const weights = windows.map((window) => weightOf(window, stream));
-      return [stream, bestLabels(pool(outputs[`${STREAM_OF[stream]}_logits`], weights), bundle.labels, topK)];
+      const scores = SCORES[bundle.scores](outputs[`${STREAM_OF[stream]}_logits`], weights);
+      return [stream, bestLabels(scores, bundle.labels, topK)];
     }),
   );
 }
 
 /** Mean over windows, weighted by seconds of material; the plain mean where there is none. */
-function pool(logits, weights) {
+function pool(values, weights) {
   const used = weights.some((weight) => weight > 0) ? weights : weights.map(() => 1);
   const total = used.reduce((sum, weight) => sum + weight, 0);
-  return Array.from(logits[0], (_, i) => logits.reduce((sum, row, w) => sum + row[i] * used[w], 0) / total);
+  return Array.from(values[0], (_, i) => values.reduce((sum, row, w) => sum + row[i] * used[w], 0) / total);
 }
 
-/** Softmax, then the `topK` labels with the highest probability. */
-function bestLabels(logits, labels, topK) {
-  const largest = Math.max(...logits);
-  const exps = logits.map((logit) => Math.exp(logit - largest));
+/** Probabilities for the whole clip, of labels that compete: the softmax of the mean over windows. */
+function softmaxScores(logits, weights) {
+  const mean = pool(logits, weights);
+  const largest = Math.max(...mean);
+  const exps = mean.map((logit) => Math.exp(logit - largest));
   const total = exps.reduce((sum, value) => sum + value, 0);
-  const scored = exps.map((value, i) => ({ id: labels[i].id, label: labels[i].label, score: value / total }));
+  return exps.map((value) => value / total);
+}
+
+/** Probabilities for the whole clip, of labels that stand for themselves: the mean over windows of their sigmoids. */
+function sigmoidScores(logits, weights) {
+  const each = logits.map((row) => Array.from(row, (logit) => 1 / (1 + Math.exp(-logit))));
+  return pool(each, weights);
+}
+
+/** The `topK` labels with the highest probability. */
+function bestLabels(scores, labels, topK) {
+  const scored = scores.map((score, i) => ({ id: labels[i].id, label: labels[i].label, score }));
   return scored.sort((a, b) => b.score - a.score).slice(0, topK);
 }
 

@@ -37,6 +37,8 @@ class Bundle:
     path: Path
     spec: Spec
     labels: list[dict[str, Any]]
+    scores: str
+    """How they come from logits: softmax, where labels compete, or sigmoid, where each stands for itself."""
     graphs: dict[str, Path]
     """By what they read: audio, video, fused (both)."""
     max_abs_error: float
@@ -47,7 +49,7 @@ def read_bundle(path: Path, variant: str | None) -> Bundle:
     """The bundle at `path`; without a variant, the one that its table gives to the CPU.
 
     Raises:
-        ValueError: there is no such variant.
+        ValueError: there is no such variant, or scores come from logits in a way that is not known here.
     """
     manifest = json.loads((path / "bundle.json").read_text())
     if "variants" in manifest:
@@ -61,8 +63,11 @@ def read_bundle(path: Path, variant: str | None) -> Bundle:
         if variant is not None:
             raise ValueError(f"--variant {variant}: the bundle has no variants; leave it out")
         chosen, max_abs_error = manifest, manifest["golden"]["tolerance"]
+    scores = manifest.get("scores", "softmax")
+    if scores not in SCORES:
+        raise ValueError(f"{path} has scores={scores!r}, known here are {', '.join(SCORES)}; copy a newer example")
     graphs = {name: path / graph["file"] for name, graph in chosen["graphs"].items()}
-    return Bundle(path, manifest["clip_spec"], manifest["labels"], graphs, max_abs_error)
+    return Bundle(path, manifest["clip_spec"], manifest["labels"], scores, graphs, max_abs_error)
 
 
 def read_wav(path: Path, sample_rate: int) -> np.ndarray:
@@ -126,23 +131,36 @@ def classify(bundle: Bundle, windows: Sequence[Window], *, top_k: int) -> dict[s
     graph = "fused" if len(inputs) == 2 else next(iter(inputs))
     outputs = run_graph(bundle.graphs[graph], inputs)
     streams = STREAM_OF if graph == "fused" else [graph]
-    return {
-        stream: best_labels(
-            pool(outputs[f"{STREAM_OF[stream]}_logits"], [w.weight(stream) for w in windows]), bundle.labels, top_k
-        )
-        for stream in streams
-    }
+    found = {}
+    for stream in streams:
+        logits, weights = outputs[f"{STREAM_OF[stream]}_logits"], [window.weight(stream) for window in windows]
+        found[stream] = best_labels(SCORES[bundle.scores](logits, weights), bundle.labels, top_k)
+    return found
 
 
-def pool(logits: np.ndarray, weights: Sequence[float]) -> np.ndarray:
+def pool(values: np.ndarray, weights: Sequence[float]) -> np.ndarray:
     """Mean over windows, weighted by seconds of material; the plain mean where there is none."""
-    return np.average(logits, axis=0, weights=weights if any(weights) else None)
+    return np.average(values, axis=0, weights=weights if any(weights) else None)
 
 
-def best_labels(logits: np.ndarray, labels: list[dict[str, Any]], top_k: int) -> list[dict[str, Any]]:
-    """Softmax, then the `top_k` labels with the highest probability."""
-    exps = np.exp(logits.astype(np.float64) - logits.max())
-    scores = exps / exps.sum()
+def softmax_scores(logits: np.ndarray, weights: Sequence[float]) -> np.ndarray:
+    """Probabilities for the whole clip, of labels that compete: the softmax of the mean over windows."""
+    mean = pool(logits.astype(np.float64), weights)
+    exps = np.exp(mean - mean.max())
+    return exps / exps.sum()
+
+
+def sigmoid_scores(logits: np.ndarray, weights: Sequence[float]) -> np.ndarray:
+    """Probabilities for the whole clip, of labels that stand for themselves: the mean over windows of their sigmoids."""
+    return pool(np.exp(-np.logaddexp(0.0, -logits.astype(np.float64))), weights)
+
+
+SCORES = {"softmax": softmax_scores, "sigmoid": sigmoid_scores}
+"""By the word in bundle.json; one that does not say is of softmax."""
+
+
+def best_labels(scores: np.ndarray, labels: list[dict[str, Any]], top_k: int) -> list[dict[str, Any]]:
+    """The `top_k` labels with the highest probability."""
     best = np.argsort(-scores, kind="stable")[:top_k]
     return [{"id": labels[i]["id"], "label": labels[i]["label"], "score": float(scores[i])} for i in best]
 

@@ -175,6 +175,23 @@ def test_a_graph_that_is_not_damaged_is_within_its_limits(bundle: Path, checkpoi
     assert (bundle / "bundle.sha256").read_bytes() == before, "half a proof is none, and is not written"
 
 
+def test_labels_that_do_not_compete_are_proven(sigmoid_bundle: Path, sigmoid_checkpoint: Path, collection: Path) -> None:
+    report = prove_bundle(sigmoid_bundle, sigmoid_checkpoint, collection, only_graphs=True)
+    assert all(x["max_score_error"] < 1e-5 for x in report["fp32"]["graph"].values())
+
+
+@pytest.mark.parametrize("said", [{"scores": "softmax"}, {}], ids=["otherwise", "not at all"])
+def test_a_bundle_that_lets_them_compete_is_found(
+    said: dict[str, str], sigmoid_bundle: Path, sigmoid_checkpoint: Path, collection: Path, tmp_path: Path
+) -> None:
+    copy = _copy(sigmoid_bundle, tmp_path)
+    manifest = json.loads((copy / "bundle.json").read_text())
+    del manifest["scores"]
+    seal_bundle(copy, manifest | said)
+    with pytest.raises(ProofError, match="fp32, graph, audio: max_score_error is"):
+        prove_bundle(copy, sigmoid_checkpoint, collection, only_graphs=True)
+
+
 @pytest.fixture(scope="module")
 def proven(bundle: Path, checkpoint: Path, collection: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`zorro bundle prove`, with a real server."""

@@ -214,3 +214,13 @@ def test_pooling_of_windows() -> None:
     pooled = pool(np.array([first, second]), window_weights(clips, Modality.VIDEO))
     assert pooled == pytest.approx(mean, abs=5e-5)
     assert scipy.special.softmax(pooled) == pytest.approx(scores, abs=5e-5)
+
+
+def test_pooling_of_windows_of_labels_that_do_not_compete() -> None:
+    rows = table(
+        PAGE, "logits of window 0", "logits of window 1", "weights", "sigmoids of window 0", "sigmoids of window 1", "scores"
+    )
+    assert len(rows) == 1
+    first, second, weights, *each, scores = ([float(x) for x in cell.split(",")] for cell in rows[0])
+    assert scipy.special.expit([first, second]) == pytest.approx(np.array(each), abs=5e-5)
+    assert np.average(scipy.special.expit([first, second]), axis=0, weights=weights) == pytest.approx(scores, abs=5e-5)

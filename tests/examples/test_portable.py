@@ -190,6 +190,24 @@ def test_film_gets_the_scores_of_runtime(run: Run, bundle: Path, stereo_film: Pa
     assert_same(answer_of(run(bundle, "--sound", sound, "--frames", frames, "--fps", f"{FPS}/1")), result)
 
 
+def test_film_gets_the_scores_of_labels_that_do_not_compete(
+    run: Run, sigmoid_bundle: Path, stereo_film: Path, sound: Path, frames: Path
+) -> None:
+    result = Zorro.open(sigmoid_bundle).classify(stereo_film)
+    answer = answer_of(run(sigmoid_bundle, "--sound", sound, "--frames", frames, "--fps", f"{FPS}/1"))
+    assert_same(answer, result)
+    assert all(sum(x["score"] for x in labels) > 1.1 for labels in answer.values())
+
+
+def test_scores_of_an_unknown_kind_are_refused(run: Run, bundle: Path, sound: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(bundle, tmp_path / "bundle")
+    manifest = json.loads((copy / "bundle.json").read_text())
+    (copy / "bundle.json").write_text(json.dumps(manifest | {"scores": "tanh"}))
+    done = run(copy, "--sound", sound)
+    assert done.returncode == 1
+    assert re.search(r"scores='?tanh'?, known here are softmax, sigmoid; copy a newer example", done.stderr), done.stderr
+
+
 def test_sound_alone(run: Run, bundle: Path, stereo_film: Path, sound: Path) -> None:
     result = Zorro.open(bundle).classify(stereo_film, modalities="audio", top_k=2)
     assert_same(answer_of(run(bundle, "--sound", sound, "--top-k", 2)), result)
@@ -236,7 +254,7 @@ def test_bundle_of_schema_1(run: Run, bundle: Path, tmp_path: Path, sound: Path)
     manifest = json.loads((copy / "bundle.json").read_text())
     manifest["graphs"] = manifest.pop("variants")["fp32"]["graphs"]
     manifest["golden"]["tolerance"] = 1e-3
-    del manifest["variant_of"]
+    del manifest["variant_of"], manifest["scores"]
     (copy / "bundle.json").write_text(json.dumps(manifest))
     assert answer_of(run(copy, "--self-test"))["allowed"] == 1e-3
     assert answer_of(run(copy, "--sound", sound)) == answer_of(run(bundle, "--sound", sound))

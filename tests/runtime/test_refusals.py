@@ -11,7 +11,7 @@ import pytest
 
 from export.bundle_writer import seal_bundle
 from media import Modality
-from runtime import Zorro, read_bundle
+from runtime import Scores, Zorro, read_bundle
 from runtime.errors import BundleCorrupt, BundleIncompatible, ZorroError
 
 
@@ -58,6 +58,20 @@ def test_a_manifest_of_other_types_is_refused(change: dict[str, Any], copy: Path
     _seal_as_is(copy, json.dumps(_manifest(copy) | change).encode())
     with pytest.raises(BundleIncompatible, match="lacks or garbles"):
         read_bundle(copy)
+
+
+@pytest.mark.parametrize("word", ["tanh", "", None, 3, ["softmax"]])
+def test_scores_of_an_unknown_kind_are_refused(word: object, copy: Path) -> None:
+    _seal_as_is(copy, json.dumps(_manifest(copy) | {"scores": word}).encode())
+    with pytest.raises(BundleIncompatible, match="has scores=.*, this version knows softmax, sigmoid; update it, or export"):
+        read_bundle(copy)
+
+
+def test_a_bundle_of_before_there_was_a_choice_means_softmax(bundle: Path, copy: Path) -> None:
+    manifest = _manifest(copy)
+    assert manifest.pop("scores") == "softmax"
+    _seal_as_is(copy, json.dumps(manifest).encode())
+    assert read_bundle(copy).scores == read_bundle(bundle).scores == Scores.SOFTMAX
 
 
 def test_a_file_without_a_hash_is_refused(copy: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from media import Modality, read_clips
 from media.errors import InvalidSpan, MissingAudio, MissingVideo
 from runtime import Space, Zorro, find_bundles
 from runtime.bundle import read_sealed
+from runtime.collected import Collected, Question
 from runtime.errors import (
     BundleCorrupt,
     BundleIncompatible,
@@ -83,6 +85,18 @@ def test_the_whole_is_pooled_by_the_rule(model: Zorro, tmp_path: Path) -> None:
     expected = np.exp(expected) / np.exp(expected).sum()
     got = {label.id: label.score for label in model.classify(path, top_k=4).whole["audio"].labels}
     assert [got[x] for x in "abcd"] == pytest.approx(expected.tolist(), rel=1e-5)
+
+
+@pytest.mark.parametrize("ask", [lambda model: model.ask_labels(top_k=4), lambda model: model.ask_vectors()])
+def test_the_whole_of_one_window_is_that_window(model: Zorro, ask: Callable[[Zorro], Question], tmp_path: Path) -> None:
+    """To the bit, as the rule would have it; a padded window too."""
+    (clip,) = read_clips(write_clip(tmp_path / "a.wav", waveform=tone(0.3)), model.bundle.clip_spec, video=False)
+    question, collected = ask(model), Collected([Modality.AUDIO])
+    collected.add([clip], {Modality.AUDIO: model.answers(Modality.AUDIO, [clip])[question.kind]})
+    result = collected.result(question, None, asked=[Modality.AUDIO], warnings=[], decode_seconds=0.0)
+    ruled = collected.whole(question)
+    assert result.whole["audio"].labels == ruled["audio"].labels == result.windows[0].streams["audio"].labels
+    np.testing.assert_array_equal(result.whole["audio"].embedding, ruled["audio"].embedding)
 
 
 def test_trailing_silence_does_not_change_the_whole(model: Zorro, tmp_path: Path) -> None:

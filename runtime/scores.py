@@ -1,0 +1,40 @@
+"""How scores come from logits: labels compete, or each stands for itself.
+
+What windows of a clip are averaged by differs too: logits where labels compete; where each stands for itself its
+probabilities, as evaluation averages those of views, so that what is heard in one window of many is not outvoted.
+"""
+
+from enum import StrEnum
+from typing import assert_never
+
+import numpy as np
+from jaxtyping import Float
+
+
+class Scores(StrEnum):
+    """What a bundle's logits have learned to mean."""
+
+    SOFTMAX = "softmax"  # one label holds: scores sum to 1
+    SIGMOID = "sigmoid"  # any number of labels may hold, each by itself
+
+    def votes(self, logits: Float[np.ndarray, " labels"]) -> Float[np.ndarray, " labels"]:
+        """What of a window is averaged with that of others."""
+        match self:
+            case Scores.SOFTMAX:
+                return logits
+            case Scores.SIGMOID:
+                # So written it overflows nowhere, and tells small ones apart.
+                return np.exp(-np.logaddexp(0.0, -logits.astype(np.float64)))
+            case _:
+                assert_never(self)
+
+    def probabilities(self, votes: Float[np.ndarray, " labels"]) -> Float[np.ndarray, " labels"]:
+        """Of a window's votes, or of the mean of those of several."""
+        match self:
+            case Scores.SOFTMAX:
+                exps = np.exp(votes.astype(np.float64) - votes.max())
+                return np.asarray(exps / exps.sum())
+            case Scores.SIGMOID:
+                return votes
+            case _:
+                assert_never(self)
