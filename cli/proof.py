@@ -144,7 +144,7 @@ def prove_bundle(
         raise ValueError(f"{path} has other labels than {origin}; give the checkpoint that it was exported from")
     if strange := sorted(bundle.variants.keys() - TOLERANCES.keys()):
         raise ValueError(f"{path} has the variants {strange}, of which nothing is known; there are {', '.join(TOLERANCES)}")
-    items = [item for item in trained_spans(loaded).of(read_items(data).items) if item.split == split]
+    items = [item for item in trained_spans(loaded.extra).of(read_items(data).items) if item.split == split]
     if unknown := sorted({label for item in items for label in item.labels} - {*ids}):
         raise ValueError(f"{data} has labels that the model does not know: {', '.join(unknown[:5])}; give its collection")
     spec, scores = ClipSpec.from_dict(loaded.clip_spec), learned_scores(loaded)

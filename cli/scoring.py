@@ -36,7 +36,7 @@ class Target:
     targets: dict[str, int]
     """Index of each label; none where nothing but contrast was learned."""
     spans: Spans
-    """What one clip was when it was trained; of a bundle, which does not say, a span."""
+    """What one clip was when it was trained."""
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -52,13 +52,15 @@ def open_target(folder: Path, variant: str | None = None) -> Target:
     """
     if (folder / BUNDLE_FILE).is_file():
         model = Zorro.open(folder, variant=variant)
-        return Target(model, model.bundle.clip_spec, {x.id: i for i, x in enumerate(model.bundle.labels)}, Spans.EACH)
+        bundle = model.bundle
+        targets = {x.id: i for i, x in enumerate(bundle.labels)}
+        return Target(model, bundle.clip_spec, targets, trained_spans(bundle.manifest.get("training", {})))
     if (folder / CHECKPOINT_FILE).is_file():
         if variant is not None:
             raise ValueError(f"{folder} is a checkpoint, which has no variants; leave {variant!r} out")
         loaded = load_checkpoint(open_origin(folder).checkpoint)
-        targets = {str(x["id"]): i for i, x in enumerate(loaded.labels)}
-        return Target(ModelPredictor(loaded.model), ClipSpec.from_dict(loaded.clip_spec), targets, trained_spans(loaded))
+        spec, targets = ClipSpec.from_dict(loaded.clip_spec), {str(x["id"]): i for i, x in enumerate(loaded.labels)}
+        return Target(ModelPredictor(loaded.model), spec, targets, trained_spans(loaded.extra))
     raise ValueError(f"{folder} holds neither {CHECKPOINT_FILE} nor {BUNDLE_FILE}")
 
 
@@ -201,7 +203,7 @@ def calibration_clips(checkpoint: Path, data: Path) -> dict[Modality, list[Clip]
 def _learned(checkpoint: Path, data: Path, split: str) -> tuple[ClipSpec, list[Item]]:
     """Clips of a split as the checkpoint was trained on such."""
     loaded = load_checkpoint(checkpoint)
-    return ClipSpec.from_dict(loaded.clip_spec), _listed(data, split, trained_spans(loaded))[1]
+    return ClipSpec.from_dict(loaded.clip_spec), _listed(data, split, trained_spans(loaded.extra))[1]
 
 
 def _graph_clips(spec: ClipSpec, items: list[Item]) -> dict[Modality, list[Clip]]:

@@ -25,7 +25,7 @@ def finetuning_recipe(start: Checkpoint, items: Sequence[Item], *, seed: int = 0
     Raises:
         ManifestError: there is nothing to train on, or a clip without labels.
     """
-    spans = trained_spans(start)
+    spans = trained_spans(start.extra)
     items = spans.of(list(items))
     learned = [item for item in items if item.split == "train"]
     if not learned:

@@ -2,13 +2,13 @@
 
 import json
 import tomllib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
 from media.spec import ClipSpec
-from models.weights import Checkpoint
 
 from .manifests import Spans
 
@@ -147,6 +147,10 @@ class Recipe:
         return cls(**keys, augmentation=Augmentation(**lists))
 
 
-def trained_spans(checkpoint: Checkpoint) -> Spans:
-    """What one clip was in the run that wrote a checkpoint; a span, if it was no run of a recipe."""
-    return Spans(checkpoint.extra.get("recipe", {}).get("spans", Spans.EACH))
+def trained_spans(run: Mapping[str, Any]) -> Spans:
+    """What one clip was in a run; a span, if its recipe does not say or there was none.
+
+    Args:
+        run: what a checkpoint says of it, as `extra`; the manifest of a bundle says the same, as `training`.
+    """
+    return Spans(run.get("recipe", {}).get("spans", Spans.EACH))

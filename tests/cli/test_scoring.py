@@ -154,6 +154,11 @@ def test_files_of_several_spans_are_scored_as_they_were_learned(
 
     whole = probed(tmp_path / "run" / "checkpoint")["labels"]
     assert whole == {name: {"average_precision": 1.0, "clips": n} for name, n in (("begin", 4), ("high", 2), ("low", 2))}
+    _zorro("export", tmp_path / "run" / "checkpoint", tmp_path / "spans" / "1")
+    bundle = tmp_path / "spans" / "1"
+    assert json.loads((bundle / "bundle.json").read_text())["scores"] == "sigmoid"
+    assert probed(bundle)["labels"] == whole, "a bundle knows what it was trained on"
+    assert probed(bundle, "--spans", "each")["clips"] == 8
     assert probed(checkpoint)["clips"] == 8, "of a checkpoint that says nothing each span is a clip"
     assert probed(checkpoint, "--spans", "whole")["clips"] == 4
 

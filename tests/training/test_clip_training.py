@@ -251,7 +251,7 @@ def test_spans_of_a_file_are_one_clip_or_several(data: Path, tmp_path: Path) -> 
     whole = load_checkpoint(
         train(_recipe(tmp_path, 2, 'spans = "whole"\nmulti_label = true'), tmp_path / "whole", data_dir=folder)
     )
-    assert trained_spans(whole) == Spans.WHOLE
+    assert trained_spans(whole.extra) == Spans.WHOLE
     assert [label["id"] for label in whole.labels] == ["even", "first", "odd"]
     assert whole.extra["validation"].keys() >= {"audio_map", "video_map", "fusion_map"}
     tuned = finetuning_recipe(whole, read_items(folder).items)
@@ -259,7 +259,7 @@ def test_spans_of_a_file_are_one_clip_or_several(data: Path, tmp_path: Path) -> 
     with pytest.raises(ManifestError, match="8 clips have several labels, .* set multi_label = true"):
         train(_recipe(tmp_path, 2, 'spans = "whole"'), tmp_path / "single", data_dir=folder)
     each = load_checkpoint(train(_recipe(tmp_path, 2), tmp_path / "each", data_dir=folder))
-    assert trained_spans(each) == Spans.EACH
+    assert trained_spans(each.extra) == Spans.EACH
     assert finetuning_recipe(each, read_items(folder).items).num_clips == 12
 
 
