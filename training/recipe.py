@@ -105,6 +105,9 @@ class Recipe:
             raise ValueError(f"{self.num_chunks=} must divide {self.num_clips=}")
         if self.modality not in ("both", "audio", "video"):
             raise ValueError(f"modality={self.modality!r}; choose both, audio or video")
+        if self.modality != "both" and self.pairs == Pairs.BY_LABEL:
+            raise ValueError(f"modality={self.modality!r} with pairs='by_label', which pairs sounds with sights; "
+                             "set pairs = 'by_clip', or leave modality out")  # fmt: skip
         if min(self.num_steps, self.num_audio, self.num_video, self.num_clips) < 1:
             raise ValueError("num_steps, num_audio, num_video and num_clips must be at least 1")
         if not (self.supervised or (self.contrastive_weight and self.pairs == Pairs.BY_CLIP)):

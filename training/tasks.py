@@ -76,10 +76,10 @@ def open_task(
             raise ValueError(f"pairs = '{recipe.pairs}' draws from all of a collection at once; train on its folder instead")
         return StreamTask(recipe, data, items, report, ranks)
     if recipe.pairs == Pairs.BY_CLIP:
-        return ClipTask(recipe, items, cache_dir, report, ranks)
+        return ClipTask(recipe, items, cache_dir, report, ranks, names=data.names)
     if ranks.world_size > 1:
         raise ValueError(f"pairs = 'by_label' trains in one process, got {ranks.world_size} ranks; start without torchrun")
-    return PatchworkTask(recipe, items, cache_dir, report)
+    return PatchworkTask(recipe, items, cache_dir, report, names=data.names)
 
 
 def _split(items: list[Item], split: str) -> list[Item]:
@@ -100,10 +100,13 @@ def _as_learned(items: list[Item], recipe: Recipe) -> list[Item]:
 
 
 class PatchworkTask:
-    """Sounds and sights that were not recorded together: pairs are made by label."""
+    """Sounds and sights that were not recorded together: pairs are made by label; `names` as in `label_table`."""
 
-    def __init__(self, recipe: Recipe, items: list[Item], cache_dir: Path, report: Progress) -> None:
-        self.recipe, self.labels = recipe, label_table(items)
+    def __init__(
+        self, recipe: Recipe, items: list[Item], cache_dir: Path, report: Progress, *,
+        names: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        self.recipe, self.labels = recipe, label_table(items, names)
         self.targets = {str(label["id"]): i for i, label in enumerate(self.labels)}
         self.validation, self._clips = _split(items, "val"), None
         material = load_material(
@@ -134,7 +137,9 @@ class PatchworkTask:
         return {f"{name}_top1": table["top1"] for name, table in found.tables.items() if "top1" in table}
 
     def calibrate(self, model: Zorro) -> dict[str, float]:
-        """See `Task`."""
+        """See `Task`; labels that do not compete need none."""
+        if self.recipe.multi_label:
+            return {}
         return calibrate(model, self.validation, self.targets, self.recipe.spec, clips=self._clips)
 
     def state(self) -> dict[str, Any]:
@@ -147,12 +152,13 @@ class PatchworkTask:
 
 
 class ClipTask:
-    """Co-recorded clips: a sound's picture is its own."""
+    """Co-recorded clips: a sound's picture is its own; `names` as in `label_table`."""
 
     def __init__(
-        self, recipe: Recipe, items: list[Item], cache_dir: Path, report: Progress, ranks: Ranks
-    ) -> None:
-        self.recipe, self.labels = recipe, label_table(items)
+        self, recipe: Recipe, items: list[Item], cache_dir: Path, report: Progress, ranks: Ranks, *,
+        names: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        self.recipe, self.labels = recipe, label_table(items, names)
         self.targets = {str(label["id"]): i for i, label in enumerate(self.labels)}
 
         def load(split: str) -> tuple[list[Item], Recordings]:

@@ -263,6 +263,26 @@ def test_spans_of_a_file_are_one_clip_or_several(data: Path, tmp_path: Path) -> 
     assert finetuning_recipe(each, read_items(folder).items).num_clips == 12
 
 
+SEGMENTS = "# Segments csv\n# num_ytids\n# YTID, start_seconds, end_seconds, positive_labels\n"
+LABELS = 'index,mid,display_name\n0,/m/09x0r,Speech\n1,/m/068hy,"Domestic animals, pets"\n2,/m/none,Not there\n'
+
+
+def test_labels_of_a_collection_are_called_by_their_names(data: Path, tmp_path: Path) -> None:
+    """AudioSet names them by codes, in a list of their names."""
+    folder = tmp_path / "audioset"
+    folder.mkdir()
+    (folder / "class_labels_indices.csv").write_text(LABELS)
+    for name, numbers in (("balanced_train", range(6)), ("valid", (8, 9))):
+        for i in numbers:
+            (folder / f"clip{i}.mp4").symlink_to(data / f"{i}.mp4")
+        rows = [f'clip{i}, 0.000, 10.000, "/m/09x0r{",/m/068hy" if i % 2 else ""}"\n' for i in numbers]
+        (folder / f"{name}_segments.csv").write_text(SEGMENTS + "".join(rows))
+    run = train(_recipe(tmp_path, 2, "multi_label = true"), tmp_path / "run", data_dir=folder)
+    assert [(label["id"], label["label"]) for label in load_checkpoint(run).labels] == [
+        ("/m/068hy", "Domestic animals, pets"), ("/m/09x0r", "Speech"),
+    ]  # fmt: skip
+
+
 def test_low_rank_runs_end_in_plain_weights(data: Path, tmp_path: Path) -> None:
     start = train(_recipe(tmp_path, 2), tmp_path / "start", data_dir=data)
     tuned = train(_recipe(tmp_path, 3, "lora_rank = 2"), tmp_path / "tuned", data_dir=data, start_from=start)
@@ -299,6 +319,10 @@ def test_recipes_that_contradict_themselves_fail(tmp_path: Path) -> None:
     ):  # fmt: skip
         with pytest.raises(ValueError, match=match):
             Recipe.load(_recipe(tmp_path, 2, more))
+    for modality in ("audio", "video"):
+        with pytest.raises(ValueError, match=f"modality='{modality}' with pairs='by_label'.*set pairs = 'by_clip', or"):
+            Recipe(modality=modality)
+        assert Recipe(modality=modality, pairs="by_clip").modality == modality
     with pytest.raises(ValueError, match="num_clips must be at least 1"):
         Recipe(num_clips=0)
     with pytest.raises(ValueError, match="without supervision nothing is learned"):

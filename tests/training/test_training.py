@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,17 @@ import torch
 from media import ClipSpec
 from models.attention import Pairing
 from models.weights import load_checkpoint
+from models.zorro import Zorro
 from tests.made_media import jpeg_bytes, tone, write_clip
 from training.batch import row_target
-from training.loop import train
+from training.distributed import Ranks
+from training.loop import model_config, train
 from training.losses import distillation, info_nce, soft_cross_entropy
-from training.manifests import ManifestError, label_table, read_manifest
+from training.manifests import Listing, ManifestError, label_table, read_manifest
 from training.metrics import expected_calibration_error, per_label_accuracy, top_k_accuracy
 from training.recipe import Recipe
 from training.schedule import WeightAverage, warmup_cosine
+from training.tasks import Task, open_task
 
 RECIPE = """
 num_steps = {steps}
@@ -100,6 +104,29 @@ def test_a_run_from_before_a_key_was_there_is_continued(data: Path, tmp_path: Pa
     del state["recipe"]["spans"]
     torch.save(state, tmp_path / "run" / "state.pt")
     assert train(_recipe(tmp_path, 2), tmp_path / "run", data_dir=data).is_dir()
+
+
+def _patchwork(data: Path, tmp_path: Path, **changes: object) -> tuple[Task, Recipe]:
+    recipe = replace(Recipe.load(_recipe(tmp_path, 2)), **changes)
+    listing = Listing.of("made", read_manifest(data / "manifest.csv"), names={"hum": "Humming, low"})
+    ranks = Ranks(rank=0, world_size=1, device=torch.device("cpu"))
+    return open_task(recipe, listing, tmp_path / "cache", lambda *_: None, ranks), recipe
+
+
+def test_labels_of_a_patchwork_are_called_by_their_names(data: Path, tmp_path: Path) -> None:
+    task, _ = _patchwork(data, tmp_path)
+    assert [label["label"] for label in task.labels] == ["high", "Humming, low", "low"]
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_labels_that_do_not_compete_have_no_temperature(multi_label: bool, data: Path, tmp_path: Path) -> None:
+    """A temperature is fitted to a softmax, and would harm a sigmoid."""
+    task, recipe = _patchwork(data, tmp_path, multi_label=multi_label)
+    model = Zorro(model_config(recipe, len(task.labels))).eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    temperatures = task.calibrate(model)
+    same = all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert (temperatures == {}) == same == multi_label
 
 
 def test_the_shipped_recipe_reads(tmp_path: Path) -> None:
