@@ -1,7 +1,7 @@
 """The model card: prose by a person, in which marked places are filled from the scores and the manifest of the bundle.
 
-`<!-- scores -->` becomes a table of all scores, `<!-- labels -->` one of the accuracy of each label, `<!-- training -->` a
-sentence on the run. So no number of a card is typed by hand.
+`<!-- scores -->` becomes a table of all scores, `<!-- labels -->` one of the accuracy of each label, or of its average
+precision where several may hold, `<!-- training -->` a sentence on the run. So no number of a card is typed by hand.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ TITLES = {
 """Tables of `zorro evaluate`, in the order in which a reader wants them."""
 LABEL_COLUMNS = ("audio", "video", "fused", "sounds", "sights", "pairs_fused")
 COLUMNS = {"top1": ("top-1", ".1%"), "top5": ("top-5", ".1%"), "within_groups": ("top-1 within groups", ".1%"),
-           "calibration_error": ("calibration error", ".3f")}  # fmt: skip
+           "map": ("mAP", ".3f"), "calibration_error": ("calibration error", ".3f")}  # fmt: skip
 """Scores of a table, their titles and how they are written; those that no table has are left out."""
 
 
@@ -50,7 +50,9 @@ def _scores(metrics: Mapping[str, Any]) -> str:
     columns = [key for key in COLUMNS if any(key in table for table in tables.values())]
     head = f"| what | clips | {' | '.join(COLUMNS[key][0] for key in columns)} |"
     rows = [
-        f"| {title} | {table['clips']} | " + " | ".join(format(table[key], COLUMNS[key][1]) for key in columns) + " |"
+        f"| {title} | {table['clips']} | "
+        + " | ".join(format(table[key], COLUMNS[key][1]) if key in table else "" for key in columns)
+        + " |"
         for title, table in tables.items()
     ]
     return "\n".join([head, "|---|---:|" + "---:|" * len(columns), *rows])
@@ -64,7 +66,9 @@ def _labels(metrics: Mapping[str, Any]) -> str:
 
 
 def _share(cell: Mapping[str, Any] | None) -> str:
-    return "" if cell is None else f"{cell['accuracy']:.0%} of {cell['clips']}"
+    if cell is None:
+        return ""
+    return f"{cell['accuracy'] if 'accuracy' in cell else cell['average_precision']:.0%} of {cell['clips']}"
 
 
 def _training(manifest: Mapping[str, Any]) -> str:

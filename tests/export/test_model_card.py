@@ -19,6 +19,14 @@ def test_marks_are_filled() -> None:
     assert "<!--" not in card
 
 
+def test_labels_that_hold_together_have_precisions() -> None:
+    scores = {"clips": 9, "map": 0.61, "labels": {"dog": {"average_precision": 0.75, "clips": 4}}}
+    card = fill_card("<!-- scores -->\n<!-- labels -->", metrics={"audio": scores, "sounds": SCORES}, manifest=MANIFEST)
+    assert "| what | clips | top-1 | top-5 | mAP | calibration error |" in card
+    assert "| by sound | 9 |  |  | 0.610 |  |" in card
+    assert "| dog | 75% of 4 | 88% of 8 |" in card
+
+
 def test_prose_without_marks_is_left_alone() -> None:
     assert fill_card("just prose", metrics={}, manifest=MANIFEST) == "just prose"
 
