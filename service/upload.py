@@ -1,8 +1,9 @@
 """Uploads: multipart bodies counted as they come and streamed to a temporary file that never outlives the request."""
 
+import asyncio
 import errno
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -34,14 +35,17 @@ class Upload:
 
 @asynccontextmanager
 async def receive(request: Request, *, max_bytes: int, folder: Path | None) -> AsyncIterator[Upload]:
-    """The request's clip as a temporary file, removed on leaving, and its fields.
+    """The request's clip as a temporary file, and its fields.
+
+    The file is removed on leaving; if all went well only once the answer is on its way, which would wait for it otherwise.
 
     Raises:
         ServiceError: the body is not what it should be, or over the limit.
     """
     boundary = _boundary(request)
     try:
-        with NamedTemporaryFile(dir=folder, prefix="zorro-upload-") as file:
+        with ExitStack() as leaving:
+            file = leaving.enter_context(NamedTemporaryFile(dir=folder, prefix="zorro-upload-"))
             form = _Form(cast(BinaryIO, file))
             with span("upload"):
                 await _parse(request, MultipartParser(boundary, form.callbacks()), max_bytes)
@@ -53,6 +57,7 @@ async def receive(request: Request, *, max_bytes: int, folder: Path | None) -> A
             file.flush()
             file.seek(0)
             yield Upload(cast(BinaryIO, file), form.num_file_bytes, form.fields)
+            asyncio.get_running_loop().call_soon(leaving.pop_all().close)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
