@@ -41,21 +41,24 @@ def external_files(graph: onnx.GraphProto) -> list[str]:
 
 
 class _WeightsFile:
-    """Initialisers of several graphs, each distinct content once."""
+    """Initialisers of several graphs, each distinct content once.
+
+    Of one type, that is: TensorRT refuses weights that share a place and have different counts, as zeros may.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.size = file, 0
-        self.offset_of: dict[str, int] = {}
+        self.offset_of: dict[tuple[int, bytes], int] = {}
 
     def take(self, graph: onnx.ModelProto) -> None:
         """Move the graph's larger initialisers here, in order of name."""
         for tensor in sorted(graph.graph.initializer, key=lambda t: t.name):
             content = np.ascontiguousarray(numpy_helper.to_array(tensor)).tobytes()
             if len(content) >= MIN_EXTERNAL_BYTES:
-                _point(tensor, self._place(content), len(content))
+                _point(tensor, self._place(tensor.data_type, content), len(content))
 
-    def _place(self, content: bytes) -> int:
-        key = hashlib.sha256(content).hexdigest()
+    def _place(self, data_type: int, content: bytes) -> int:
+        key = (data_type, hashlib.sha256(content).digest())
         if key not in self.offset_of:
             padding = -self.size % (ALIGNMENT if len(content) >= ALIGNMENT else 64)
             self.file.write(bytes(padding) + content)

@@ -15,9 +15,10 @@ from jaxtyping import Float32
 
 from .container import MediaLimits, audio_stream
 from .decoding import Decoder
-from .errors import MissingAudio
+from .errors import CorruptMedia, MissingAudio
 
 MAX_DRIFT_SECONDS = 0.05  # timestamps of lossy containers jitter by less; more is a gap or an overlap
+MAX_SAMPLE_RATE = 1_000_000  # Hz; a header that claims more lies, and a resampler for it would take gigabytes
 MAX_AMPLITUDE = 8.0  # of full scale 1: lossy decoders overshoot a little, anything beyond is damage
 SEEK_GAP_SECONDS = 10.0
 SEEK_MARGIN_SECONDS = 0.5  # decoded and dropped after a seek, for codecs that need to warm up
@@ -100,6 +101,11 @@ class _Placer:
         self._position = 0
 
     def place(self, seconds: float, frame: AudioFrame) -> Iterator[Chunk]:
+        if frame.sample_rate > MAX_SAMPLE_RATE:
+            raise CorruptMedia(
+                f"the sound claims {frame.sample_rate:,} samples a second, {MAX_SAMPLE_RATE:,} at most are read; "
+                "mend its header"
+            )
         length_seconds = frame.samples / frame.sample_rate
         frame = _mono(frame, self._faults)
         frame_format = (frame.sample_rate, frame.format.name)

@@ -20,7 +20,7 @@ NUM_REQUESTS = 40
 
 @pytest.fixture
 def server(bundle: Path, tmp_path: Path) -> Iterator[Server]:
-    with serving(bundle, tmp_path, drain_seconds=0.5, num_decode_workers=2) as server:
+    with serving(bundle, tmp_path, drain_seconds=3.0, num_decode_workers=2) as server:
         yield server
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from media import ClipSpec, probe, read_clips, read_waveform
@@ -150,7 +150,21 @@ def test_recordings_joined_go_on_where_the_one_before_ended(tmp_path: Path) -> N
     assert pitches == [440, 880]
 
 
+@pytest.mark.parametrize(
+    ("sample_rate", "is_read"), [(384_000, True), (1_000_000, True), (1_000_001, False), (1 << 27, False)]
+)
+def test_a_header_may_claim_a_million_samples_a_second_and_no_more(sample_rate: int, is_read: bool) -> None:
+    content = bytearray(wav_bytes(8_000 * np.sin(ONE_SECOND * 2_000)))
+    content[24:28] = sample_rate.to_bytes(4, "little")
+    if is_read:
+        assert np.isfinite(read_waveform(bytes(content), SPEC)).all()
+    else:
+        with pytest.raises(CorruptMedia, match="1,000,000 at most are read; mend its header"):
+            read_waveform(bytes(content), SPEC)
+
+
 @settings(max_examples=40, deadline=None)
+@example(junk=b"\x01\x00\x00\x08", at=24)  # a sample rate of 134 MHz
 @given(junk=st.binary(min_size=1, max_size=3_000), at=st.integers(0, 3_000))
 def test_junk_inside_a_file_never_escapes_the_error_tree(junk: bytes, at: int) -> None:
     content = bytearray(wav_bytes(8_000 * np.sin(ONE_SECOND[:2_000] * 2_000)))
