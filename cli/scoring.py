@@ -14,7 +14,7 @@ from training.clip_probes import probe_clips
 from training.clip_scores import common_embeddings, score_clips, score_degraded
 from training.evaluate import ModelPredictor, Predictor, evaluate_split, make_pairs, pair_clips, read_windows
 from training.layouts import read_items
-from training.layouts.grid import SLOTS
+from training.layouts.grid import SLOT_OF
 from training.manifests import Item, Listing, Spans
 from training.recipe import trained_spans
 from training.report import write_report
@@ -169,8 +169,7 @@ def report_target(
 def _manner(listing: Listing) -> dict[str, Any]:
     """How a collection is scored: its groups of labels, and whether several hold at once."""
     multi_label = any(len(item.labels) > 1 for item in listing.items)
-    groups = {word: slot for slot, words in SLOTS.items() for word in words}
-    return {"multi_label": multi_label, "groups": groups if listing.layout == "grid" and not multi_label else None}
+    return {"multi_label": multi_label, "groups": SLOT_OF if listing.layout == "grid" and not multi_label else None}
 
 
 def _score_patchwork(

@@ -9,7 +9,7 @@ import numpy as np
 from models.zorro import Zorro
 from training.clip_scores import Judge
 from training.clip_table import ClipTable
-from training.layouts.grid import SLOTS
+from training.layouts.grid import SLOT_OF
 from training.manifests import Item
 from training.probe import Labelled, Probe, fit_probe
 from training.recipe import Recipe
@@ -47,8 +47,7 @@ def _features(model: Zorro, items: list[Item], recipe: Recipe, cache_dir: Path) 
         ClipTable(items[start : start + MAX_CLIPS], recordings, {}, recipe).answers(model)
         for start in range(0, len(items), MAX_CLIPS)
     ]
-    slot_of = {word: slot for slot, words in SLOTS.items() for word in words}
-    judge = Judge(items, {word: i for i, word in enumerate(sorted(slot_of))}, groups=slot_of)
+    judge = Judge(items, {word: i for i, word in enumerate(sorted(SLOT_OF))}, groups=SLOT_OF)
     return {
         stream: Labelled(
             features=np.concatenate([part[stream].features for part in parts]), items=np.arange(len(items)), judge=judge

@@ -21,7 +21,7 @@ from models.size import model_size
 from models.weights import load_checkpoint
 from training.clip_table import Answers, ClipTable
 from training.degrade import add_noise
-from training.layouts.grid import SLOTS
+from training.layouts.grid import SLOT_OF, SLOTS
 from training.manifests import Item, Spans
 from training.metrics import correct_within, mean_average_precision
 from training.recipe import Recipe
@@ -84,8 +84,7 @@ def right_digits(scores: np.ndarray, truth: np.ndarray, names: Sequence[str]) ->
         truth: of the same shape, above 0 where a word is spoken.
         names: words of the classes.
     """
-    slot_of = {word: number for number, words in enumerate(SLOTS.values()) for word in words}
-    slots = np.array([slot_of[name] for name in names])
+    slots = np.array([list(SLOTS).index(SLOT_OF[name]) for name in names])
     clips, words = truth.nonzero()
     order = np.lexsort((slots[words], clips))
     right = correct_within(scores[clips[order]], words[order], slots)

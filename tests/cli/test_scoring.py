@@ -9,6 +9,7 @@ from typer.testing import CliRunner, Result
 
 from cli.main import app
 from tests.made_media import moving_frames, tone, write_clip
+from tests.training.small_runs import CLIP_SPEC, MODEL
 
 
 def _zorro(*arguments: object, status: int = 0) -> Result:
@@ -95,18 +96,7 @@ contrastive_weight = 1.0
 num_steps = 2
 num_clips = 4
 num_workers = 0
-[model]
-patch_size = [16, 16]
-tubelet_size = [2, 16, 16]
-embed_dim = 32
-depth = 1
-num_heads = 2
-projection_dim = 16
-[clip_spec]
-num_mel_frames = 64
-num_mel_bins = 32
-frame_size = 32
-"""
+""" + MODEL + CLIP_SPEC
 
 
 def test_a_probe_needs_no_labels_in_the_checkpoint(pre_trained: Path, clips: Path, tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 import csv
 import json
-import os
-import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,7 +14,7 @@ import torch
 from media import ClipSpec, read_clips
 from models.weights import load_checkpoint
 from tests.made_media import moving_frames, tone, write_clip
-from tests.servers import until
+from tests.training.small_runs import CLIP_SPEC, MODEL, logged, train_interrupted, train_killed, train_ranks
 from training.augment import augment_windows, mix_clips
 from training.clip_batch import ClipBatches, DecodedClips
 from training.distributed import Ranks
@@ -39,20 +37,7 @@ bfloat16 = false
 alone_share = 0.5
 contrastive_weight = 1.0
 {more}
-[model]
-patch_size = [16, 16]
-tubelet_size = [2, 16, 16]
-embed_dim = 32
-depth = 1
-num_heads = 2
-projection_dim = 16
-drop_path_rate = 0.1
-{model}
-[clip_spec]
-num_mel_frames = 64
-num_mel_bins = 32
-frame_size = 32
-"""
+""" + MODEL + "drop_path_rate = 0.1\n{model}" + CLIP_SPEC
 STILL = Augmentation(
     max_shift_pixels=0, mirror_probability=0, colour_jitter=0, erase_probability=0, mixup_probability=1.0
 )  # fmt: skip
@@ -300,14 +285,7 @@ def test_low_rank_runs_end_in_plain_weights(data: Path, tmp_path: Path) -> None:
 def test_kinds_of_runs_resume_exactly(more: str, data: Path, tmp_path: Path) -> None:
     recipe = _recipe(tmp_path, 6, more)
     whole = load_checkpoint(train(recipe, tmp_path / "whole", data_dir=data)).model.state_dict()
-
-    def die(stage: str, done: int, *_: object) -> None:
-        if (stage, done) == ("train", 5):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(recipe, tmp_path / "killed", data_dir=data, on_progress=die)
-    resumed = load_checkpoint(train(recipe, tmp_path / "killed", data_dir=data)).model.state_dict()
+    resumed = load_checkpoint(train_interrupted(recipe, tmp_path / "killed", data, at_step=5)).model.state_dict()
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
 
 
@@ -339,18 +317,7 @@ save_every = 5
 bfloat16 = false
 alone_share = 0.0
 num_workers = 0
-[model]
-stem = "patch"
-patch_size = [16, 16]
-tubelet_size = [2, 16, 16]
-embed_dim = 32
-depth = 1
-num_heads = 2
-projection_dim = 16
-[clip_spec]
-num_mel_frames = 64
-num_mel_bins = 32
-frame_size = 32
+""" + MODEL + 'stem = "patch"\n' + CLIP_SPEC + """
 [augmentation]
 max_time_stretch = 0.0
 max_frequency_shift = 0.0
@@ -366,28 +333,6 @@ colour_jitter = 0.0
 erase_probability = 0.0
 """
 """Nothing is left to chance, and there is no batch norm, whose statistics are of a rank's own share."""
-
-
-def train_ranks(recipe: Path, run: Path, data: Path, num_ranks: int, engine: str) -> list[dict[str, float]]:
-    """What several processes log that train one run."""
-    command = [sys.executable, "-m", "cli.main", "train", str(recipe), "--data", str(data), "--run", str(run)]
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = str(probe.getsockname()[1])
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(num_ranks), "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen(
-            [*command, "--engine", engine], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank), "CUDA_VISIBLE_DEVICES": ""},
-        )
-        for rank in range(num_ranks)
-    ]  # fmt: skip
-    try:
-        outputs = [process.communicate(timeout=240)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0] * num_ranks, outputs
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize("engine", ["ddp", "fsdp"])
@@ -418,18 +363,5 @@ def test_two_ranks_train_as_one(engine: str, data: Path, tmp_path: Path) -> None
 def test_a_run_killed_outright_gives_the_same_losses(data: Path, tmp_path: Path) -> None:
     recipe = _recipe(tmp_path, 40)
     train(recipe, tmp_path / "whole", data_dir=data)
-    arguments = ["train", str(recipe), "--data", str(data), "--run", str(tmp_path / "killed")]
-    command = [sys.executable, "-m", "cli.main", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        until(lambda: (tmp_path / "killed" / "state.pt").exists(), seconds=120)
-    finally:
-        process.kill()  # SIGKILL: nothing can be said goodbye to
-        process.wait()
-    assert not (tmp_path / "killed" / "checkpoint").exists(), "it was killed before its end"
-    train(recipe, tmp_path / "killed", data_dir=data)
-    whole, killed = (
-        [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in path.read_text().splitlines()]
-        for path in (tmp_path / name / "metrics.jsonl" for name in ("whole", "killed"))
-    )
-    assert whole == killed
+    train_killed(recipe, tmp_path / "killed", data, saved_within_seconds=120)
+    assert logged(tmp_path / "whole") == logged(tmp_path / "killed")

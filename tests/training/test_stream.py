@@ -1,10 +1,7 @@
 """Training from shards: the same clips as from the folder, faults counted, exact after a kill, whoever decodes."""
 
 import csv
-import json
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +14,7 @@ import torch
 from media import read_clips
 from models.weights import load_checkpoint
 from tests.made_media import moving_frames, tone, write_clip
-from tests.servers import until
-from tests.training.test_clip_training import train_ranks
+from tests.training.small_runs import CLIP_SPEC, MODEL, logged, train_interrupted, train_killed, train_ranks
 from training import shards
 from training.clip_batch import ClipBatches
 from training.clip_table import ClipTable
@@ -42,18 +38,7 @@ save_every = 2
 bfloat16 = false
 learning_rate = 3e-3
 {more}
-[model]
-patch_size = [16, 16]
-tubelet_size = [2, 16, 16]
-embed_dim = 32
-depth = 1
-num_heads = 2
-projection_dim = 16
-[clip_spec]
-num_mel_frames = 64
-num_mel_bins = 32
-frame_size = 32
-"""
+""" + MODEL + CLIP_SPEC
 ALONE = Ranks(rank=0, world_size=1, device=torch.device("cpu"))
 
 
@@ -110,11 +95,6 @@ def _task(folder: Path, recipe: Path, told: list[Any] | None = None) -> StreamTa
     task = open_task(Recipe.load(recipe), StoredItems(folder), folder, report, ALONE)
     assert isinstance(task, StreamTask)
     return task
-
-
-def _lines(run: Path) -> list[dict[str, Any]]:
-    lines = (run / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
 
 
 def _epoch(batches: ClipBatches, num_steps: int) -> Counter[str]:
@@ -217,7 +197,7 @@ def test_a_run_learns(written: Path, tmp_path: Path) -> None:
     train(recipe, tmp_path / "run", data_dir=written, on_progress=lambda *x: told.append(x))
     figures = [x for stage, _, _, x in told if stage == "train"]
     assert all(x["clips/s"] > 0 for x in figures)
-    losses = [line["audio"] + line["video"] for line in _lines(tmp_path / "run") if line["kind"] == "train"]
+    losses = [line["audio"] + line["video"] for line in logged(tmp_path / "run") if line["kind"] == "train"]
     assert losses[-1] < 0.5 * losses[0]
 
 
@@ -228,14 +208,7 @@ def test_a_run_learns(written: Path, tmp_path: Path) -> None:
 def test_kinds_of_runs_resume_exactly(more: str, hurt: Path, tmp_path: Path) -> None:
     recipe = _recipe(tmp_path, 5, more)
     whole = load_checkpoint(train(recipe, tmp_path / "whole", data_dir=hurt)).model.state_dict()
-
-    def die(stage: str, done: int, *_: object) -> None:
-        if (stage, done) == ("train", 4):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(recipe, tmp_path / "killed", data_dir=hurt, on_progress=die)
-    resumed = load_checkpoint(train(recipe, tmp_path / "killed", data_dir=hurt)).model.state_dict()
+    resumed = load_checkpoint(train_interrupted(recipe, tmp_path / "killed", hurt, at_step=4)).model.state_dict()
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
     states = [torch.load(tmp_path / name / "state.pt", weights_only=True)["task"] for name in ("whole", "killed")]
     assert states[0] == states[1]
@@ -245,17 +218,8 @@ def test_kinds_of_runs_resume_exactly(more: str, hurt: Path, tmp_path: Path) -> 
 def test_a_run_killed_outright_gives_the_same_losses(written: Path, tmp_path: Path) -> None:
     recipe = _recipe(tmp_path, 40)
     train(recipe, tmp_path / "whole", data_dir=written)
-    arguments = ["train", str(recipe), "--data", str(written), "--run", str(tmp_path / "killed")]
-    command = [sys.executable, "-m", "cli.main", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        until(lambda: (tmp_path / "killed" / "state.pt").exists(), seconds=300)
-    finally:
-        process.kill()  # SIGKILL: nothing can be said goodbye to
-        process.wait()
-    assert not (tmp_path / "killed" / "checkpoint").exists(), "it was killed before its end"
-    train(recipe, tmp_path / "killed", data_dir=written)
-    assert _lines(tmp_path / "whole") == _lines(tmp_path / "killed")
+    train_killed(recipe, tmp_path / "killed", written, saved_within_seconds=300)
+    assert logged(tmp_path / "whole") == logged(tmp_path / "killed")
 
 
 def test_what_shards_cannot_give_fails(data: Path, written: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from models.attention import Pairing
 from models.weights import load_checkpoint
 from models.zorro import Zorro
 from tests.made_media import jpeg_bytes, tone, write_clip
+from tests.training.small_runs import CLIP_SPEC, MODEL, train_interrupted
 from training.batch import row_target
 from training.distributed import Ranks
 from training.loop import model_config, train
@@ -34,19 +35,7 @@ num_warmup_steps = 2
 evaluate_every = 4
 save_every = 2
 bfloat16 = false
-[model]
-patch_size = [16, 16]
-tubelet_size = [2, 16, 16]
-embed_dim = 32
-depth = 1
-num_heads = 2
-projection_dim = 16
-drop_path_rate = 0.1
-[clip_spec]
-num_mel_frames = 64
-num_mel_bins = 32
-frame_size = 32
-"""
+""" + MODEL + "drop_path_rate = 0.1\n" + CLIP_SPEC
 
 
 @pytest.fixture(scope="module")
@@ -75,14 +64,7 @@ def _recipe(folder: Path, steps: int) -> Path:
 def test_a_run_that_was_killed_resumes_to_the_same_weights(data: Path, tmp_path: Path) -> None:
     recipe = _recipe(tmp_path, 8)
     whole = load_checkpoint(train(recipe, tmp_path / "whole", data_dir=data)).model
-
-    def die(stage: str, done: int, *_: object) -> None:
-        if (stage, done) == ("train", 5):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(recipe, tmp_path / "killed", data_dir=data, on_progress=die)
-    resumed = load_checkpoint(train(recipe, tmp_path / "killed", data_dir=data)).model
+    resumed = load_checkpoint(train_interrupted(recipe, tmp_path / "killed", data, at_step=5)).model
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
     steps = [json.loads(line)["step"] for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]

@@ -18,6 +18,7 @@ SLOTS: dict[str, tuple[str, ...]] = {
     "adverb": ("again", "now", "please", "soon"),
 }
 """The words of each slot, in the order in which slots are spoken."""
+SLOT_OF = {word: slot for slot, words in SLOTS.items() for word in words}
 
 
 def recognises(folder: Path) -> bool:
