@@ -24,7 +24,8 @@ def run_all(data_dir: Path, runs_dir: Path, *, only: str = "*", parallel: int | 
     waiting = [e for e in experiments() if fnmatch(e.name, only) and not (runs_dir / e.name / RESULT_FILE).is_file()]
     parallel = parallel or os.cpu_count() or 1
     running: dict[Future[None], str] = {}
-    with ProcessPoolExecutor(parallel, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+    context = get_context("spawn")
+    with ProcessPoolExecutor(parallel, context, initializer=_take_one_thread, max_tasks_per_child=1) as pool:
         while waiting or running:
             for experiment in _ready(waiting, runs_dir)[: parallel - len(running)]:
                 waiting.remove(experiment)
@@ -36,14 +37,18 @@ def run_all(data_dir: Path, runs_dir: Path, *, only: str = "*", parallel: int | 
                 done.result()
 
 
+def _take_one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
 def _ready(waiting: Iterable[Experiment], runs_dir: Path) -> list[Experiment]:
     return [e for e in waiting if e.start_from is None or (runs_dir / e.start_from / RESULT_FILE).is_file()]
 
 
 def run_one(experiment: Experiment, data_dir: Path, runs_dir: Path) -> None:
     """Train, score on the test split, by linear probes what has no labels, and write the result."""
-    import torch
-
     from models.weights import load_checkpoint
     from training.layouts import read_items
     from training.loop import train
@@ -51,7 +56,6 @@ def run_one(experiment: Experiment, data_dir: Path, runs_dir: Path) -> None:
     from .probe import probe_words
     from .score import TestSplit
 
-    torch.set_num_threads(1)
     folder = runs_dir / experiment.name
     start = runs_dir / experiment.start_from / "checkpoint" if experiment.start_from else None
     checkpoint = train(experiment.recipe, folder, data_dir=data_dir, start_from=start)
