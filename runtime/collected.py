@@ -1,6 +1,6 @@
 """What is kept of windows while a clip is read: their facts and values, not their arrays, so that memory stays bounded."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,13 +13,13 @@ from .results import ClipResult, StreamResult, WindowResult
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Which output is asked for, and how its value becomes an answer."""
+    """Which output is asked for, and how its values become answers."""
 
     kind: str
-    answer: Callable[[np.ndarray], StreamResult]
-    """Of a window's vote, or of the mean of several."""
-    vote: Callable[[np.ndarray], np.ndarray] = lambda value: value
-    """What a window's value becomes before it is averaged with others."""
+    answers: Callable[[np.ndarray], list[StreamResult]]
+    """One each of votes, [votes, dim]: those of windows, and the mean of them."""
+    votes: Callable[[np.ndarray], np.ndarray] = lambda values: values
+    """What values of windows, [windows, dim], become before they are averaged."""
 
 
 @dataclass(slots=True)
@@ -28,7 +28,8 @@ class Collected:
 
     modalities: Sequence[Modality]
     windows: list[Clip] = field(default_factory=list)
-    values: list[dict[Modality, np.ndarray]] = field(default_factory=list)
+    values: dict[Modality, list[np.ndarray]] = field(default_factory=dict)
+    """Of each batch, [windows, dim]."""
     inference_seconds: float = 0.0
 
     @property
@@ -38,27 +39,20 @@ class Collected:
 
     def add(self, batch: Sequence[Clip], values: dict[Modality, np.ndarray]) -> None:
         """Take in one batch of windows and each stream's values for them."""
-        for i, clip in enumerate(batch):
+        for clip in batch:
             bare = Clip(
                 clip.start_seconds, clip.end_seconds, None, None,
                 clip.audio_seconds, clip.video_seconds, clip.is_silent, clip.padded,
             )  # fmt: skip
             self.windows.append(bare)
-            self.values.append({modality: value[i] for modality, value in values.items()})
+        for modality, value in values.items():
+            self.values.setdefault(modality, []).append(value)
 
-    def window_results(self, question: Question) -> Iterator[WindowResult]:
-        """Answers of each window, in order."""
-        for i, (clip, values) in enumerate(zip(self.windows, self.values, strict=True)):
-            streams = {str(modality): question.answer(question.vote(value)) for modality, value in values.items()}
-            yield WindowResult(i, clip.start_seconds, clip.end_seconds, clip.padded, clip.is_silent, streams)
-
-    def whole(self, question: Question) -> dict[str, StreamResult]:
-        """Each stream's answer for the whole clip, pooled as `media.pooling` says."""
-        return {str(modality): question.answer(self._mean_vote(question, modality)) for modality in self.modalities}
-
-    def _mean_vote(self, question: Question, modality: Modality) -> np.ndarray:
-        votes = np.stack([question.vote(values[modality]) for values in self.values])
-        return pool(votes, window_weights(self.windows, modality))
+    def answers(self, question: Question, modality: Modality) -> list[StreamResult]:
+        """One stream's answers: of each window, in order, and last of the whole clip, pooled as `media.pooling` says."""
+        votes = question.votes(np.concatenate(self.values[modality]))
+        whole = pool(votes, window_weights(self.windows, modality))
+        return question.answers(np.concatenate([votes, whole[np.newaxis]]))
 
     def result(
         self,
@@ -73,10 +67,16 @@ class Collected:
         warnings = list(warnings)
         if Modality.AUDIO in self.modalities and self.is_silent:
             warnings.append("silent_audio: there is no audible sound; its answer means nothing")
-        windows = tuple(self.window_results(question))
+        answers = {str(modality): self.answers(question, modality) for modality in self.modalities}
         return ClipResult(
-            windows=windows,
-            whole=dict(windows[0].streams) if len(windows) == 1 else self.whole(question),  # the mean of one is itself
+            windows=tuple(
+                WindowResult(
+                    i, clip.start_seconds, clip.end_seconds, clip.padded, clip.is_silent,
+                    {name: of_stream[i] for name, of_stream in answers.items()},
+                )
+                for i, clip in enumerate(self.windows)
+            ),
+            whole={name: of_stream[-1] for name, of_stream in answers.items()},
             media=info,
             absent=tuple(str(m) for m in asked if m not in self.modalities),
             warnings=tuple(warnings),

@@ -274,8 +274,8 @@ class Zorro:
         scores = self.bundle.scores
         return Question(
             "logits",
-            lambda vote: StreamResult(labels=self._top(scores.probabilities(vote), top_k=top_k, threshold=threshold)),
-            vote=scores.votes,
+            lambda votes: self._top(scores.probabilities(votes), top_k=top_k, threshold=threshold),
+            votes=scores.votes,
         )
 
     def ask_vectors(self, *, space: Space | str = Space.SHARED, normalize: bool = True) -> Question:
@@ -285,7 +285,7 @@ class Zorro:
             InvalidOption: an option that means nothing.
         """
         kind = "embedding" if check_space(space) == Space.SHARED else "features"
-        return Question(kind, lambda value: StreamResult(embedding=_unit(value) if normalize else value))
+        return Question(kind, lambda votes: [StreamResult(embedding=row) for row in (_unit(votes) if normalize else votes)])
 
     def _answer(
         self,
@@ -317,10 +317,12 @@ class Zorro:
         collected.inference_seconds += time.perf_counter() - started
         return stream_values(outputs, present, kind)
 
-    def _top(self, probabilities: np.ndarray, *, top_k: int, threshold: float) -> tuple[LabelScore, ...]:
-        best = np.argsort(-probabilities, kind="stable")[:top_k].tolist()
-        labels, scores = self.bundle.labels, probabilities.tolist()
-        return tuple(LabelScore(labels[i].id, labels[i].label, scores[i]) for i in best if scores[i] >= threshold)
+    def _top(self, probabilities: np.ndarray, *, top_k: int, threshold: float) -> list[StreamResult]:
+        labels, best = self.bundle.labels, np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+        found = []
+        for row, chosen in zip(probabilities.tolist(), best.tolist(), strict=True):
+            found.append([LabelScore(labels[i].id, labels[i].label, row[i]) for i in chosen if row[i] >= threshold])
+        return [StreamResult(labels=tuple(scores)) for scores in found]
 
 
 def _batches(clips: Iterable[Clip], max_size: int) -> Iterator[list[Clip]]:
@@ -329,5 +331,5 @@ def _batches(clips: Iterable[Clip], max_size: int) -> Iterator[list[Clip]]:
         yield batch
 
 
-def _unit(vector: np.ndarray) -> np.ndarray:
-    return vector / max(float(np.linalg.norm(vector)), 1e-12)
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))

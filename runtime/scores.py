@@ -17,8 +17,8 @@ class Scores(StrEnum):
     SOFTMAX = "softmax"  # one label holds: scores sum to 1
     SIGMOID = "sigmoid"  # any number of labels may hold, each by itself
 
-    def votes(self, logits: Float[np.ndarray, " labels"]) -> Float[np.ndarray, " labels"]:
-        """What of a window is averaged with that of others."""
+    def votes(self, logits: Float[np.ndarray, "*windows labels"]) -> Float[np.ndarray, "*windows labels"]:
+        """What of windows is averaged."""
         match self:
             case Scores.SOFTMAX:
                 return logits
@@ -28,12 +28,12 @@ class Scores(StrEnum):
             case _:
                 assert_never(self)
 
-    def probabilities(self, votes: Float[np.ndarray, " labels"]) -> Float[np.ndarray, " labels"]:
-        """Of a window's votes, or of the mean of those of several."""
+    def probabilities(self, votes: Float[np.ndarray, "*votes labels"]) -> Float[np.ndarray, "*votes labels"]:
+        """Of windows' votes, or of the mean of those of several."""
         match self:
             case Scores.SOFTMAX:
-                exps = np.exp(votes.astype(np.float64) - votes.max())
-                return np.asarray(exps / exps.sum())
+                exps = np.exp(votes.astype(np.float64) - votes.max(axis=-1, keepdims=True))
+                return np.asarray(exps / exps.sum(axis=-1, keepdims=True))
             case Scores.SIGMOID:
                 return votes
             case _:

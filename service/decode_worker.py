@@ -132,8 +132,8 @@ def decode_chunk(task: DecodeTask) -> DecodedChunk:
         DecoderOutOfMemory: over the limit of `limit_process`.
         OSError: the shared memory is full.
     """
-    limit_cpu(task.max_cpu_seconds)
     started = time.perf_counter()
+    limit_cpu(task.max_cpu_seconds)
     try:
         present, reader = read_present(
             task.path, task.spec, task.asked, must_have=task.must_have_all, start_seconds=task.start_seconds,

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -18,8 +18,10 @@ NO_SPANS = "livez,readyz,metrics,v2/health"  # what is asked all day long by mac
 _tracer = trace.get_tracer(SERVICE_NAME)
 
 
-def span(name: str, **attributes: str | int) -> AbstractContextManager[trace.Span]:
-    """A span for as long as the context lasts, inside the request's."""
+def span(name: str, **attributes: str | int) -> AbstractContextManager[object]:
+    """A span for as long as the context lasts, inside the request's; none if that has none."""
+    if not trace.get_current_span().get_span_context().is_valid:
+        return nullcontext()
     return _tracer.start_as_current_span(name, attributes=attributes)
 
 

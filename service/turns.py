@@ -6,8 +6,8 @@ If its client goes away, whatever is being done for it ends.
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -56,25 +56,29 @@ def seconds_allowed(request: Request, settings: Settings) -> float:
     return min(milliseconds / 1000, settings.request_timeout_seconds)
 
 
-async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -> T:
+async def unless_client_leaves(request: Request, work: Awaitable[T]) -> T:
     """The result of `work`, which is cancelled if the client goes away meanwhile.
 
     Raises:
         ClientDisconnect: it did.
     """
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_left(request))
+    task = asyncio.current_task()
+    assert task is not None
+    has_left, num_cancelled = False, task.cancelling()
+
+    async def end_when_left() -> None:
+        nonlocal has_left
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        has_left = True
+        task.cancel()
+
+    watching = asyncio.ensure_future(end_when_left())
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientDisconnect
-        return working.result()
+        return await work
+    except asyncio.CancelledError as error:
+        if not has_left or task.uncancel() > num_cancelled:  # it was, or was also, somebody else who cancelled
+            raise
+        raise ClientDisconnect from error
     finally:
-        for task in (working, leaving):
-            task.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
-
-
-async def _left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+        watching.cancel()

@@ -4,7 +4,6 @@ Machines are shared and change their speed within minutes. So next to every load
 a process per core does that serves nobody. A server is its share of that ceiling, and servers are compared by their shares.
 """
 
-import asyncio
 import os
 import tempfile
 from collections.abc import Sequence
@@ -12,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+import uvloop
 
 from benchmarks.films import write_film
 from benchmarks.machine import ROOT
@@ -94,7 +95,7 @@ class Bench:
         ceiling = ceiling or self.ceiling
         before = ceiling.rate(workload, seconds=CEILING_SECONDS)
         request = process.server.requests[workload]("")
-        replies = asyncio.run(closed_loop(process.port, request, num_clients=num_clients, seconds=LOOP_SECONDS))
+        replies = uvloop.run(closed_loop(process.port, request, num_clients=num_clients, seconds=LOOP_SECONDS))
         after = ceiling.rate(workload, seconds=CEILING_SECONDS)
         good = [reply for reply in replies if reply.status == 200]
         self.result.check(f"{process.server.name}, {workload}: answers that failed", len(replies) - len(good), at_most=0)
@@ -112,10 +113,10 @@ class Bench:
         capacity = ceiling
         if load == OVERLOAD:  # what the server can do is what it does for clients that wait
             request = process.server.requests[workload]("")
-            replies = asyncio.run(closed_loop(process.port, request, num_clients=16, seconds=LOOP_SECONDS))
+            replies = uvloop.run(closed_loop(process.port, request, num_clients=16, seconds=LOOP_SECONDS))
             capacity = sum(reply.status == 200 for reply in replies) / LOOP_SECONDS
         timeout = TIMEOUT_SECONDS[workload]
-        first, again = asyncio.run(
+        first, again = uvloop.run(
             open_loop(
                 process.port, process.server.requests[workload], per_second=load * ceiling, seconds=seconds,
                 timeout_seconds=timeout, come_back=load == OVERLOAD,

@@ -24,7 +24,7 @@ def test_it_answers_a_film(server: Server, film: Path) -> None:
         answer = httpx.post(f"{server.url}/v1/classify", files={"file": file}, timeout=60)
     assert answer.status_code == 200
     assert set(answer.json()["streams"].values()) == {"answered"}
-    assert server.files() == []
+    until(lambda: server.files() == [])
 
 
 def test_it_cuts_off_a_body_without_length(server: Server) -> None:

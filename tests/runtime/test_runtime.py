@@ -94,9 +94,9 @@ def test_the_whole_of_one_window_is_that_window(model: Zorro, ask: Callable[[Zor
     question, collected = ask(model), Collected([Modality.AUDIO])
     collected.add([clip], {Modality.AUDIO: model.answers(Modality.AUDIO, [clip])[question.kind]})
     result = collected.result(question, None, asked=[Modality.AUDIO], warnings=[], decode_seconds=0.0)
-    ruled = collected.whole(question)
-    assert result.whole["audio"].labels == ruled["audio"].labels == result.windows[0].streams["audio"].labels
-    np.testing.assert_array_equal(result.whole["audio"].embedding, ruled["audio"].embedding)
+    whole, window = result.whole["audio"], result.windows[0].streams["audio"]
+    assert whole.labels == window.labels
+    np.testing.assert_array_equal(whole.embedding, window.embedding)
 
 
 def test_trailing_silence_does_not_change_the_whole(model: Zorro, tmp_path: Path) -> None:
