@@ -33,6 +33,7 @@ OVERLOAD = LOADS[-1]
 TIMEOUT_SECONDS = {"clips": 2.0, "fused": 1.0}
 LOOP_SECONDS, CEILING_SECONDS = 4.0, 2.0
 OPEN_SECONDS, PEER_OPEN_SECONDS, FILLING_SECONDS = 15.0, 6.0, 2.0
+STAGES = ("upload", "decode", "queue", "inference")
 CLIPS, TENSORS, BASE_TENSORS = "clips", "fused", "audio"
 MIN_SHARE, MIN_TENSOR_SHARE, MIN_BASE_SHARE = 0.9, 0.9, 0.97
 MIN_AHEAD, MIN_TENSORS_AHEAD = 1.2, 1.3
@@ -99,12 +100,10 @@ class Bench:
         after = ceiling.rate(workload, seconds=CEILING_SECONDS)
         good = [reply for reply in replies if reply.status == 200]
         self.result.check(f"{process.server.name}, {workload}: answers that failed", len(replies) - len(good), at_most=0)
-        stages = ("upload", "decode", "queue", "inference")
         self.record(
             process.server.name, "closed", workload=workload, clients=num_clients, per_second=len(good) / LOOP_SECONDS,
             share=len(good) / LOOP_SECONDS / ((before + after) / 2), ceiling=(before + after) / 2, **_percentiles(good),
-            added_seconds=_added(good),
-            stages={name: median(r.timings[name] for r in good) for name in stages if all(name in r.timings for r in good)},
+            added_seconds=_added(good), stages=stage_seconds(good),
         )  # fmt: skip
 
     def open(self, process: Running, workload: str, load: float, *, seconds: float) -> None:
@@ -205,6 +204,12 @@ def _added(replies: Sequence[Reply]) -> dict[str, float]:
     """Seconds of an answer that are neither decoding nor inference, where the server tells."""
     added = [r.seconds - r.timings.get("decode", 0.0) - r.timings["inference"] for r in replies if "inference" in r.timings]
     return {"min": min(added), "median": median(added)} if added else {}
+
+
+def stage_seconds(replies: Sequence[Reply]) -> dict[str, float]:
+    """Medians of the stages that every answer tells; none for no answers."""
+    told = set.intersection(*(set(r.timings) for r in replies)) if replies else set()
+    return {name: median(r.timings[name] for r in replies) for name in STAGES if name in told}
 
 
 def _percentiles(replies: Sequence[Reply]) -> dict[str, float]:

@@ -9,8 +9,9 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .bench import STAGES
+
 WORKLOADS = {"clips": "clips", "fused": "tensors"}
-STAGES = ("upload", "decode", "queue", "inference")
 CLIP_SECONDS = 10.0
 
 Record = Mapping[str, Any]

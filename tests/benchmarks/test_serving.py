@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.report import read_results
 from benchmarks.result import RESULTS
-from benchmarks.serving.bench import quantile
+from benchmarks.serving.bench import quantile, stage_seconds
 from benchmarks.serving.clients import Client, Reply, closed_loop, open_loop, post
 from benchmarks.serving.report import to_page, write_report
 
@@ -95,6 +95,12 @@ def test_refused_clients_of_an_open_loop_come_back_once(come_back: bool) -> None
 def test_quantiles_are_values_that_were_seen() -> None:
     assert [quantile([3, 1, 2, 4], percent) for percent in (25, 50, 51, 99, 100)] == [1, 2, 3, 4, 4]
     assert quantile([], 99) == 0.0
+
+
+def test_stages_are_those_that_every_answer_tells() -> None:
+    replies = [Reply(200, 1.0, 1.0, timings={"decode": seconds, "total": 1.0}) for seconds in (0.1, 0.4, 0.2)]
+    assert stage_seconds(replies) == {"decode": 0.2}
+    assert stage_seconds([*replies, Reply(200, 1.0, 1.0)]) == stage_seconds([]) == {}
 
 
 def test_the_committed_report_is_what_its_json_makes(tmp_path: Path) -> None:
