@@ -109,11 +109,7 @@ class Bench:
     def open(self, process: Running, workload: str, load: float, *, seconds: float) -> None:
         """Arrivals at a share of the ceiling, measured just before."""
         ceiling = self.ceiling.rate(workload, seconds=CEILING_SECONDS)
-        capacity = ceiling
-        if load == OVERLOAD:  # what the server can do is what it does for clients that wait
-            request = process.server.requests[workload]("")
-            replies = uvloop.run(closed_loop(process.port, request, num_clients=16, seconds=LOOP_SECONDS))
-            capacity = sum(reply.status == 200 for reply in replies) / LOOP_SECONDS
+        before = self._capacity(process, workload) if load == OVERLOAD else ceiling
         timeout = TIMEOUT_SECONDS[workload]
         first, again = uvloop.run(
             open_loop(
@@ -121,6 +117,7 @@ class Bench:
                 timeout_seconds=timeout, come_back=load == OVERLOAD,
             )
         )  # fmt: skip
+        after = self._capacity(process, workload) if load == OVERLOAD else ceiling
         begin = min(reply.ended - reply.seconds for reply in first)
         answered = [reply for reply in first + again if reply.status == 200]
         steady = begin + FILLING_SECONDS, begin + seconds
@@ -128,13 +125,19 @@ class Bench:
         refused = [reply for reply in first if reply.status == 429]
         self.record(
             process.server.name, "open", workload=workload, load=load, arrivals=len(first), ceiling=ceiling,
-            capacity=capacity, goodput=len(in_time) / (seconds - FILLING_SECONDS), **_percentiles(answered),
+            capacity=(before + after) / 2, goodput=len(in_time) / (seconds - FILLING_SECONDS), **_percentiles(answered),
             refused=len(refused),
             refusals={f"p{q}": quantile([r.seconds for r in refused], q) for q in (50, 99)},
             late=sum(r.seconds > timeout for r in answered), past_deadline=_count(first + again, 504),
             lost=sum(r.status not in (200, 429, 504) for r in first + again), came_back=len(again),
             kept=sum(r.status == 200 for r in again),
         )  # fmt: skip
+
+    def _capacity(self, process: Running, workload: str) -> float:
+        """What the server does for clients that wait for their answers, per second; it changes, so it is asked twice."""
+        request = process.server.requests[workload]("")
+        replies = uvloop.run(closed_loop(process.port, request, num_clients=max(CLIENTS), seconds=LOOP_SECONDS))
+        return sum(reply.status == 200 for reply in replies) / LOOP_SECONDS
 
     def record(self, server: str, kind: str, **figures: Any) -> None:
         """Keep what was measured."""
