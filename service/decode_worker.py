@@ -5,6 +5,7 @@ lies in memory, so nothing large is pickled, and a full memory is an error where
 """
 
 import contextlib
+import gc
 import os
 import resource
 import time
@@ -80,6 +81,8 @@ def limit_process(max_memory_bytes: int) -> None:
         resource.setrlimit(kind, (most, most))
     with contextlib.suppress(OSError):
         os.nice(1)
+    gc.collect()
+    gc.freeze()  # what is here stays, and need not be looked through between tasks
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -98,7 +101,8 @@ class Lifetime:
     settled_bytes: int = 0
 
     def __gt__(self, num_done: int) -> bool:
-        """Whether the process serves on after so many tasks."""
+        """Whether the process serves on after so many tasks, what they left behind being cleared away."""
+        gc.collect()  # PyAV leaves frames and decoders in cycles, and a decoder's threads take memory for their stacks
         held = held_bytes()
         if num_done <= NUM_FIRST_TASKS:
             self.settled_bytes = max(self.settled_bytes, held)

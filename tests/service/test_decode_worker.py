@@ -1,5 +1,6 @@
 """What a decode process does, seen from inside: its limits as they are asked of the kernel, its chunk, its end."""
 
+import gc
 import multiprocessing
 import resource
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 import service.decode_worker as worker
@@ -111,6 +113,22 @@ def test_a_process_serves_its_tasks_as_long_as_it_does_not_grow(first: int, monk
 
 def test_a_process_that_has_grown_serves_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _num_served([1000] * 20 + [1101] * 20, monkeypatch) == (20, 1)
+
+
+@pytest.mark.usefixtures("asked")
+def test_threads_that_tasks_leave_behind_end_before_the_next(film: Path, spec: ClipSpec, tmp_path: Path) -> None:
+    """Each keeps memory for its stack, which counts as the process's."""
+    lifetime = Lifetime(max_tasks=30, max_growth_bytes=10**9, num_grown=multiprocessing.get_context("spawn").Semaphore(0))
+    counts = []
+    gc.disable()
+    try:
+        for num_done in range(4):
+            decode_chunk(_task(film, spec, tmp_path, limits=MediaLimits(max_threads=2)))
+            assert num_done < lifetime
+            counts.append(psutil.Process().num_threads())
+    finally:
+        gc.enable()
+    assert max(counts) == counts[0]
 
 
 HOLD_AND_LET_GO = """
