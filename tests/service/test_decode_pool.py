@@ -185,7 +185,7 @@ def test_a_decoder_that_wants_too_much_memory_is_told_so_and_lives(film: Path, s
             assert refused.value.code == "decoder_out_of_memory"
         assert pool.stats.num_crashes == 0
 
-    pool = _pool(folder, max_memory_bytes=8_000_000)  # less than the stacks of its threads
+    pool = _pool(folder, max_memory_bytes=1_000_000)  # less than a decoder takes
     _run(pool, talk)
 
 
