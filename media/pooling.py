@@ -22,7 +22,7 @@ def window_weights(clips: Sequence[Clip], modality: Modality) -> Float[np.ndarra
 
 
 def pool(values: Float[np.ndarray, "windows dim"], weights: Float[np.ndarray, " windows"]) -> Float[np.ndarray, " dim"]:
-    """Weighted mean over windows. What `np.average` gives, in a fifth of its time, most of which goes into its checks."""
+    """Weighted mean over windows: what `np.average` gives, without its checks, which take longer than the mean of a few."""
     return np.asarray((values * weights[:, np.newaxis]).sum(axis=0) / weights.sum()).astype(values.dtype)
 
 

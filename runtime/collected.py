@@ -49,10 +49,14 @@ class Collected:
             self.values.setdefault(modality, []).append(value)
 
     def answers(self, question: Question, modality: Modality) -> list[StreamResult]:
-        """One stream's answers: of each window, in order, and last of the whole clip, pooled as `media.pooling` says."""
+        """One stream's answers: of each window, in order, and last of the whole clip, pooled as `media.pooling` says.
+
+        There is but one for one window, whose mean it is.
+        """
         votes = question.votes(np.concatenate(self.values[modality]))
-        whole = pool(votes, window_weights(self.windows, modality))
-        return question.answers(np.concatenate([votes, whole[np.newaxis]]))
+        if len(votes) > 1:
+            votes = np.concatenate([votes, pool(votes, window_weights(self.windows, modality))[np.newaxis]])
+        return question.answers(votes)
 
     def result(
         self,

@@ -14,6 +14,7 @@ import pytest
 from export.bundle_writer import seal_bundle
 from media import Modality, read_clips
 from media.errors import InvalidSpan, MissingAudio, MissingVideo
+from media.pooling import pool, window_weights
 from runtime import Space, Zorro, find_bundles
 from runtime.bundle import read_sealed
 from runtime.collected import Collected, Question
@@ -94,9 +95,10 @@ def test_the_whole_of_one_window_is_that_window(model: Zorro, ask: Callable[[Zor
     question, collected = ask(model), Collected([Modality.AUDIO])
     collected.add([clip], {Modality.AUDIO: model.answers(Modality.AUDIO, [clip])[question.kind]})
     result = collected.result(question, None, asked=[Modality.AUDIO], warnings=[], decode_seconds=0.0)
-    whole, window = result.whole["audio"], result.windows[0].streams["audio"]
-    assert whole.labels == window.labels
-    np.testing.assert_array_equal(whole.embedding, window.embedding)
+    votes = question.votes(np.concatenate(collected.values[Modality.AUDIO]))
+    (ruled,) = question.answers(pool(votes, window_weights(collected.windows, Modality.AUDIO))[np.newaxis])
+    assert result.whole["audio"].labels == ruled.labels == result.windows[0].streams["audio"].labels
+    np.testing.assert_array_equal(result.whole["audio"].embedding, ruled.embedding)
 
 
 def test_trailing_silence_does_not_change_the_whole(model: Zorro, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
     asked: dict[int, int] = {}
     monkeypatch.setattr(worker.resource, "setrlimit", lambda kind, bounds: asked.update({kind: bounds[0]}))
     monkeypatch.setattr(worker.os, "nice", lambda step: step)
+    monkeypatch.setattr(worker.gc, "freeze", lambda: None)
     return asked
 
 
