@@ -62,8 +62,10 @@ class Batcher(Generic[ItemT]):
             run, run_alone=run_alone, max_batch_size=max_batch_size, max_queue_size=max_queue_size
         )
 
-    async def submit(self, name: str, items: Sequence[ItemT], *, deadline: float | None = None) -> Answered:
-        """The graph's outputs for `items`.
+    def submit(
+        self, name: str, items: Sequence[ItemT], *, deadline: float | None = None
+    ) -> "asyncio.Future[Answered]":
+        """The graph's outputs for `items`, in time; cancelled, what of them has not begun never runs.
 
         Args:
             name: of the lane.
@@ -71,8 +73,8 @@ class Batcher(Generic[ItemT]):
             deadline: on the batcher's clock; later the answer is of no use.
 
         Raises:
-            Overloaded: the lane is full, or the deadline cannot be met; it says when to try again.
-            DeadlineExceeded: it passed while they waited.
+            Overloaded: at once: the lane is full, or the deadline cannot be met; it says when to try again.
+            DeadlineExceeded: when awaited, as all others: it passed while they waited.
             Exception: what the graph raised for one of these items.
         """
         assert items
@@ -85,7 +87,7 @@ class Batcher(Generic[ItemT]):
             self._work_waits.notify(len(items))
         if not self._sessions:
             self._start()
-        return await ticket.answer
+        return ticket.answer
 
     def wait_seconds(self) -> float:
         """Expected time until all that runs and waits now is done."""

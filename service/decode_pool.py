@@ -22,7 +22,7 @@ from typing import cast
 import numpy as np
 from pebble import ProcessExpired, ProcessPool
 
-from media import Clip, Modality
+from media import Clip, MediaInfo, Modality
 from runtime.signature import INPUTS, input_tensors
 
 from .decode_worker import DecodedChunk, DecoderOutOfMemory, DecodeTask, Lifetime, decode_chunk, limit_process
@@ -98,15 +98,14 @@ class DecodePool:
             MediaError: see `media.errors`.
             ServiceError: `decoder_crashed`, `decode_timeout`, `decoder_out_of_memory` or `out_of_space`.
         """
-        part = replace(task, first_window=0, max_cpu_seconds=self._max_cpu_seconds)
-        decoding = asyncio.ensure_future(self._decode(part))
+        num_windows = 0
+        decoding = asyncio.ensure_future(self._decode(task, first_window=0, info=None))
         try:
             while True:
                 chunk, clips = await decoding
-                is_first = not part.first_window
+                is_first, num_windows = not num_windows, num_windows + len(chunk.windows)
                 if not chunk.is_last:
-                    part = replace(part, first_window=part.first_window + len(chunk.windows), info=chunk.info)
-                    decoding = asyncio.ensure_future(self._decode(part))
+                    decoding = asyncio.ensure_future(self._decode(task, first_window=num_windows, info=chunk.info))
                 if chunk.windows or is_first:
                     yield chunk, clips
                 if chunk.is_last:
@@ -115,18 +114,24 @@ class DecodePool:
             decoding.cancel()
             await asyncio.gather(decoding, return_exceptions=True)
 
-    async def _decode(self, task: DecodeTask) -> tuple[DecodedChunk, list[Clip]]:
+    async def _decode(
+        self, task: DecodeTask, *, first_window: int, info: MediaInfo | None
+    ) -> tuple[DecodedChunk, list[Clip]]:
         for _ in range(MAX_ATTEMPTS):
             async with self._free:
                 self._num_busy += 1
                 out = self._folder / f"windows-{uuid.uuid4().hex}"
                 pool = self._pool
                 self.stats.num_tasks += 1
-                out.touch(0o600)
+                os.close(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
                 try:
                     # Idle, one film has all cores; busy, each has its own.
                     limits = replace(task.limits, max_threads=max(1, self._num_workers // self._num_busy))
-                    chunk = await self._run(pool, replace(task, out=out, limits=limits))
+                    part = replace(
+                        task, out=out, limits=limits, first_window=first_window, info=info,
+                        max_cpu_seconds=self._max_cpu_seconds,
+                    )  # fmt: skip
+                    chunk = await self._run(pool, part)
                     return chunk, read_arrays(out, chunk, task)
                 except BrokenProcessPool:
                     self._replace(pool)
@@ -187,20 +192,22 @@ def _end(pool: ProcessPool) -> None:
 
 def read_arrays(path: Path, chunk: DecodedChunk, task: DecodeTask) -> list[Clip]:
     """The chunk's windows with their arrays, mapped from `path`, whose name may go at once."""
-    size = path.stat().st_size
-    if not size:
-        return list(chunk.windows)
-    with path.open("rb") as file:
-        memory = np.frombuffer(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ), np.uint8)
+    if not chunk.windows:
+        return []
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        memory = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+    finally:
+        os.close(descriptor)
     needed = {name for modality in chunk.present for name in INPUTS[modality]}
     count, offset = len(chunk.windows), 0
     arrays: dict[str, np.ndarray] = {}
     for name, dtype, shape in input_tensors(Modality.FUSED, task.spec):
         if name in needed:
-            num_bytes = count * np.dtype(dtype).itemsize * math.prod(shape)
-            arrays[name] = memory[offset : offset + num_bytes].view(dtype).reshape(count, *shape)
-            offset += num_bytes
-    assert offset == size, f"{size} bytes of windows, {offset} were expected"
+            values = np.frombuffer(memory, dtype, count * math.prod(shape), offset)
+            arrays[name] = values.reshape(count, *shape)
+            offset += values.nbytes
+    assert offset == len(memory), f"{len(memory)} bytes of windows, {offset} were expected"
     return [
         replace(window, **{name: array[i] for name, array in arrays.items()}) for i, window in enumerate(chunk.windows)
     ]

@@ -47,6 +47,11 @@ class Engine:
 
     def __init__(self, settings: Settings, models: Models, folder: Path) -> None:
         self.models, self._settings = models, settings
+        self._limits = MediaLimits(
+            max_bytes=settings.max_body_bytes, max_duration_seconds=settings.max_duration_seconds,
+            max_pixels=settings.max_pixels, max_streams=settings.max_streams, max_windows=settings.max_windows,
+            max_frames_per_second=settings.max_frames_per_second,
+        )  # fmt: skip
         self.pool = DecodePool(
             folder,
             num_workers=settings.decode_workers,
@@ -130,21 +135,24 @@ class Engine:
     ) -> dict[Modality, np.ndarray]:
         lanes = [lane_name(model, graph) for graph in graphs_for(present)]
         with span("inference", lanes=",".join(lanes), windows=len(clips)):
-            answers = await asyncio.gather(*(self.batcher.submit(lane, clips, deadline=deadline) for lane in lanes))
+            answers = await self._answers(lanes, clips, deadline)
         collected.inference_seconds += sum(answer.run_seconds for answer in answers)
         return stream_values((answer.outputs for answer in answers), present, kind)
 
+    async def _answers(self, lanes: Sequence[str], clips: Sequence[Clip], deadline: float | None) -> list[Answered]:
+        tickets: list[asyncio.Future[Answered]] = []
+        try:
+            tickets.extend(self.batcher.submit(lane, clips, deadline=deadline) for lane in lanes)
+            return await asyncio.gather(*tickets)
+        finally:  # if one lane refuses or fails, nobody wants what the others say
+            for ticket in tickets:
+                ticket.cancel()
+
     def _task(self, model: Zorro, asked: Asked, path: Path) -> DecodeTask:
-        settings = self._settings
-        limits = MediaLimits(
-            max_bytes=settings.max_body_bytes, max_duration_seconds=settings.max_duration_seconds,
-            max_pixels=settings.max_pixels, max_streams=settings.max_streams, max_windows=settings.max_windows,
-            max_frames_per_second=settings.max_frames_per_second,
-        )  # fmt: skip
         return DecodeTask(
             path=path, spec=model.bundle.clip_spec, asked=tuple(asked.modalities), must_have_all=asked.must_have_all,
             start_seconds=asked.times.start, end_seconds=asked.times.end, stride_seconds=asked.times.stride,
-            max_windows=MAX_WINDOWS_PER_CHUNK, limits=limits,
+            max_windows=MAX_WINDOWS_PER_CHUNK, limits=self._limits,
         )  # fmt: skip
 
     async def close(self) -> None:

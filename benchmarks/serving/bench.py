@@ -32,6 +32,7 @@ LOADS = (0.5, 0.8, 0.95, 1.2, 3.0)  # of the ceiling
 OVERLOAD = LOADS[-1]
 TIMEOUT_SECONDS = {"clips": 2.0, "fused": 1.0}
 LOOP_SECONDS, CEILING_SECONDS = 4.0, 2.0
+IDLE_SECONDS = 12.0  # of one client's loop: the least of some 50 requests in a row is what is added
 OPEN_SECONDS, PEER_OPEN_SECONDS, FILLING_SECONDS = 15.0, 6.0, 2.0
 STAGES = ("upload", "decode", "queue", "inference")
 CLIPS, TENSORS, BASE_TENSORS = "clips", "fused", "audio"
@@ -45,7 +46,7 @@ def measure_servers(rounds: int) -> Result:
     parameters = {
         "clip": f"{CLIP_SECONDS} s, 640x360, 30 frames per second, stereo; 2 windows of 2 pictures each",
         "tensors": "one window of the fused graph of sights-sounds, raw bytes; of the audio graph of an untrained vit-base",
-        "cores": len(os.sched_getaffinity(0)), "rounds": rounds, "loop_seconds": LOOP_SECONDS,
+        "cores": len(os.sched_getaffinity(0)), "rounds": rounds, "loop_seconds": LOOP_SECONDS, "idle_seconds": IDLE_SECONDS,
         "open_seconds": OPEN_SECONDS, "open_seconds_of_peers": PEER_OPEN_SECONDS, "filling_seconds": FILLING_SECONDS,
         "timeout_seconds": TIMEOUT_SECONDS,
         "loads": list(LOADS),
@@ -85,24 +86,28 @@ class Bench:
         with running(server) as process:
             for workload in (CLIPS, TENSORS):
                 for num_clients in CLIENTS if is_ours else PEER_CLIENTS:
-                    self.closed(process, workload, num_clients)
+                    is_idle = is_ours and workload == CLIPS and num_clients == 1
+                    self.closed(process, workload, num_clients, seconds=IDLE_SECONDS if is_idle else LOOP_SECONDS)
                 if with_open_loop:
                     for load in LOADS:
                         self.open(process, workload, load, seconds=OPEN_SECONDS if is_ours else PEER_OPEN_SECONDS)
             self.record(server.name, "memory", private_bytes=process.private_bytes())
 
-    def closed(self, process: Running, workload: str, num_clients: int, ceiling: Ceiling | None = None) -> None:
+    def closed(
+        self, process: Running, workload: str, num_clients: int, *, seconds: float = LOOP_SECONDS,
+        ceiling: Ceiling | None = None,
+    ) -> None:  # fmt: skip
         """A closed loop between two measurements of the ceiling."""
         ceiling = ceiling or self.ceiling
         before = ceiling.rate(workload, seconds=CEILING_SECONDS)
         request = process.server.requests[workload]("")
-        replies = uvloop.run(closed_loop(process.port, request, num_clients=num_clients, seconds=LOOP_SECONDS))
+        replies = uvloop.run(closed_loop(process.port, request, num_clients=num_clients, seconds=seconds))
         after = ceiling.rate(workload, seconds=CEILING_SECONDS)
         good = [reply for reply in replies if reply.status == 200]
         self.result.check(f"{process.server.name}, {workload}: answers that failed", len(replies) - len(good), at_most=0)
         self.record(
-            process.server.name, "closed", workload=workload, clients=num_clients, per_second=len(good) / LOOP_SECONDS,
-            share=len(good) / LOOP_SECONDS / ((before + after) / 2), ceiling=(before + after) / 2, **_percentiles(good),
+            process.server.name, "closed", workload=workload, clients=num_clients, per_second=len(good) / seconds,
+            share=len(good) / seconds / ((before + after) / 2), ceiling=(before + after) / 2, **_percentiles(good),
             added_seconds=_added(good), stages=stage_seconds(good),
         )  # fmt: skip
 
@@ -156,7 +161,7 @@ def _base(bench: Bench, folder: Path, film: Path, clip: bytes, rounds: int) -> N
     server = ours(bundle, clip)
     with Ceiling(bundle, film) as ceiling, running(replace(server, name="ours, vit-base")) as process:
         for _ in range(rounds):
-            bench.closed(process, BASE_TENSORS, 16, ceiling)
+            bench.closed(process, BASE_TENSORS, 16, ceiling=ceiling)
 
 
 def _judge(bench: Bench) -> None:
