@@ -124,9 +124,10 @@ def _throughput(axes: Axes, closed: Sequence[Record], servers: Iterable[str], wo
 
 def _goodput(axes: Axes, opened: Sequence[Record], servers: Iterable[str], workload: str) -> None:
     for server in servers:
-        loads = [r for r in opened if (r["server"], r["workload"]) == (server, workload)]
-        goodput = [r["goodput"] / r["ceiling"] for r in loads]
-        axes.plot([r["load"] for r in loads], goodput, marker="o", label=server, linewidth=2.5 if server == "ours" else 1.2)
+        records = [r for r in opened if (r["server"], r["workload"]) == (server, workload)]
+        loads = sorted({r["load"] for r in records})
+        goodput = [median(r["goodput"] / r["ceiling"] for r in records if r["load"] == load) for load in loads]
+        axes.plot(loads, goodput, marker="o", label=server, linewidth=2.5 if server == "ours" else 1.2)
     axes.set(xlabel="arrivals, of the ceiling", ylabel="in time, of the ceiling", ylim=(0, 1.05))
 
 
