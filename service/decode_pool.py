@@ -28,7 +28,7 @@ from runtime.signature import INPUTS, input_tensors
 from .decode_worker import DecodedChunk, DecoderOutOfMemory, DecodeTask, Lifetime, decode_chunk, limit_process
 from .errors import ServiceError
 
-MAX_TASKS_PER_WORKER = 500  # then a process is replaced, whatever it leaked goes with it
+MAX_TASKS_PER_WORKER = 500  # at most, then a process is replaced, whatever it leaked goes with it
 MAX_ATTEMPTS = 3  # at a task whose pool broke before it began; no fault of the task
 
 

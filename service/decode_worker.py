@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from multiprocessing.synchronize import Semaphore
 from pathlib import Path
+from random import randint
 from threading import Thread
 
 import numpy as np
@@ -87,7 +88,9 @@ def limit_process(max_memory_bytes: int) -> None:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Lifetime:
-    """How long a decode process serves: so many tasks, or fewer if it grows.
+    """How long a decode process serves: so many tasks, by chance down to half of them, or fewer if it grows.
+
+    Processes begin together; each by its own number, they do not all end at once under load.
 
     pebble takes it for its `max_tasks`: before a process looks for a task it asks whether the number of those it has done
     is less, and ends if not. So nothing is lost when it goes.
@@ -102,6 +105,8 @@ class Lifetime:
 
     def __gt__(self, num_done: int) -> bool:
         """Whether the process serves on after so many tasks, what they left behind being cleared away."""
+        if not num_done:
+            self.max_tasks -= randint(0, self.max_tasks // 2)  # noqa: S311 - no secret
         gc.collect()  # PyAV leaves frames and decoders in cycles, and a decoder's threads take memory for their stacks
         held = held_bytes()
         if num_done <= NUM_FIRST_TASKS:
