@@ -98,6 +98,7 @@ def _num_served(held: Sequence[int], monkeypatch: pytest.MonkeyPatch) -> tuple[i
     """Tasks that a process does which holds so much before each, and how often it said that it had grown."""
     readings = iter(held)
     monkeypatch.setattr(worker, "held_bytes", lambda: next(readings))
+    monkeypatch.setattr(worker.gc, "collect", lambda: 0)  # slow among all tests, and nothing is left behind
     num_grown = multiprocessing.get_context("spawn").Semaphore(0)
     lifetime = Lifetime(max_tasks=30, max_growth_bytes=100, num_grown=num_grown)
     num_done = 0
