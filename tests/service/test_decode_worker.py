@@ -94,9 +94,13 @@ def test_limits_are_asked_for(asked: dict[int, int]) -> None:
     assert 3 <= asked[resource.RLIMIT_CPU] - (used.ru_utime + used.ru_stime) <= 5
 
 
-def _num_served(held: Sequence[int], monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
-    """Tasks that a process does which holds so much before each, and how often it said that it had grown."""
+def _num_served(held: Sequence[int], monkeypatch: pytest.MonkeyPatch, *, share: int = 0) -> tuple[int, int]:
+    """Tasks that a process does which holds so much before each, and how often it said that it had grown.
+
+    `share` of what may be taken from its number is: 0 or 1.
+    """
     readings = iter(held)
+    monkeypatch.setattr(worker, "randint", lambda _, most: share * most)
     monkeypatch.setattr(worker, "held_bytes", lambda: next(readings))
     monkeypatch.setattr(worker.gc, "collect", lambda: 0)  # slow among all tests, and nothing is left behind
     num_grown = multiprocessing.get_context("spawn").Semaphore(0)
@@ -110,15 +114,20 @@ def _num_served(held: Sequence[int], monkeypatch: pytest.MonkeyPatch) -> tuple[i
 @pytest.mark.parametrize("first", [0, 1000])
 def test_a_process_serves_its_tasks_as_long_as_it_does_not_grow(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
     settling = [first * i for i in range(NUM_FIRST_TASKS + 1)]
-    served = [_num_served(settling + [settling[-1] + 100] * 30, monkeypatch) for _ in range(20)]
-    assert {num_grown for _, num_grown in served} == {0}
-    counts = {num_done for num_done, _ in served}
-    assert len(counts) > 1, "processes that begin together do not end together"
-    assert 15 <= min(counts) <= max(counts) <= 30
+    assert _num_served(settling + [settling[-1] + 100] * 30, monkeypatch) == (30, 0)
+    assert _num_served(settling + [settling[-1] + 100] * 30, monkeypatch, share=1) == (15, 0)
 
 
 def test_a_process_that_has_grown_serves_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _num_served([1000] * 12 + [1101] * 20, monkeypatch) == (12, 1)
+    assert _num_served([1000] * 20 + [1101] * 20, monkeypatch) == (20, 1)
+
+
+def test_processes_that_begin_together_do_not_end_together() -> None:
+    num_grown = multiprocessing.get_context("spawn").Semaphore(0)
+    lifetimes = [Lifetime(max_tasks=500, max_growth_bytes=10**9, num_grown=num_grown) for _ in range(4)]
+    assert all(lifetime > 0 for lifetime in lifetimes)
+    assert len({lifetime.max_tasks for lifetime in lifetimes}) > 1
+    assert all(250 <= lifetime.max_tasks <= 500 for lifetime in lifetimes)
 
 
 @pytest.mark.usefixtures("asked")
