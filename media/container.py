@@ -28,6 +28,7 @@ from .errors import (
     TooManyStreams,
     UnsupportedMedia,
 )
+from .memory import raise_if_starved
 from .shared_file import SharedFile
 
 Source = str | os.PathLike[str] | bytes | BinaryIO
@@ -94,12 +95,6 @@ def translated() -> Iterator[None]:
     except (av.error.FFmpegError, OverflowError) as error:
         raise_if_starved(error)
         raise CorruptMedia(f"decoding broke off ({type(error).__name__}); is the file complete?") from error
-
-
-def raise_if_starved(error: Exception) -> None:
-    """Raise MemoryError if FFmpeg had no memory, or could not start a thread: no fault of the file."""
-    if isinstance(error, MemoryError | av.error.BlockingIOError):
-        raise MemoryError("FFmpeg has too little memory to decode this") from error
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:
@@ -184,6 +179,6 @@ def _unread_picture(container: InputContainer, video: VideoStream, limits: Media
         next(container.decode(video), None)
     except av.error.ArgumentError:
         return TooManyPixels(f"the picture is over the limit of {limits.max_pixels} pixels; scale it down")
-    except av.error.FFmpegError:
-        pass
+    except av.error.FFmpegError as error:
+        raise_if_starved(error, num_pixels=limits.max_pixels)
     return CorruptMedia("the picture does not decode; is the file complete?")

@@ -16,10 +16,12 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.format import Flags
 from av.stream import Discard
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from .container import MediaLimits, origin_seconds, raise_if_starved
+from .container import MediaLimits, origin_seconds
+from .memory import raise_if_starved
 
 FrameT = TypeVar("FrameT", AudioFrame, VideoFrame)
 
@@ -92,13 +94,18 @@ class Decoder(Generic[FrameT]):
             try:
                 frames = cast(list[FrameT], self._stream.decode(packet))
             except _FAILURES as error:
-                raise_if_starved(error)
-                self.faults.append(f"{self._stream.type}: a packet does not decode ({type(error).__name__})")
+                self._add_fault("a packet does not decode", error)
                 continue
             for frame in frames:
                 if frame.is_corrupt:
-                    self.faults.append(f"{self._stream.type}: a frame is damaged")
+                    self._add_fault("a frame is damaged")
                 yield frame
+
+    def _add_fault(self, what: str, error: Exception | None = None) -> None:
+        """Raises MemoryError if the fault is not the file's."""
+        context = self._stream.codec_context
+        raise_if_starved(error, num_pixels=context.width * context.height if isinstance(context, VideoCodecContext) else 0)
+        self.faults.append(f"{self._stream.type}: {what}" + (f" ({type(error).__name__})" if error else ""))
 
     def _packets(self) -> Iterator["av.Packet[Any] | None"]:
         for _ in range(MAX_BROKEN_READS):
@@ -106,8 +113,7 @@ class Decoder(Generic[FrameT]):
                 yield from self._sparing(self._container.demux(self._stream))
                 return
             except _FAILURES as error:
-                raise_if_starved(error)
-                self.faults.append(f"{self._stream.type}: the file breaks off ({type(error).__name__})")
+                self._add_fault("the file breaks off", error)
         yield None  # what the decoder still holds
 
     def _sparing(self, packets: Iterator["av.Packet[Any]"]) -> Iterator["av.Packet[Any]"]:

@@ -11,6 +11,7 @@ from av.video.stream import VideoStream
 
 from .container import MediaLimits, Source, audio_stream, open_container, video_stream
 from .decoding import Decoder
+from .memory import raise_if_starved
 from .video import orientation
 
 
@@ -90,7 +91,8 @@ def is_still(container: InputContainer) -> bool:
         return False
     try:
         return sum(packet.size > 0 for packet in islice(container.demux(video), 2)) == 1
-    except av.error.FFmpegError:
+    except av.error.FFmpegError as error:
+        raise_if_starved(error)
         return False
 
 

@@ -25,7 +25,7 @@ from pebble import ProcessExpired, ProcessPool
 from media import Clip, MediaInfo, Modality
 from runtime.signature import INPUTS, input_tensors
 
-from .decode_worker import DecodedChunk, DecoderOutOfMemory, DecodeTask, Lifetime, decode_chunk, limit_process
+from .decode_worker import DecodedChunk, DecodeTask, Lifetime, decode_chunk, limit_process
 from .errors import ServiceError
 
 MAX_TASKS_PER_WORKER = 500  # at most, then a process is replaced, whatever it leaked goes with it
@@ -158,8 +158,9 @@ class DecodePool:
         except ProcessExpired as error:
             self.stats.num_crashes += 1
             raise self._expired(error) from error
-        except DecoderOutOfMemory as error:
-            raise ServiceError("decoder_out_of_memory", str(error)) from error
+        except MemoryError as error:
+            message = "decoding this file takes more memory than is allowed; scale it down"
+            raise ServiceError("decoder_out_of_memory", message) from error
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise

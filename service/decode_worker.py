@@ -20,17 +20,12 @@ from threading import Thread
 import numpy as np
 
 from media import Clip, ClipSpec, MediaInfo, MediaLimits, Modality
+from media.memory import data_bytes, held_bytes
 from media.presence import read_present
 
 MAX_OPEN_FILES = 64
-STATM = Path("/proc/self/statm")
-RESIDENT_FIELD, SHARED_FIELD, DATA_FIELD = 1, 2, 5  # pages in memory, those of files among them, data and stack; proc(5)
 PARENT_CHECK_SECONDS = 1.0
 NUM_FIRST_TASKS = 10  # after which a process has done some of everything, and should grow no more
-
-
-class DecoderOutOfMemory(Exception):
-    """Decoding wanted more memory than a decode process may have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +72,7 @@ def limit_process(max_memory_bytes: int) -> None:
     """
     Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     # Not RLIMIT_AS: address space that threads reserve and never touch would count too.
-    bound = _num_pages()[DATA_FIELD] * resource.getpagesize() + max_memory_bytes
+    bound = data_bytes() + max_memory_bytes
     for kind, most in ((resource.RLIMIT_DATA, bound), (resource.RLIMIT_NOFILE, MAX_OPEN_FILES), (resource.RLIMIT_CORE, 0)):
         resource.setrlimit(kind, (most, most))
     with contextlib.suppress(OSError):
@@ -117,16 +112,6 @@ class Lifetime:
         return num_done < self.max_tasks
 
 
-def held_bytes() -> int:
-    """Memory of this process that is nobody else's and no file's."""
-    pages = _num_pages()
-    return (pages[RESIDENT_FIELD] - pages[SHARED_FIELD]) * resource.getpagesize()
-
-
-def _num_pages() -> list[int]:
-    return [int(field) for field in STATM.read_text().split()]
-
-
 def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(PARENT_CHECK_SECONDS)
@@ -138,20 +123,17 @@ def decode_chunk(task: DecodeTask) -> DecodedChunk:
 
     Raises:
         MediaError: see `media.errors`.
-        DecoderOutOfMemory: over the limit of `limit_process`.
+        MemoryError: over the limit of `limit_process`.
         OSError: the shared memory is full.
     """
     started = time.perf_counter()
     limit_cpu(task.max_cpu_seconds)
-    try:
-        present, reader = read_present(
-            task.path, task.spec, task.asked, must_have=task.must_have_all, start_seconds=task.start_seconds,
-            end_seconds=task.end_seconds, stride_seconds=task.stride_seconds, first_window=task.first_window,
-            info=task.info, limits=task.limits,
-        )  # fmt: skip
-        clips = list(islice(iter(reader), task.max_windows))
-    except MemoryError as error:
-        raise DecoderOutOfMemory("decoding this file takes more memory than is allowed; scale it down") from error
+    present, reader = read_present(
+        task.path, task.spec, task.asked, must_have=task.must_have_all, start_seconds=task.start_seconds,
+        end_seconds=task.end_seconds, stride_seconds=task.stride_seconds, first_window=task.first_window,
+        info=task.info, limits=task.limits,
+    )  # fmt: skip
+    clips = list(islice(iter(reader), task.max_windows))
     _write(task.out, clips)
     return DecodedChunk(
         info=reader.info,

@@ -17,6 +17,7 @@ from media.errors import CorruptMedia, MissingAudio, UnsupportedMedia
 from service.decode_pool import DecodePool
 from service.decode_worker import DecodeTask
 from service.errors import ServiceError
+from tests.made_media import moving_frames, write_clip
 from tests.service.faulty_decoders import LEAK_BYTES, break_as_told, with_a_leak, with_full_memory
 
 
@@ -177,15 +178,19 @@ def test_an_idle_process_that_is_killed_is_replaced(film: Path, spec: ClipSpec, 
     _run(pool, talk)
 
 
-def test_a_decoder_that_wants_too_much_memory_is_told_so_and_lives(film: Path, spec: ClipSpec, folder: Path) -> None:
+def test_a_decoder_that_wants_too_much_memory_is_told_so_and_lives(
+    film: Path, spec: ClipSpec, folder: Path, tmp_path: Path
+) -> None:
     async def talk() -> None:
         for _ in range(2):
-            with pytest.raises(ServiceError) as refused:
-                await _decode(pool, _task(film, spec))
+            with pytest.raises(ServiceError, match="scale it down") as refused:
+                await _decode(pool, _task(large, spec))
             assert refused.value.code == "decoder_out_of_memory"
+        assert len(await _decode(pool, _task(film, spec))) == 3
         assert pool.stats.num_crashes == 0
 
-    pool = _pool(folder, max_memory_bytes=1_000_000)  # less than a decoder takes
+    large = write_clip(tmp_path / "large.mp4", frames=moving_frames(0.4, size=(3840, 2160)))
+    pool = _pool(folder, max_memory_bytes=25_000_000)  # of these, not two pictures
     _run(pool, talk)
 
 

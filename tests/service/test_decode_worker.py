@@ -64,18 +64,6 @@ def test_what_the_media_must_have_and_has_not_fails(song: Path, spec: ClipSpec, 
 
 
 @pytest.mark.usefixtures("asked")
-def test_a_lack_of_memory_is_told_as_one(
-    film: Path, spec: ClipSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def starve(*_: object, **__: object) -> None:
-        raise MemoryError
-
-    monkeypatch.setattr(worker, "read_present", starve)
-    with pytest.raises(worker.DecoderOutOfMemory, match="scale it down"):
-        decode_chunk(_task(film, spec, tmp_path))
-
-
-@pytest.mark.usefixtures("asked")
 def test_a_chunk_that_nobody_waits_for_any_more_leaves_no_file(film: Path, spec: ClipSpec, tmp_path: Path) -> None:
     task = _task(film, spec, tmp_path)
     task.out.unlink()
@@ -147,7 +135,7 @@ def test_threads_that_tasks_leave_behind_end_before_the_next(film: Path, spec: C
 
 
 HOLD_AND_LET_GO = """
-from service.decode_worker import held_bytes
+from media.memory import held_bytes
 before = held_bytes()
 kept = b"x" * 50_000_000
 holding = held_bytes()

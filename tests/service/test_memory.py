@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from service.decode_worker import held_bytes
+from media.memory import held_bytes
 from service.memory import Quiet, give_back
 
 
@@ -28,7 +28,7 @@ def test_what_is_free_goes_back() -> None:
 
 IN_A_THREAD = """
 from threading import Thread
-from service.decode_worker import held_bytes
+from media.memory import held_bytes
 from service.memory import give_back, share_one_heap
 
 def work():
