@@ -4,11 +4,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from export.bundle_writer import learned_scores
 from media import Clip, ClipSpec, Modality
 from models.weights import MANIFEST_FILE as CHECKPOINT_FILE
 from models.weights import load_checkpoint
 from runtime import Zorro
 from runtime.bundle import MANIFEST_FILE as BUNDLE_FILE
+from runtime.scores import Scores
 from training.clip_answers import SERVED, STREAMS, Progress, answer_clips, read_item
 from training.clip_probes import probe_clips
 from training.clip_scores import common_embeddings, score_clips, score_degraded
@@ -37,11 +39,18 @@ class Target:
     """Index of each label; none where nothing but contrast was learned."""
     spans: Spans
     """What one clip was when it was trained."""
+    scores: Scores
+    """How its scores come from its logits."""
 
     @property
     def streams(self) -> tuple[str, ...]:
         """Those that it answers for."""
         return SERVED if isinstance(self.predictor, Zorro) else tuple(STREAMS)
+
+    @property
+    def is_sigmoid(self) -> bool:
+        """Whether each of its labels stands for itself."""
+        return self.scores is Scores.SIGMOID
 
 
 def open_target(folder: Path, variant: str | None = None) -> Target:
@@ -54,13 +63,13 @@ def open_target(folder: Path, variant: str | None = None) -> Target:
         model = Zorro.open(folder, variant=variant)
         bundle = model.bundle
         targets = {x.id: i for i, x in enumerate(bundle.labels)}
-        return Target(model, bundle.clip_spec, targets, trained_spans(bundle.manifest.get("training", {})))
+        return Target(model, bundle.clip_spec, targets, trained_spans(bundle.manifest.get("training", {})), bundle.scores)
     if (folder / CHECKPOINT_FILE).is_file():
         if variant is not None:
             raise ValueError(f"{folder} is a checkpoint, which has no variants; leave {variant!r} out")
         loaded = load_checkpoint(open_origin(folder).checkpoint)
         spec, targets = ClipSpec.from_dict(loaded.clip_spec), {str(x["id"]): i for i, x in enumerate(loaded.labels)}
-        return Target(ModelPredictor(loaded.model), spec, targets, trained_spans(loaded.extra))
+        return Target(ModelPredictor(loaded.model), spec, targets, trained_spans(loaded.extra), learned_scores(loaded))
     raise ValueError(f"{folder} holds neither {CHECKPOINT_FILE} nor {BUNDLE_FILE}")
 
 
@@ -84,7 +93,7 @@ def score_target(
         raise ValueError(f"{folder} was trained without labels; --probe fits a linear probe of those of {data} to it")
     listing, items = _listed(data, split, spans or target.spans)
     if any(item.modality == "both" for item in items):
-        manner = _manner(listing) | {"streams": target.streams}
+        manner = _manner(listing) | {"streams": target.streams, "sigmoid": target.is_sigmoid}
         return score_clips(target.predictor, items, target.targets, target.spec, **manner)["tables"]
     return _score_patchwork(target.predictor, items, target.targets, target.spec)
 
@@ -152,9 +161,8 @@ def report_target(
     listing, items = _listed(data, split, spans or target.spans)
     if not any(item.modality == "both" for item in items):
         raise ValueError(f"{data} holds sounds and sights apart; a report is of clips that hold both: leave out --report")
-    manner = _manner(listing) | {"on_progress": on_progress}
-    multi_label = {"multi_label": manner["multi_label"]}
-    answers = answer_clips(target.predictor, items, target.spec, streams=SERVED, **multi_label)
+    manner = _manner(listing) | {"sigmoid": target.is_sigmoid, "on_progress": on_progress}
+    answers = answer_clips(target.predictor, items, target.spec, streams=SERVED)
     embeddings, numbers = common_embeddings(answers)
     record = {"retrieval": retrieval_tables(embeddings, unit=[str(items[i].path) for i in numbers])}
     if target.targets:

@@ -108,7 +108,7 @@ def answer_clips(
     plan: ViewPlan | None = None,
     streams: Sequence[str] = tuple(STREAMS),
     conditions: Sequence[Condition] = (),
-    multi_label: bool = False,
+    sigmoid: bool = False,
     seed: int = 0,
     on_progress: Progress | None = None,
 ) -> ClipAnswers:
@@ -121,7 +121,7 @@ def answer_clips(
         plan: views of each; default one.
         streams: of `STREAMS`; for a bundle `SERVED`.
         conditions: ways to hurt the clips, each at a level.
-        multi_label: whether any number of labels may hold.
+        sigmoid: whether each of the predictor's labels stands for itself; else they compete, by softmax.
         seed: of what conditions draw; depends on an item's number, so that all levels draw the same.
         on_progress: told how many of how many items are done.
 
@@ -135,7 +135,7 @@ def answer_clips(
     wants_waveform = any(condition.way in (Way.NOISE, Way.BABBLE) for condition in conditions)
     wants_babble = any(condition.way == Way.BABBLE for condition in conditions)
     sounds = read_babblers(items, spec, seed=seed) if wants_babble else {}
-    asking = _Asking(predictor, spec, streams, conditions, sounds, multi_label=multi_label, seed=seed)
+    asking = _Asking(predictor, spec, streams, conditions, sounds, sigmoid=sigmoid, seed=seed)
     found = ClipAnswers(len(items), unanswered={name: Counter() for name in streams})
     with ThreadPoolExecutor(NUM_READERS) as pool:
         for start in range(0, len(items), GROUP):
@@ -210,11 +210,11 @@ class _Asking:
         conditions: Sequence[Condition],
         sounds: Mapping[Path, np.ndarray],
         *,
-        multi_label: bool,
+        sigmoid: bool,
         seed: int,
     ) -> None:
         self.predictor, self.spec, self.sounds = predictor, spec, sounds
-        self.multi_label, self.seed = multi_label, seed
+        self.sigmoid, self.seed = sigmoid, seed
         self.columns = [
             (condition, name)
             for condition in (None, *conditions)
@@ -259,7 +259,7 @@ class _Asking:
         for number, views in clips.items():
             part = {kind: rows[start : start + len(views)] for kind, rows in answers.items()}
             start += len(views)
-            scores = average_scores(part["logits"], multi_label=self.multi_label)
+            scores = average_scores(part["logits"], sigmoid=self.sigmoid)
             self.rows[column].append((number, scores, *(_vectors(part) if column[0] is None else ())))
 
 

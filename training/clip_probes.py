@@ -76,7 +76,7 @@ def probe_clips(
     for name, of_split in chosen.items():
         judge = Judge(of_split, targets, multi_label=multi_label, groups=groups, num_resamples=num_resamples)
         answers = answer_clips(
-            predictor, of_split, spec, streams=streams, multi_label=multi_label,
+            predictor, of_split, spec, streams=streams,
             on_progress=lambda now, _, done=done: on_progress(done + now, total) if on_progress else None,
         )  # fmt: skip
         found[name], done = _Split(name, answers, judge), done + len(of_split)

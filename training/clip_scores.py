@@ -121,6 +121,7 @@ def score_clips(
     *,
     plan: ViewPlan | None = None,
     streams: Sequence[str] = tuple(STREAMS),
+    sigmoid: bool = False,
     multi_label: bool = False,
     groups: Mapping[str, str] | None = None,
     seed: int = 0,
@@ -134,7 +135,7 @@ def score_clips(
     """
     judge = Judge(items, targets, multi_label=multi_label, groups=groups, seed=seed, num_resamples=num_resamples)
     answers = answer_clips(
-        predictor, items, spec, plan=plan, streams=streams, multi_label=multi_label, seed=seed, on_progress=on_progress
+        predictor, items, spec, plan=plan, streams=streams, sigmoid=sigmoid, seed=seed, on_progress=on_progress
     )
     return score_answers(answers, judge, plan=plan)
 
@@ -172,6 +173,7 @@ def score_degraded(
     levels: Mapping[Way, Sequence[float]] | None = None,
     plan: ViewPlan | None = None,
     streams: Sequence[str] = SERVED,
+    sigmoid: bool = False,
     multi_label: bool = False,
     groups: Mapping[str, str] | None = None,
     seed: int = 0,
@@ -188,6 +190,7 @@ def score_degraded(
         levels: of each way; default `SCALES`.
         plan: views of each clip.
         streams: columns; one that a way does not touch keeps its clean score.
+        sigmoid: see `answer_clips`; how the model learned, as `multi_label` is how the items are.
         multi_label: see `Judge`.
         groups: see `Judge`.
         seed: of noise and of intervals.
@@ -204,7 +207,7 @@ def score_degraded(
     ways = {Way(way): [Condition(way, level) for level in its_levels] for way, its_levels in chosen.items()}
     judge = Judge(items, targets, multi_label=multi_label, groups=groups, seed=seed, num_resamples=num_resamples)
     answers = answer_clips(
-        predictor, items, spec, plan=plan, streams=streams, multi_label=multi_label, seed=seed, on_progress=on_progress,
+        predictor, items, spec, plan=plan, streams=streams, sigmoid=sigmoid, seed=seed, on_progress=on_progress,
         conditions=[condition for conditions in ways.values() for condition in conditions],
     )  # fmt: skip
     clean = {name: judge.headline(found) for name, found in answers.streams.get(None, {}).items()}

@@ -100,11 +100,11 @@ def read_views(
 
 
 def average_scores(
-    logits: Float[np.ndarray, "views classes"], *, multi_label: bool
+    logits: Float[np.ndarray, "views classes"], *, sigmoid: bool
 ) -> Float[np.ndarray, " classes"]:
-    """Mean over views of probabilities: of each label by itself where there may be many, else of one among all."""
+    """Mean over views of probabilities: of each label by itself, or of one among all."""
     precise = logits.astype(np.float64)
-    probabilities = expit(precise) if multi_label else softmax(precise, axis=1)
+    probabilities = expit(precise) if sigmoid else softmax(precise, axis=1)
     return probabilities.mean(0)
 
 

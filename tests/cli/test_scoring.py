@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
+from cli.scoring import open_target
 from tests.made_media import moving_frames, tone, write_clip
 from tests.training.small_runs import CLIP_SPEC, MODEL
 
@@ -163,3 +164,11 @@ def test_a_probe_without_labels_or_splits_fails(pre_trained: Path, clips: Path, 
     (tmp_path / "plain" / "manifest.csv").write_text(f"path,modality,label,split\n{film},both,,train\n{film},both,,val\n")
     assert "none of 2 clips has a label; a probe is fitted to labels" in _zorro(*asked, tmp_path / "plain", status=1).stderr
     assert "'half' is not a valid Spans" in _zorro(*asked, clips, "--spans", "half", status=1).stderr
+
+
+def test_what_is_scored_says_what_its_scores_mean(
+    checkpoint: Path, bundle: Path, sigmoid_checkpoint: Path, sigmoid_bundle: Path
+) -> None:
+    assert [open_target(folder).is_sigmoid for folder in (checkpoint, bundle, sigmoid_checkpoint, sigmoid_bundle)] == [
+        False, False, True, True,
+    ]  # fmt: skip

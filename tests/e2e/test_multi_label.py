@@ -98,7 +98,7 @@ def test_models_say_how_scores_come_about_as_is_described(client: TestClient) ->
 
 def _evaluated(model: Zorro, item: Item, spec: ClipSpec, *, num_windows: int) -> dict[str, StreamAnswers]:
     plan = ViewPlan(num_windows=num_windows)
-    return answer_clips(model, [item], spec, plan=plan, streams=SERVED, multi_label=True).streams[None]
+    return answer_clips(model, [item], spec, plan=plan, streams=SERVED, sigmoid=True).streams[None]
 
 
 @pytest.mark.parametrize("kind", ["audio", "video"])

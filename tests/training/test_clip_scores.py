@@ -162,6 +162,22 @@ def test_many_labels_are_scored_by_average_precision(items: list[Item], spec: Cl
     assert "top1" not in table
 
 
+@pytest.mark.parametrize(("sigmoid", "average_precision"), [(True, 1.0), (False, 0.5)])
+def test_scores_mean_what_the_model_learned_whatever_the_items_are(
+    sigmoid: bool, average_precision: float, items: list[Item], spec: ClipSpec
+) -> None:
+    """Of `low` the first clip has the higher logit, but beside its logit of `high` a smaller share."""
+
+    class Certain(ByEar):
+        def _one(self, modality: Modality, clip: Clip) -> np.ndarray:
+            return np.array([5.0, 2.0] if super()._one(modality, clip).argmax() == TARGETS["low"] else [-5.0, 1.0])
+
+    both = [replace(items[0], labels=("low", "high")), replace(items[2], labels=("high",))]
+    what = (Certain(), both, TARGETS, spec)
+    record = score_clips(*what, streams=("audio",), sigmoid=sigmoid, multi_label=True, **QUICK)
+    assert record["tables"]["audio"]["labels"]["low"]["average_precision"] == average_precision
+
+
 def test_groups(items: list[Item], spec: ClipSpec) -> None:
     groups = {"high": "pitch", "low": "other"}  # each alone in its group: nobody to lose to
     record = score_clips(ByEar(), items, TARGETS, spec, streams=("video",), groups=groups, **QUICK)

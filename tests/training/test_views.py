@@ -123,9 +123,9 @@ def test_a_window_after_the_sound_has_no_samples(tmp_path: Path, spec: ClipSpec)
 
 def test_scores_are_averaged_as_probabilities() -> None:
     logits = np.array([[0.0, 0.0], [100.0, 0.0]], np.float32)
-    assert average_scores(logits, multi_label=False) == pytest.approx([0.75, 0.25])  # of (.5, .5) and (1, 0)
+    assert average_scores(logits, sigmoid=False) == pytest.approx([0.75, 0.25])  # of (.5, .5) and (1, 0)
     one = 1 / (1 + exp(-1))
-    assert average_scores(np.array([[1.0, -1.0]]), multi_label=True) == pytest.approx([one, 1 - one])
+    assert average_scores(np.array([[1.0, -1.0]]), sigmoid=True) == pytest.approx([one, 1 - one])
 
 
 def test_views_of_what_is_not_there_fail(mute_film: Path, spec: ClipSpec) -> None:
