@@ -66,12 +66,14 @@ def sigmoid_checkpoint(tmp_path_factory: pytest.TempPathFactory, checkpoint: Pat
 
 
 @pytest.fixture(scope="session")
-def sigmoid_bundle(tmp_path_factory: pytest.TempPathFactory, sigmoid_checkpoint: Path) -> Path:
+def sigmoid_bundle(tmp_path_factory: pytest.TempPathFactory, sigmoid_checkpoint: Path, bundle: Path) -> Path:
     """The same as a bundle."""
     from export.bundle_writer import export_checkpoint
+    from tests.known_graphs import known_graphs
 
     out = tmp_path_factory.mktemp("sigmoid_bundles") / "several" / "1"
-    return export_checkpoint(sigmoid_checkpoint, out, name="several", version="1")
+    with known_graphs(bundle):
+        return export_checkpoint(sigmoid_checkpoint, out, name="several", version="1")
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from cli.main import app
 from service.settings import Settings
+from tests.known_graphs import known_graphs
 
 ROOT = Path(__file__).parents[2]
 
@@ -92,8 +93,9 @@ def test_serve_fails_without_a_model_repository(tmp_path: Path) -> None:
     assert "model repository" in " ".join(_zorro("serve", "--bundles", tmp_path, status=1).stderr.split())
 
 
-def test_export_writes_a_bundle_that_verifies(checkpoint: Path, tmp_path: Path) -> None:
-    _zorro("export", checkpoint, tmp_path / "made" / "7")
+def test_export_writes_a_bundle_that_verifies(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
+    with known_graphs(bundle):
+        _zorro("export", checkpoint, tmp_path / "made" / "7")
     _zorro("bundle", "verify", tmp_path / "made" / "7")
     assert "exists" in _zorro("export", checkpoint, tmp_path / "made" / "7", status=1).stderr
 

@@ -5,8 +5,8 @@ Most tests do without the slow exporter: graphs of a bundle that is there are pu
 
 import hashlib
 import json
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,7 +16,6 @@ import pytest
 from onnx import helper
 from torch import nn
 
-import export.bundle_writer as writer
 from export.audit import AuditError
 from export.bundle_writer import export_checkpoint
 from export.golden import golden_inputs
@@ -26,7 +25,8 @@ from export.purity import ImpureGraphError
 from export.to_onnx import _fold_transposed_weights
 from media import Clip, ClipSpec, Modality
 from runtime import Zorro
-from tests.tiny_bundle import graphs_in, make_tiny_bundle, make_tiny_checkpoint
+from tests.known_graphs import known_graphs
+from tests.tiny_bundle import make_tiny_bundle, make_tiny_checkpoint
 
 Damage = Callable[[Path], None]
 
@@ -36,18 +36,10 @@ def _nothing(_: Path) -> None:
 
 
 @pytest.fixture
-def quick(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Damage], None]:
+def quick(bundle: Path) -> Iterator[Callable[[Damage], None]]:
     """Take the graphs from `bundle`, then damage them."""
-
-    def use(damage: Damage) -> None:
-        def export_graphs(_: object, __: ClipSpec, folder: Path) -> dict[Modality, Path]:
-            shutil.copytree(bundle / "fp32", folder)
-            damage(folder)
-            return graphs_in(folder)
-
-        monkeypatch.setattr(writer, "export_graphs", export_graphs)
-
-    return use
+    with ExitStack() as stack:
+        yield lambda damage: stack.enter_context(known_graphs(bundle, damage))
 
 
 def _edit(path: Path, *, output: str, nodes: list[onnx.NodeProto]) -> None:

@@ -14,18 +14,20 @@ from export.variants import GOLDEN_TOLERANCES, VARIANTS, Calibration, provider_t
 from media import Clip, ClipSpec, Modality
 from runtime import Zorro
 from runtime.errors import InvalidOption, SelfTestFailed
+from tests.known_graphs import known_graphs
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
 @pytest.fixture(scope="module")
-def all_variants(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, spec: ClipSpec) -> Path:
+def all_variants(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, bundle: Path, spec: ClipSpec) -> Path:
     arrays = golden_inputs(spec)
     clips = [Clip(0, 1, a, v, 1, 1, False, False) for a, v in zip(arrays["audio"], arrays["video"], strict=True)]
-    return export_checkpoint(
-        checkpoint, tmp_path_factory.mktemp("bundles") / "small" / "1", name="small", version="1", variants=VARIANTS,
-        calibration=Calibration(dict.fromkeys(Modality, clips)),
-    )  # fmt: skip
+    with known_graphs(bundle):
+        return export_checkpoint(
+            checkpoint, tmp_path_factory.mktemp("bundles") / "small" / "1", name="small", version="1", variants=VARIANTS,
+            calibration=Calibration(dict.fromkeys(Modality, clips)),
+        )  # fmt: skip
 
 
 def _list_cuda(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
