@@ -1,7 +1,8 @@
 """Decoding outside the server: processes that may crash, hang or swell, and take only their own request with them.
 
-A chunk of windows is a task. The pool (pebble) kills a process whose task is cancelled or takes too long and starts
-another. No more tasks are handed over than there are processes, so one that waits here can be dropped without a trace.
+A chunk of windows is a task. A process whose task is cancelled ends itself, the pool (pebble) kills one whose task takes
+too long, and starts another. No more tasks are handed over than there are processes, so one that waits here can be dropped
+without a trace.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ from pebble import ProcessExpired, ProcessPool
 from media import Clip, MediaInfo, Modality
 from runtime.signature import INPUTS, input_tensors
 
-from .decode_worker import DecodedChunk, DecodeTask, Lifetime, decode_chunk, limit_process
+from .decode_worker import DecodedChunk, DecodeTask, Lifetime, decode_chunk, limit_process, run_task
 from .errors import ServiceError
 
 MAX_TASKS_PER_WORKER = 500  # at most, then a process is replaced, whatever it leaked goes with it
@@ -142,14 +143,16 @@ class DecodePool:
 
     async def _run(self, pool: ProcessPool, task: DecodeTask) -> DecodedChunk:
         try:
-            job = pool.schedule(self._decode_task, args=(task,), timeout=self._timeout_seconds)
+            job = pool.schedule(run_task, args=(self._decode_task, task), timeout=self._timeout_seconds)
         except RuntimeError as error:  # pebble's word for a pool that has broken
             raise BrokenProcessPool from error
         try:
-            chunk: DecodedChunk = await asyncio.wrap_future(job)
+            decoding = asyncio.wrap_future(job)
+            decoding.add_done_callback(_look_at)
+            # Shielded, so that pebble does not hear if it is cancelled: the task's process ends itself, see `run_task`.
+            chunk: DecodedChunk = await asyncio.shield(decoding)
         except asyncio.CancelledError:
             self.stats.num_cancelled += 1
-            job.cancel()
             raise
         except TaskTimeout as error:
             self.stats.num_timeouts += 1
@@ -184,6 +187,12 @@ class DecodePool:
     async def close(self) -> None:
         """End the processes, whatever they are at."""
         await asyncio.gather(asyncio.to_thread(_end, self._pool), *self._endings)
+
+
+def _look_at(decoding: "asyncio.Future[DecodedChunk]") -> None:
+    """How a task ended that nobody waits for is no news."""
+    if not decoding.cancelled():
+        decoding.exception()
 
 
 def _end(pool: ProcessPool) -> None:

@@ -9,13 +9,13 @@ import gc
 import os
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from multiprocessing.synchronize import Semaphore
 from pathlib import Path
 from random import randint
-from threading import Thread
+from threading import Lock, Thread
 
 import numpy as np
 
@@ -24,7 +24,8 @@ from media.memory import data_bytes, held_bytes
 from media.presence import read_present
 
 MAX_OPEN_FILES = 64
-PARENT_CHECK_SECONDS = 1.0
+CHECK_SECONDS = 0.05  # between looks at whether anybody waits for the task that runs
+ABANDONED_STATUS = 3  # of a process that ended with its task
 NUM_FIRST_TASKS = 10  # after which a process has done some of everything, and should grow no more
 
 
@@ -48,7 +49,7 @@ class DecodeTask:
     info: MediaInfo | None = None
     """Of the file, once a chunk of it has been read."""
     out: Path = Path(os.devnull)
-    """Where the arrays go: an empty file."""
+    """Where the arrays go: an empty file, which is gone once nobody waits for them any more."""
     max_cpu_seconds: float = 30.0
 
 
@@ -68,9 +69,9 @@ class DecodedChunk:
 def limit_process(max_memory_bytes: int) -> None:
     """Bound this process for good: memory beyond what it has now, open files, no core dumps; it yields to the server.
 
-    It ends when its server does, however that ends.
+    It ends when its server does, however that ends, and with a task that nobody waits for any more; see `run_task`.
     """
-    Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    Thread(target=_end_in_time, args=(os.getppid(),), daemon=True).start()
     # Not RLIMIT_AS: address space that threads reserve and never touch would count too.
     bound = data_bytes() + max_memory_bytes
     for kind, most in ((resource.RLIMIT_DATA, bound), (resource.RLIMIT_NOFILE, MAX_OPEN_FILES), (resource.RLIMIT_CORE, 0)):
@@ -112,9 +113,53 @@ class Lifetime:
         return num_done < self.max_tasks
 
 
-def _end_with(parent: int) -> None:
+class Running:
+    """The task that runs in this process, if any."""
+
+    def __init__(self) -> None:
+        self._out: Path | None = None
+        self._lock = Lock()
+
+    @contextlib.contextmanager
+    def task(self, out: Path) -> Iterator[None]:
+        """A task runs as long as the context lasts, and somebody waits for it as long as `out` is there."""
+        with self._lock:
+            self._out = out
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._out = None
+
+    def end_if_abandoned(self) -> None:
+        """End this process if a task runs that nobody waits for."""
+        with self._lock:
+            if self._out is not None and not self._out.exists():
+                os._exit(ABANDONED_STATUS)
+
+
+_running = Running()
+
+
+def run_task(decode: Callable[[DecodeTask], DecodedChunk], task: DecodeTask) -> DecodedChunk:
+    """Decode, as long as somebody waits: if `task.out` goes, this process ends, in this task and in no other.
+
+    The surprising fact: if two tasks are cancelled at once, pebble may kill the second one's process when it has gone on to
+    the next task already, and nobody hears of that one again. So pebble is never told; whoever cancels removes `task.out`.
+
+    Raises:
+        FileNotFoundError: nobody waited when it began.
+        Exception: what `decode` raises.
+    """
+    with _running.task(task.out):
+        task.out.stat()
+        return decode(task)
+
+
+def _end_in_time(parent: int) -> None:
     while os.getppid() == parent:
-        time.sleep(PARENT_CHECK_SECONDS)
+        time.sleep(CHECK_SECONDS)
+        _running.end_if_abandoned()
     os._exit(1)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pebble
 import psutil
 import pytest
 
@@ -51,7 +53,12 @@ async def _decode(pool: DecodePool, task: DecodeTask) -> list[Clip]:
 
 
 def _process_ids() -> set[int]:
-    return {child.pid for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())}
+    found = set()
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # it may just have ended
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.add(child.pid)
+    return found
 
 
 def _run(pool: DecodePool, talk: Callable[[], Awaitable[None]]) -> None:
@@ -164,6 +171,33 @@ def test_a_task_that_is_cancelled_is_ended_and_its_process_replaced(
 
     pool = _pool(folder)
     _run(pool, talk)
+
+
+def test_tasks_that_follow_cancelled_ones_are_not_lost(
+    film: Path, spec: ClipSpec, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """Told of two at once, pebble may kill a process that is at the next task already: it must not be told."""
+
+    async def talk() -> None:
+        await asyncio.gather(*(_decode(pool, _task(film, spec)) for _ in range(2)))
+        before = _process_ids()
+        leaving = [asyncio.ensure_future(_decode(pool, _task(path, spec))) for path in (bad, film)]
+        await asyncio.sleep(0.01)
+        for task in leaving:
+            task.cancel()
+        got = await asyncio.gather(*(_decode(pool, _task(film, spec)) for _ in range(4)))
+        assert [len(clips) for clips in got] == [3] * 4
+        assert _process_ids() != before, "the one that hung has gone"
+        assert (pool.stats.num_cancelled, pool.stats.num_crashes) == (2, 0)
+
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"hang!")
+    monkeypatch.setattr(pebble.ProcessFuture, "cancel", lambda _: pytest.fail("pebble is told"))
+    pool = _pool(folder, num_workers=2)
+    _run(pool, talk)
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 def test_an_idle_process_that_is_killed_is_replaced(film: Path, spec: ClipSpec, folder: Path) -> None:

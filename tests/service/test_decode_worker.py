@@ -134,6 +134,36 @@ def test_threads_that_tasks_leave_behind_end_before_the_next(film: Path, spec: C
     assert max(counts) == counts[0]
 
 
+def test_a_process_ends_in_the_task_that_nobody_waits_for_and_in_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(worker.os, "_exit", ended.append)
+    running = worker.Running()
+    first, second = tmp_path / "first", tmp_path / "second"
+    for out in (first, second):
+        out.touch()
+    running.end_if_abandoned()  # idle
+    with running.task(first):
+        running.end_if_abandoned()
+        assert ended == []
+        first.unlink()
+        running.end_if_abandoned()
+        assert ended == [worker.ABANDONED_STATUS]
+    with running.task(second):  # the first is over, and gone
+        running.end_if_abandoned()
+    second.unlink()
+    running.end_if_abandoned()
+    assert ended == [worker.ABANDONED_STATUS]
+
+
+def test_a_task_that_nobody_waits_for_any_more_does_not_begin(film: Path, spec: ClipSpec, tmp_path: Path) -> None:
+    task = _task(film, spec, tmp_path)
+    task.out.unlink()
+    with pytest.raises(FileNotFoundError):
+        worker.run_task(pytest.fail, task)
+
+
 HOLD_AND_LET_GO = """
 from media.memory import held_bytes
 before = held_bytes()
@@ -157,6 +187,6 @@ def test_a_process_ends_when_its_parent_is_another(monkeypatch: pytest.MonkeyPat
     ended: list[int] = []
     monkeypatch.setattr(worker.os, "getppid", lambda: next(parents))
     monkeypatch.setattr(worker.os, "_exit", ended.append)
-    monkeypatch.setattr(worker, "PARENT_CHECK_SECONDS", 0.0)
-    worker._end_with(7)
+    monkeypatch.setattr(worker, "CHECK_SECONDS", 0.0)
+    worker._end_in_time(7)
     assert ended == [1]
