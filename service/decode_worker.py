@@ -159,7 +159,8 @@ def run_task(decode: Callable[[DecodeTask], DecodedChunk], task: DecodeTask) -> 
 def _end_in_time(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(CHECK_SECONDS)
-        _running.end_if_abandoned()
+        with contextlib.suppress(MemoryError):  # a decoder may have taken all there is; the next look may have room
+            _running.end_if_abandoned()
     os._exit(1)
 
 

@@ -190,3 +190,18 @@ def test_a_process_ends_when_its_parent_is_another(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(worker, "CHECK_SECONDS", 0.0)
     worker._end_in_time(7)
     assert ended == [1]
+
+
+def test_a_process_short_of_memory_goes_on_looking(monkeypatch: pytest.MonkeyPatch) -> None:
+    parents, ended, looks = iter([7, 7, 1]), [], []
+
+    def starve() -> None:
+        looks.append(1)
+        raise MemoryError
+
+    monkeypatch.setattr(worker.os, "getppid", lambda: next(parents))
+    monkeypatch.setattr(worker.os, "_exit", ended.append)
+    monkeypatch.setattr(worker, "CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(worker._running, "end_if_abandoned", starve)
+    worker._end_in_time(7)
+    assert (len(looks), ended) == (2, [1])
