@@ -31,6 +31,7 @@ test: .venv/ready
 # lint: style, types and the arrows between the packages
 lint: .venv/ready
 	.venv/bin/ruff check .
+	.venv/bin/ruff format --check --quiet .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 

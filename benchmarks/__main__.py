@@ -1,6 +1,7 @@
 """python -m benchmarks [NAME ...] [--rounds N]: measure, write results/NAME.json, the README's table and serving's report.
 
-Without a name all run; `report` runs none and only rewrites table and report. Exit status 1 if a stated limit is missed.
+Without a name all run; `report` runs none and only rewrites table and report. Exit status 1 if a stated limit
+is missed.
 """
 
 import argparse
@@ -21,8 +22,12 @@ POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NU
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.split("\n\n")[1])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)} or {REPORT}; default: all")
-    parser.add_argument("--rounds", type=int, help="measurements of each side, instead of each benchmark's own number")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)} or {REPORT}; default: all"
+    )
+    parser.add_argument(
+        "--rounds", type=int, help="measurements of each side, instead of each benchmark's own number"
+    )
     given = parser.parse_args()
     unknown = set(given.names) - {*NAMES, REPORT}
     if unknown:
@@ -40,8 +45,17 @@ def main() -> int:
 
 def _run(name: str, rounds: int | None) -> bool:
     """Run one benchmark in a process of its own; whether all its limits were met."""
-    command = [sys.executable, "-m", "benchmarks.run", name, *([] if rounds is None else ["--rounds", str(rounds)])]
-    pinned = {pool: str(NUM_THREADS) for pool in POOLS} | {"PYTHONWARNINGS": "ignore", "ORT_DISABLE_TELEMETRY": "1"}
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.run",
+        name,
+        *([] if rounds is None else ["--rounds", str(rounds)]),
+    ]
+    pinned = {pool: str(NUM_THREADS) for pool in POOLS} | {
+        "PYTHONWARNINGS": "ignore",
+        "ORT_DISABLE_TELEMETRY": "1",
+    }
     return subprocess.run(command, cwd=ROOT, env={**os.environ, **pinned}, check=False).returncode == 0
 
 

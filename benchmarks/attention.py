@@ -1,8 +1,8 @@
 """Structured attention against a dense mask, in torch and in ONNX Runtime, at the base preset.
 
-Two levels. "Attention" is what the mask changes: from projected queries, keys and values to what was read. "Model" is the
-whole of it at its true depth; its linear maps, 85 % of the work and the same on both sides, drown the difference, so that
-ratio is told without a limit.
+Two levels. "Attention" is what the mask changes: from projected queries, keys and values to what was read.
+"Model" is the whole of it at its true depth; its linear maps, 85 % of the work and the same on both sides,
+drown the difference, so that ratio is told without a limit.
 """
 
 import tempfile
@@ -16,7 +16,7 @@ from export.audit import OPSET_VERSION, audit_graph
 from export.graphs import build_graph
 from export.to_onnx import example_inputs, export_graphs
 from media import Modality
-from models import Stream, Zorro, ZorroConfig
+from models import Stream, ZorroConfig, ZorroModel
 from models.attention import attend, gather_rows
 from models.mask import READS
 from runtime.signature import output_names
@@ -68,9 +68,14 @@ def run(rounds: int = 12) -> Result:
     model = untrained(PRESET)
     counts = {stream.key: count for stream, count in num_tokens(model.config).items()}
     parameters = {
-        "preset": PRESET, "depth": model.config.depth, "embed_dim": model.config.embed_dim, "tokens": counts,
-        "batch": 1, "threads": NUM_THREADS, "rounds": rounds,
-    }  # fmt: skip
+        "preset": PRESET,
+        "depth": model.config.depth,
+        "embed_dim": model.config.embed_dim,
+        "tokens": counts,
+        "batch": 1,
+        "threads": NUM_THREADS,
+        "rounds": rounds,
+    }
     result = Result(name="attention", parameters=parameters)
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         _attention(result, model.config, rounds, Path(folder))
@@ -88,7 +93,10 @@ def _attention(result: Result, config: ZorroConfig, rounds: int, folder: Path) -
         open_session(_export(structured, tuple(parts), names, folder / "structured_attention.onnx")),
         open_session(_export(dense, (tokens,), ["tokens"], folder / "dense_attention.onnx")),
     ]
-    feeds = [{name: part.numpy() for name, part in zip(names, parts, strict=True)}, {"tokens": tokens.numpy()}]
+    feeds = [
+        {name: part.numpy() for name, part in zip(names, parts, strict=True)},
+        {"tokens": tokens.numpy()},
+    ]
     sides = {
         ("structured", "torch"): lambda: torch.cat(structured(*parts), dim=1).numpy(),
         ("dense", "torch"): lambda: dense(tokens).numpy(),
@@ -103,12 +111,15 @@ def _attention(result: Result, config: ZorroConfig, rounds: int, folder: Path) -
     result.entries |= interleave(named, rounds=rounds, calls=config.depth)
     for engine in ENGINES:
         result.compare(
-            f"attention of a layer, structured, {engine}", f"attention of a layer, dense, {engine}",
-            at_most=MAX_RATIO, title=f"structured attention, {engine}, {PRESET}", other="dense mask",
-        )  # fmt: skip
+            f"attention of a layer, structured, {engine}",
+            f"attention of a layer, dense, {engine}",
+            at_most=MAX_RATIO,
+            title=f"structured attention, {engine}, {PRESET}",
+            other="dense mask",
+        )
 
 
-def _model(result: Result, model: Zorro, rounds: int, folder: Path) -> None:
+def _model(result: Result, model: ZorroModel, rounds: int, folder: Path) -> None:
     """All of the model, at its true depth."""
     inputs = random_inputs(PRESET)
     tensors = [torch.from_numpy(x) for x in inputs.values()]
@@ -133,21 +144,34 @@ def _model(result: Result, model: Zorro, rounds: int, folder: Path) -> None:
     result.entries |= interleave(sides, rounds=rounds)
     for engine in ENGINES:
         result.compare(
-            f"model, structured, {engine}", f"model, dense, {engine}",
-            title=f"whole model with structured attention, {engine}, {PRESET}", other="whole model with a dense mask",
-        )  # fmt: skip
+            f"model, structured, {engine}",
+            f"model, dense, {engine}",
+            title=f"whole model with structured attention, {engine}, {PRESET}",
+            other="whole model with a dense mask",
+        )
 
 
 def _export(
-    module: nn.Module, examples: tuple[Tensor, ...], inputs: list[str], path: Path, outputs: list[str] | None = None
+    module: nn.Module,
+    examples: tuple[Tensor, ...],
+    inputs: list[str],
+    path: Path,
+    outputs: list[str] | None = None,
 ) -> Path:
     """Export by the exporter and options that bundles are exported by, with a dynamic batch."""
     batch = torch.export.Dim("batch", min=1, max=4096)
     examples = tuple(x.expand(2, *x.shape[1:]).contiguous() for x in (x[:1] for x in examples))
     program = torch.onnx.export(
-        module, examples, input_names=inputs, output_names=outputs, dynamic_shapes=tuple({0: batch} for _ in inputs),
-        opset_version=OPSET_VERSION, dynamo=True, optimize=True, verbose=False,
-    )  # fmt: skip
+        module,
+        examples,
+        input_names=inputs,
+        output_names=outputs,
+        dynamic_shapes=tuple({0: batch} for _ in inputs),
+        opset_version=OPSET_VERSION,
+        dynamo=True,
+        optimize=True,
+        verbose=False,
+    )
     assert program is not None
     program.save(str(path), external_data=True)
     audit_graph(path, for_tensorrt=False)  # no guard or mask operator that would slow one side

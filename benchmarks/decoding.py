@@ -1,6 +1,7 @@
 """Eight frames of a 10 s film as squares: `media.read_frames` against OpenCV and decord; and what a long film costs.
 
-All readers hand over the same frames at the same size. Which frame a picture shows is checked against its neighbours.
+All readers hand over the same frames at the same size. Which frame a picture shows is checked against its
+neighbours.
 """
 
 import math
@@ -24,8 +25,12 @@ SECONDS = 10.0
 NUM_FRAMES = 8
 SIZE = 224  # pixels
 SHAPES = {"360p": (640, 360), "720p": (1280, 720)}  # (width, height)
-TIMES = tuple((i + 0.5) * SECONDS / NUM_FRAMES for i in range(NUM_FRAMES))  # seconds: the middles of equal parts
-INDICES = tuple(math.floor(seconds * FRAMES_PER_SECOND + 1e-6) for seconds in TIMES)  # of the frames on display then
+TIMES = tuple(
+    (i + 0.5) * SECONDS / NUM_FRAMES for i in range(NUM_FRAMES)
+)  # seconds: the middles of equal parts
+INDICES = tuple(
+    math.floor(seconds * FRAMES_PER_SECOND + 1e-6) for seconds in TIMES
+)  # of the frames on display then
 LIMITS = MediaLimits(max_threads=NUM_THREADS)
 MAX_DIFFERENCE = 6.0  # mean, of 255: the libraries scale by different filters
 
@@ -34,9 +39,13 @@ def run(rounds: int = 15) -> Result:
     """Measure short films, then long ones."""
     cv2.setNumThreads(NUM_THREADS)
     parameters = {
-        "seconds": SECONDS, "frames_per_second": FRAMES_PER_SECOND, "frame_indices": list(INDICES), "size": SIZE,
-        "threads": NUM_THREADS, "rounds": rounds,
-    }  # fmt: skip
+        "seconds": SECONDS,
+        "frames_per_second": FRAMES_PER_SECOND,
+        "frame_indices": list(INDICES),
+        "size": SIZE,
+        "threads": NUM_THREADS,
+        "rounds": rounds,
+    }
     result = Result(name="decoding", parameters=parameters)
     with tempfile.TemporaryDirectory() as folder:
         for name, (width, height) in SHAPES.items():
@@ -75,6 +84,8 @@ def _check(result: Result, side: str, frames: np.ndarray, near: dict[int, np.nda
     differences = {
         shift: np.abs(frames.astype(np.int16) - ours).mean(axis=(1, 2, 3)) for shift, ours in near.items()
     }
-    result.check(f"{side}: largest mean difference of a picture, of 255", differences[0].max(), at_most=MAX_DIFFERENCE)
+    result.check(
+        f"{side}: largest mean difference of a picture, of 255", differences[0].max(), at_most=MAX_DIFFERENCE
+    )
     if not all((differences[0] < differences[shift]).all() for shift in (-1, 1)):
         raise CheckError(f"{side} gave the frame before or after the one that was asked for")

@@ -1,7 +1,8 @@
 """The dense-mask Zorro that the structured one is measured against: one sequence of all tokens under one N x N mask.
 
-It has the weights of a `Zorro` and the outputs of its fused graph. In torch the masked attention is the fused call, in a
-graph it is written out as softmax(q k + mask) v, as the structured model's is, so that no guard against NaN slows it down.
+It has the weights of a `ZorroModel` and the outputs of its fused graph. In torch the masked attention is the
+fused call, in a graph it is written out as softmax(q k + mask) v, as the structured model's is, so that no
+guard against NaN slows it down.
 """
 
 import math
@@ -12,17 +13,17 @@ from torch import Tensor, nn
 
 from models.config import ZorroConfig
 from models.mask import POOLS, Stream, zorro_mask
-from models.zorro import Zorro
+from models.zorro import ZorroModel
 
 # B batch, N tokens, H heads, K head_dim, D = H * K embed_dim
 OUTPUTS = (Stream.AUDIO, Stream.VIDEO, Stream.FUSION, Stream.GLOBAL)
-NUM_GIVEN = 3  # outputs of the fused graph; GLOBAL is computed, as `Zorro` does, and not asked for
+NUM_GIVEN = 3  # outputs of the fused graph; GLOBAL is computed, as `ZorroModel` does, and not asked for
 
 
 class DenseZorro(nn.Module):
     """The weights of `model`, run under a dense additive mask."""
 
-    def __init__(self, model: Zorro) -> None:
+    def __init__(self, model: ZorroModel) -> None:
         super().__init__()
         self.model = model
         pools = [torch.isin(stream_of_token(model.config), torch.tensor(POOLS[stream])) for stream in OUTPUTS]
@@ -46,7 +47,9 @@ class DenseZorro(nn.Module):
         query = pool.q(pool.queries)[None]
         features = pool.norm(pool.proj(attend_densely(query, key, value, self.pool_mask, pool.num_heads)))
         heads = [self.model.heads[stream.key](features[:, i]) for i, stream in enumerate(OUTPUTS)]
-        return tuple(answer for out in heads[:NUM_GIVEN] for answer in (out.features, out.embedding, out.logits))
+        return tuple(
+            answer for out in heads[:NUM_GIVEN] for answer in (out.features, out.embedding, out.logits)
+        )
 
 
 def num_tokens(config: ZorroConfig) -> dict[Stream, int]:
@@ -71,7 +74,8 @@ def additive_mask(config: ZorroConfig) -> Tensor:
 def attend_densely(q_BND: Tensor, k_BND: Tensor, v_BND: Tensor, mask: Tensor, num_heads: int) -> Tensor:
     """Attention of every query to every key under `mask`."""
     q, k, v = (
-        x.reshape(-1, x.shape[1], num_heads, x.shape[2] // num_heads).transpose(1, 2) for x in (q_BND, k_BND, v_BND)
+        x.reshape(-1, x.shape[1], num_heads, x.shape[2] // num_heads).transpose(1, 2)
+        for x in (q_BND, k_BND, v_BND)
     )
     if torch.compiler.is_exporting():
         out = ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1) + mask).softmax(dim=-1) @ v

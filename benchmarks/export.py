@@ -33,8 +33,15 @@ def run(rounds: int = 2) -> Result:
     result.check("different bundles out of one checkpoint", len({x["sha256"] for x in found}) - 1, at_most=0)
     seconds, peak = (max(result.entries[name].raw) for name in ("export", "export, peak memory"))
     result.ratios += [
-        Ratio(what=f"export of {BASE}, {seconds:.0f} s", against=f"{MAX_SECONDS} s", value=seconds / MAX_SECONDS, at_most=1),
-        Ratio(what=f"export of {BASE}, {peak / 1e9:.1f} GB", against="4 GB", value=peak / MAX_BYTES, at_most=1),
+        Ratio(
+            what=f"export of {BASE}, {seconds:.0f} s",
+            against=f"{MAX_SECONDS} s",
+            value=seconds / MAX_SECONDS,
+            at_most=1,
+        ),
+        Ratio(
+            what=f"export of {BASE}, {peak / 1e9:.1f} GB", against="4 GB", value=peak / MAX_BYTES, at_most=1
+        ),
     ]
     return result
 

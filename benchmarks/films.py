@@ -1,7 +1,7 @@
 """Films made in code that decode like real ones.
 
-Textures move under grain, scenes are cut, H.264 is as x264 makes it by default, the sound is AAC. A long film is a short one
-whose packets are copied with later times.
+Textures move under grain, scenes are cut, H.264 is as x264 makes it by default, the sound is AAC. A long film
+is a short one whose packets are copied with later times.
 """
 
 from fractions import Fraction
@@ -19,7 +19,13 @@ MAX_GAP_FRAMES = 250  # between keyframes: x264's default
 
 
 def write_film(
-    path: Path, *, width: int, height: int, seconds: float = 10.0, preset: str = "medium", gap_frames: int = MAX_GAP_FRAMES
+    path: Path,
+    *,
+    width: int,
+    height: int,
+    seconds: float = 10.0,
+    preset: str = "medium",
+    gap_frames: int = MAX_GAP_FRAMES,
 ) -> Path:
     """Encode picture and sound.
 
@@ -51,12 +57,18 @@ def write_film(
 def repeat(source: Path, path: Path, *, times: int) -> Path:
     """Copy the packets of `source` several times over, one after the other, without decoding."""
     with av.open(str(source)) as film, av.open(str(path), "w") as container:
-        streams = {s.index: container.add_stream_from_template(s) for s in (film.streams.video[0], film.streams.audio[0])}
+        streams = {
+            s.index: container.add_stream_from_template(s)
+            for s in (film.streams.video[0], film.streams.audio[0])
+        }
         packets = [packet for packet in film.demux() if packet.dts is not None]
         lengths = {
-            index: sum(packet.duration or 0 for packet in packets if packet.stream_index == index) for index in streams
+            index: sum(packet.duration or 0 for packet in packets if packet.stream_index == index)
+            for index in streams
         }
-        content = [(bytes(p), p.stream_index, p.pts, p.dts, p.duration, p.time_base, p.is_keyframe) for p in packets]
+        content = [
+            (bytes(p), p.stream_index, p.pts, p.dts, p.duration, p.time_base, p.is_keyframe) for p in packets
+        ]
         for turn in range(times):
             for data, index, pts, dts, duration, time_base, is_keyframe in content:
                 packet = av.Packet(data)
@@ -84,7 +96,10 @@ class _Scenes:
         texture = self._textures[scene]
         drift = self._height * 0.05 * seconds
         top, left = round(drift * np.sin(scene)) % self._height, round(drift * 1.7) % self._width
-        shown = texture[top : top + self._height, left : left + self._width] + self._grain[self._random.integers(8)]
+        shown = (
+            texture[top : top + self._height, left : left + self._width]
+            + self._grain[self._random.integers(8)]
+        )
         across = 0.3 + 0.15 * (seconds % 7)
         disc = (self._rows - 0.5 - 0.2 * np.sin(3 * seconds)) ** 2 + (self._columns - across) ** 2 < 0.03
         shown[disc] += np.array((60, -40, 20), np.int16)
@@ -109,7 +124,9 @@ def _write_sound(container: OutputContainer, stream: av.AudioStream, seconds: fl
     num_samples = round(seconds * SAMPLE_RATE)
     t = np.arange(num_samples) / SAMPLE_RATE
     noise = np.random.default_rng(3).normal(0, 0.05, (2, num_samples))
-    samples = (sum(0.15 * np.sin(2 * np.pi * hz * t) for hz in (220, 277.2, 329.6)) + noise).astype(np.float32)
+    samples = (sum(0.15 * np.sin(2 * np.pi * hz * t) for hz in (220, 277.2, 329.6)) + noise).astype(
+        np.float32
+    )
     size = stream.codec_context.frame_size or 1024
     for start in range(0, num_samples, size):
         part = np.ascontiguousarray(samples[:, start : start + size])

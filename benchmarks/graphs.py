@@ -36,14 +36,20 @@ def run(rounds: int = 10) -> Result:
     """Measure the graphs of both presets, and the peak beside the base preset's."""
     torch.set_num_threads(NUM_THREADS)
     parameters = {
-        "presets": [BASE, TINY], "batch": 1, "threads": NUM_THREADS, "rounds": rounds, "gemm_sizes": list(GEMM_SIZES),
+        "presets": [BASE, TINY],
+        "batch": 1,
+        "threads": NUM_THREADS,
+        "rounds": rounds,
+        "gemm_sizes": list(GEMM_SIZES),
         "calls_per_measurement_tiny": TINY_CALLS,
-    }  # fmt: skip
+    }
     result = Result(name="graphs", parameters=parameters)
     with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
         products = _products()
         result.entries |= interleave(_graphs(result, BASE, Path(folder) / BASE) | products, rounds=rounds)
-        result.entries |= interleave(_graphs(result, TINY, Path(folder) / TINY), rounds=rounds, calls=TINY_CALLS)
+        result.entries |= interleave(
+            _graphs(result, TINY, Path(folder) / TINY), rounds=rounds, calls=TINY_CALLS
+        )
     for name in (BASE, TINY):
         for modality in (Modality.AUDIO, Modality.VIDEO):
             result.compare(_entry(name, modality), _entry(name, Modality.FUSED))
@@ -62,7 +68,9 @@ def _graphs(result: Result, preset: str, folder: Path) -> dict[str, Callable[[],
     sides: dict[str, Callable[[], object]] = {}
     for modality, path in export_graphs(model, spec, folder).items():
         feed = {name: inputs[name] for name in INPUTS[modality]}
-        result.counts[f"{_entry(preset, modality)}, GFLOPs"] = count_flops(build_graph(model, modality), feed) / 1e9
+        result.counts[f"{_entry(preset, modality)}, GFLOPs"] = (
+            count_flops(build_graph(model, modality), feed) / 1e9
+        )
         sides[_entry(preset, modality)] = partial(open_session(path).run, None, feed)
     return sides
 
@@ -70,7 +78,8 @@ def _graphs(result: Result, preset: str, folder: Path) -> dict[str, Callable[[],
 def count_flops(graph: nn.Module, feed: dict[str, np.ndarray]) -> int:
     """FLOPs of matrix products and convolutions, a multiplication with its addition as two.
 
-    Counted on the exported program without dead code: as in the ONNX graph, what leads to no output is not in it.
+    Counted on the exported program without dead code: as in the ONNX graph, what leads to no output is not in
+        it.
     """
     tensors = tuple(torch.from_numpy(x) for x in feed.values())
     program = torch.export.export(graph.eval(), tensors).module()
@@ -115,22 +124,30 @@ def _product_graph(b: np.ndarray) -> bytes:
         [helper.make_tensor_value_info("product", TensorProto.FLOAT, [size, size])],
         [numpy_helper.from_array(b, "b")],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET_VERSION)], ir_version=IR_VERSION)
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", OPSET_VERSION)], ir_version=IR_VERSION
+    )
     onnx.checker.check_model(model)
     content: bytes = model.SerializeToString()
     return content
 
 
 def _judge_peak(result: Result, products: list[str]) -> None:
-    sizes = {_product(engine, size): size for engine in ("ONNX Runtime", "torch", "numpy") for size in GEMM_SIZES}
+    sizes = {
+        _product(engine, size): size for engine in ("ONNX Runtime", "torch", "numpy") for size in GEMM_SIZES
+    }
     rates = {name: 2 * sizes[name] ** 3 / result.entries[name].min / 1e9 for name in products}
     fastest = max(rates, key=lambda name: rates[name])
     fused = _entry(BASE, Modality.FUSED)
     reached = result.counts[f"{fused}, GFLOPs"] / result.entries[fused].min
-    result.counts |= {f"{name}, GFLOP/s": rate for name, rate in rates.items()} | {f"{fused}, GFLOP/s": reached}
+    result.counts |= {f"{name}, GFLOP/s": rate for name, rate in rates.items()} | {
+        f"{fused}, GFLOP/s": reached
+    }
     result.ratios.append(
         Ratio(
-            what=f"{fused}, GFLOP/s", against=f"peak ({fastest})", value=reached / rates[fastest],
+            what=f"{fused}, GFLOP/s",
+            against=f"peak ({fastest})",
+            value=reached / rates[fastest],
             at_least=MIN_SHARE_OF_PEAK,
         )
-    )  # fmt: skip
+    )

@@ -1,8 +1,9 @@
 """Log-mel of 10 s: `media.log_mel` against librosa with the same numbers.
 
-Both end with the logarithm of power per band and an offset. Told not to centre, librosa frames a signal from its first
-sample on, so with our padding it sees the very same frames, and the values can be compared: librosa's triangles have
-straight sides over Hz, ours over mel, which is about a hundredth in the logarithm.
+Both end with the logarithm of power per band and an offset. Told not to centre, librosa frames a signal from
+its first
+sample on, so with our padding it sees the very same frames, and the values can be compared: librosa's
+    triangles have straight sides over Hz, ours over mel, which is about a hundredth in the logarithm.
 """
 
 import librosa
@@ -23,10 +24,15 @@ def run(rounds: int = 40, calls: int = 10) -> Result:
     spec = ClipSpec()
     waveform = _sound(spec)
     parameters = {
-        "seconds": SECONDS, "sample_rate": spec.sample_rate, "window_length": spec.window_length,
-        "hop_length": spec.hop_length, "num_mel_bins": spec.num_mel_bins, "threads": NUM_THREADS,
-        "rounds": rounds, "calls_per_measurement": calls,
-    }  # fmt: skip
+        "seconds": SECONDS,
+        "sample_rate": spec.sample_rate,
+        "window_length": spec.window_length,
+        "hop_length": spec.hop_length,
+        "num_mel_bins": spec.num_mel_bins,
+        "threads": NUM_THREADS,
+        "rounds": rounds,
+        "calls_per_measurement": calls,
+    }
     result = Result(name="log_mel", parameters=parameters)
     _check(result, waveform, spec)  # librosa compiles at its first call, which does not count
     sides = {OURS: lambda: log_mel(waveform, spec), LIBROSA: lambda: librosa_log_mel(waveform, spec)}
@@ -41,10 +47,19 @@ def librosa_log_mel(waveform: np.ndarray, spec: ClipSpec) -> np.ndarray:
     edge = (spec.window_length - spec.hop_length) // 2
     energy = (librosa.filters.get_window("hann", spec.window_length) ** 2).sum()
     power: np.ndarray = librosa.feature.melspectrogram(
-        y=np.pad(waveform, edge), sr=spec.sample_rate, n_fft=spec.window_length, hop_length=spec.hop_length, window="hann",
-        center=False, power=2.0, n_mels=spec.num_mel_bins, fmin=spec.min_hz, fmax=spec.max_hz,
-        htk=True, norm=None,
-    )  # fmt: skip
+        y=np.pad(waveform, edge),
+        sr=spec.sample_rate,
+        n_fft=spec.window_length,
+        hop_length=spec.hop_length,
+        window="hann",
+        center=False,
+        power=2.0,
+        n_mels=spec.num_mel_bins,
+        fmin=spec.min_hz,
+        fmax=spec.max_hz,
+        htk=True,
+        norm=None,
+    )
     logs: np.ndarray = np.log(power.T / np.float32(energy) + np.float32(spec.log_offset))
     return logs
 

@@ -20,7 +20,9 @@ KEYFRAME_GAP = 60  # frames; the fast preset looks for no scene cuts
 
 def measure_long_film(result: Result, folder: Path, *, rounds: int) -> None:
     """Add entries and ratios for a 720p film with sound."""
-    short = write_film(folder / "short.mp4", width=1280, height=720, preset="ultrafast", gap_frames=KEYFRAME_GAP)
+    short = write_film(
+        folder / "short.mp4", width=1280, height=720, preset="ultrafast", gap_frames=KEYFRAME_GAP
+    )
     long = repeat(short, folder / "long.mp4", times=NUM_REPEATS)
     result.parameters |= {"long_film_repeats": NUM_REPEATS, "long_film_bytes": long.stat().st_size}
     names = {"first window of 10 minutes": long, "first window of 10 seconds": short}
@@ -45,9 +47,11 @@ def _measure_memory(result: Result, path: Path) -> None:
     result.ratios.append(
         Ratio(
             what=f"peak memory while reading 10 minutes at 720p, {peak / 1e6:.0f} MB",
-            against=f"{MAX_PEAK_BYTES / 1e6:.0f} MB", value=peak / MAX_PEAK_BYTES, at_most=1.0,
+            against=f"{MAX_PEAK_BYTES / 1e6:.0f} MB",
+            value=peak / MAX_PEAK_BYTES,
+            at_most=1.0,
         )
-    )  # fmt: skip
+    )
 
 
 def _read_all(path: Path) -> dict[str, float]:

@@ -9,8 +9,16 @@ from pathlib import Path
 from typing import Any
 
 LIBRARIES = (
-    "av", "decord", "librosa", "numpy", "onnx", "onnxruntime", "opencv-python-headless", "scipy", "torch",
-)  # fmt: skip
+    "av",
+    "decord",
+    "librosa",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "opencv-python-headless",
+    "scipy",
+    "torch",
+)
 ROOT = Path(__file__).parents[1]
 RESULTS_OF_RUNS = (":!benchmarks/results", ":!README.md")  # what a run itself writes
 

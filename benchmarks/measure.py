@@ -1,7 +1,7 @@
 """Timing side by side: A, B, A, B, ... in one run, so that a busy machine slows all sides alike.
 
-Sides are judged by their minima: a machine can only make code slower than it is. Each measurement follows a rest, in which
-the threads of the side before stop spinning.
+Sides are judged by their minima: a machine can only make code slower than it is. Each measurement follows a
+    rest, in which the threads of the side before stop spinning.
 """
 
 import time

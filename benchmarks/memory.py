@@ -41,9 +41,13 @@ def run(rounds: int = 5) -> Result:
                 for mode in Memory:
                     seen[mode].append(_measure(bundle, mode))
             for mode, values in seen.items():
-                result.entries[f"{name}, {mode}, private memory"] = Measured(tuple(x for x, _ in values), unit="B")
+                result.entries[f"{name}, {mode}, private memory"] = Measured(
+                    tuple(x for x, _ in values), unit="B"
+                )
                 result.entries[f"{name}, {mode}, a window by both"] = Measured(tuple(x for _, x in values))
-            result.compare(f"{name}, low, a window by both", f"{name}, fast, a window by both", at_most=MAX_TIME)
+            result.compare(
+                f"{name}, low, a window by both", f"{name}, fast, a window by both", at_most=MAX_TIME
+            )
             memory = MAX_MEMORY if name == BASE else None  # of the small one most is ONNX Runtime's own
             result.compare(f"{name}, low, private memory", f"{name}, fast, private memory", at_most=memory)
     return result

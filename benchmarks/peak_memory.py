@@ -1,7 +1,7 @@
 """python -m benchmarks.peak_memory FILM: read all windows of a film, print peak memory as JSON.
 
-The peak is the kernel's own high-water mark of resident memory, libraries and interpreter included, so nothing slips through
-between two samples.
+The peak is the kernel's own high-water mark of resident memory, libraries and interpreter included, so
+nothing slips through between two samples.
 """
 
 import json
@@ -26,7 +26,9 @@ def resident_bytes(mark: str) -> int:
 def main() -> None:
     before = resident_bytes("VmRSS")
     start = time.perf_counter()
-    windows = sum(clip.audio is not None and clip.video is not None for clip in read_clips(sys.argv[1], ClipSpec()))
+    windows = sum(
+        clip.audio is not None and clip.video is not None for clip in read_clips(sys.argv[1], ClipSpec())
+    )
     seconds = time.perf_counter() - start
     peak = resident_bytes("VmHWM")
     print(json.dumps({"before_bytes": before, "peak_bytes": peak, "windows": windows, "seconds": seconds}))

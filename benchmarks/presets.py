@@ -1,6 +1,7 @@
 """Every preset: parameters, tokens, GFLOPs, and what one window costs on this CPU, by sound, by picture and by both.
 
-Counts are taken on the meta device, where a tensor is its shape alone. Times are torch's, fp32, batch 1, untrained.
+Counts are taken on the meta device, where a tensor is its shape alone. Times are torch's, fp32, batch 1,
+untrained.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,14 +11,22 @@ from typing import Any
 
 import torch
 
-from models import PRESETS, Stream, Zorro, ZorroConfig, preset
+from models import PRESETS, Stream, ZorroConfig, ZorroModel, preset
 from models.size import model_size
 
 from .measure import NUM_THREADS, interleave
 from .result import Result
 
 NUM_CLASSES = 527  # AudioSet's
-COLUMNS = ("preset", "parameters, M", "tokens, audio + video + fusion", "GFLOPs, both", "audio, ms", "video, ms", "both, ms")
+COLUMNS = (
+    "preset",
+    "parameters, M",
+    "tokens, audio + video + fusion",
+    "GFLOPs, both",
+    "audio, ms",
+    "video, ms",
+    "both, ms",
+)
 
 
 def run(rounds: int = 3) -> Result:
@@ -29,7 +38,9 @@ def run(rounds: int = 3) -> Result:
         with torch.no_grad():
             sides = _sides(name, config)
             result.entries |= interleave(sides, rounds=rounds)
-        times = {f"{part}_ms": result.entries[f"{name}, {part}"].min * 1e3 for part in ("audio", "video", "both")}
+        times = {
+            f"{part}_ms": result.entries[f"{name}, {part}"].min * 1e3 for part in ("audio", "video", "both")
+        }
         result.records.append({"preset": name, **asdict(model_size(config)), **times})
     return result
 
@@ -38,18 +49,21 @@ def to_table(result: Mapping[str, Any]) -> str:
     """The records as a Markdown table."""
     rows = [
         (
-            f"`{r['preset']}`", f"{r['parameters'] / 1e6:.1f}", " + ".join(map(str, r["tokens"])), f"{r['gflops']:.1f}",
+            f"`{r['preset']}`",
+            f"{r['parameters'] / 1e6:.1f}",
+            " + ".join(map(str, r["tokens"])),
+            f"{r['gflops']:.1f}",
             *(f"{r[f'{part}_ms']:,.0f}" for part in ("audio", "video", "both")),
         )
         for r in result["records"]
-    ]  # fmt: skip
+    ]
     lines = [COLUMNS, ("---", *["---:"] * (len(COLUMNS) - 1)), *rows]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
 def _sides(name: str, config: ZorroConfig) -> dict[str, Callable[[], object]]:
     torch.manual_seed(0)
-    model = Zorro(config).eval()
+    model = ZorroModel(config).eval()
     audio = torch.randn(1, *config.audio_shape) * config.audio_std + config.audio_mean
     video = torch.randint(0, 256, (1, *config.video_shape), dtype=torch.uint8)
     return {

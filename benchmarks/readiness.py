@@ -1,8 +1,8 @@
 """Every preset at its full size, untrained, for TensorRT: audited, and one of each backbone built by tensorrt-rtx.
 
-Presets of a backbone differ in numbers alone, so the smallest of each is built, in every variant, and the others are
-audited in float32 and float16. A fault, or a graph that does not build, breaks the run off. Nothing runs on a GPU. Ranges
-of int8 are those of noise, which does for what is asked here.
+Presets of a backbone differ in numbers alone, so the smallest of each is built, in every variant, and the
+others are audited in float32 and float16. A fault, or a graph that does not build, breaks the run off.
+Nothing runs on a GPU. Ranges of int8 are those of noise, which does for what is asked here.
 """
 
 import tempfile
@@ -23,7 +23,7 @@ from export.tensorrt.engines import build_engine
 from export.to_onnx import export_graphs
 from export.weights_file import write_graphs
 from media import ClipSpec, Modality
-from models import PRESETS, Zorro, ZorroConfig, preset
+from models import PRESETS, ZorroConfig, ZorroModel, preset
 from runtime.signature import INPUTS
 
 from .result import Result
@@ -52,7 +52,7 @@ def _records(name: str, folder: Path, builder: Builder) -> Iterator[dict[str, An
     config = preset(name, num_classes=NUM_CLASSES)
     torch.manual_seed(0)
     start = time.perf_counter()
-    full = export_graphs(Zorro(config).eval(), clip_spec_of(config), folder / "fp32")
+    full = export_graphs(ZorroModel(config).eval(), clip_spec_of(config), folder / "fp32")
     exported = time.perf_counter() - start
     variants = {
         "fp32": full,
@@ -63,7 +63,12 @@ def _records(name: str, folder: Path, builder: Builder) -> Iterator[dict[str, An
         variants["int8-qdq"] = write_graphs(int8, folder / "int8-qdq")
     for variant, graphs in variants.items():
         for modality, path in graphs.items():
-            audited = {"preset": name, "variant": variant, "graph": str(modality), "nodes": audit_graph(path).num_nodes}
+            audited = {
+                "preset": name,
+                "variant": variant,
+                "graph": str(modality),
+                "nodes": audit_graph(path).num_nodes,
+            }
             built = _built(path, folder / "engines", builder, variant) if name in BUILT else {}
             yield audited | built | {"export_seconds": round(exported, 1)}
 
@@ -78,7 +83,9 @@ def clip_spec_of(config: ZorroConfig) -> ClipSpec:
     """Windows of the shapes that a preset reads."""
     mel_frames, mel_bins = config.audio_shape
     frames, size, _, _ = config.video_shape
-    return ClipSpec(num_mel_frames=mel_frames, num_mel_bins=mel_bins, num_video_frames=frames, frame_size=size)
+    return ClipSpec(
+        num_mel_frames=mel_frames, num_mel_bins=mel_bins, num_video_frames=frames, frame_size=size
+    )
 
 
 def _quantised(path: Path, modality: Modality, config: ZorroConfig) -> onnx.ModelProto:

@@ -81,6 +81,8 @@ def write_readme(results: Iterable[Mapping[str, Any]], path: Path = README) -> N
 def _placed(text: str, name: str, table: str, path: Path) -> str:
     place = re.compile(PLACE.format(name), flags=re.DOTALL)
     if not place.search(text):
-        raise ValueError(f"{path.name} has no place for the table; put back <!-- {name}: begin --> and its end")
+        raise ValueError(
+            f"{path.name} has no place for the table; put back <!-- {name}: begin --> and its end"
+        )
     framed = f"\n{table}\n" if table else ""
     return place.sub(lambda found: found[1] + framed + found[2], text)

@@ -1,7 +1,7 @@
 """What a benchmark found: measured entries, ratios with their limits, checks that the sides did the same work; as JSON.
 
-A ratio is of minima. One that misses its limit makes the run fail; a check that does not hold stops the benchmark, since
-times of unequal work say nothing.
+A ratio is of minima. One that misses its limit makes the run fail; a check that does not hold stops the
+benchmark, since times of unequal work say nothing.
 """
 
 import json
@@ -63,7 +63,13 @@ class Result:
         return all(ratio.is_met for ratio in self.ratios)
 
     def compare(
-        self, what: str, against: str | Sequence[str], *, at_most: float | None = None, title: str = "", other: str = ""
+        self,
+        what: str,
+        against: str | Sequence[str],
+        *,
+        at_most: float | None = None,
+        title: str = "",
+        other: str = "",
     ) -> None:
         """Add the ratio of the minima of two entries; of several, the fastest counts.
 
@@ -88,7 +94,9 @@ class Result:
         """
         self.checks[name] = {"value": float(value), "at_most": at_most}
         if not value <= at_most:
-            raise CheckError(f"{self.name}: {name} is {value:.3g}, more than {at_most:g}; the sides do not do the same")
+            raise CheckError(
+                f"{self.name}: {name} is {value:.3g}, more than {at_most:g}; the sides do not do the same"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""

@@ -1,6 +1,7 @@
 """Frames by their index, cut to a square, as users of OpenCV and decord read them: each in the ways that may be its fastest.
 
-Every reader opens the file, decodes on `NUM_THREADS` threads, and makes squares of the pictures: their middle, scaled down.
+Every reader opens the file, decodes on `NUM_THREADS` threads, and makes squares of the pictures: their
+middle, scaled down.
 """
 
 from collections.abc import Sequence

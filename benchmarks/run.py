@@ -1,6 +1,7 @@
 """python -m benchmarks.run NAME: one benchmark in this process. Exit status 1 if a limit is missed.
 
-`python -m benchmarks` starts this, a fresh process per benchmark, with the threads of numpy and torch pinned beforehand.
+`python -m benchmarks` starts this, a fresh process per benchmark, with the threads of numpy and torch pinned
+beforehand.
 """
 
 import argparse
@@ -15,9 +16,19 @@ from .report import print_result
 from .result import Result
 
 NAMES = (
-    "presets", "attention", "graphs", "variants", "export", "readiness", "training", "decoding", "log_mel", "memory",
-    "serving", "soak",
-)  # fmt: skip
+    "presets",
+    "attention",
+    "graphs",
+    "variants",
+    "export",
+    "readiness",
+    "training",
+    "decoding",
+    "log_mel",
+    "memory",
+    "serving",
+    "soak",
+)
 
 
 def run(name: str, *, rounds: int | None = None) -> Result:

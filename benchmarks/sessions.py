@@ -9,7 +9,7 @@ import torch
 
 from export.bundle_writer import export_checkpoint
 from media import ClipSpec
-from models import Zorro, preset
+from models import ZorroModel, preset
 from models.weights import save_checkpoint
 
 from .measure import NUM_THREADS
@@ -21,10 +21,10 @@ SPECS = {
 NUM_CLASSES = 30
 
 
-def untrained(name: str) -> Zorro:
+def untrained(name: str) -> ZorroModel:
     """The preset's model with random weights: its time does not depend on them."""
     torch.manual_seed(0)
-    return Zorro(preset(name, num_classes=NUM_CLASSES)).eval()
+    return ZorroModel(preset(name, num_classes=NUM_CLASSES)).eval()
 
 
 def write_untrained_bundle(name: str, folder: Path, *, variants: Sequence[str] = ("fp32",)) -> Path:

@@ -1,7 +1,8 @@
 """Twenty thousand requests of all kinds, good and bad, some of whose clients leave: does the server's memory grow?
 
-Private memory of the server and its decode processes is read after every thousand, when nobody has been inside for a while,
-so that what is free has gone back to the system, and every process has done some of everything.
+Private memory of the server and its decode processes is read after every thousand, when nobody has been
+inside for a while, so that what is free has gone back to the system, and every process has done some of
+everything.
 """
 
 import asyncio
@@ -63,8 +64,12 @@ def run(rounds: int = 20) -> Result:
             by_process = server.private_bytes_by_process()
             private.append(sum(by_process))
             per_second = REQUESTS_PER_ROUND / (time.perf_counter() - started)
-            record = {"requests": (i + 1) * REQUESTS_PER_ROUND, "private_bytes": private[-1], "of_the_server": by_process[0],
-                      "per_second": per_second}
+            record = {
+                "requests": (i + 1) * REQUESTS_PER_ROUND,
+                "private_bytes": private[-1],
+                "of_the_server": by_process[0],
+                "per_second": per_second,
+            }
             result.records.append(record)
             print(record, flush=True)
         for name in ("skipped_windows", "decode_cancelled", "decode_crashes", "abandoned", "failed_batches"):
@@ -76,17 +81,23 @@ def run(rounds: int = 20) -> Result:
 def judge(result: Result) -> None:
     """Compare memory at the end with that after 2,000 requests.
 
-    One reading is off by as much as the allocator happens to keep, up to 5 % either way: medians of five are compared.
+    One reading is off by as much as the allocator happens to keep, up to 5 % either way: medians of five are
+    compared.
     """
     private = [record["private_bytes"] for record in result.records]
-    settled, last = (median(part) for part in (private[SETTLED_ROUND - 1 :][:NUM_READINGS], private[-NUM_READINGS:]))
+    settled, last = (
+        median(part) for part in (private[SETTLED_ROUND - 1 :][:NUM_READINGS], private[-NUM_READINGS:])
+    )
     requests = len(private) * REQUESTS_PER_ROUND
     result.counts |= {
-        "private bytes after 2,000": settled, "private bytes at the end": last,
+        "private bytes after 2,000": settled,
+        "private bytes at the end": last,
         "one reading at the end by one after 2,000": private[-1] / private[SETTLED_ROUND - 1],
-    }  # fmt: skip
+    }
     what = f"private memory after {requests:,} mixed requests"
-    result.ratios.append(Ratio(what=what, against="that after 2,000", value=last / settled, at_most=1 + MAX_GROWTH))
+    result.ratios.append(
+        Ratio(what=what, against="that after 2,000", value=last / settled, at_most=1 + MAX_GROWTH)
+    )
 
 
 def _kinds(folder: Path) -> list[Kind]:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
+from datasets.manifests import Item
 from training.distributed import ranks_from_environment
 from training.loop import model_config
-from training.manifests import Item
 from training.recipe import Recipe
 from training.run import Run
 from training.tasks import ClipTask
@@ -33,7 +33,9 @@ ONE, DRAWN = "steps on one batch", "steps on drawn batches"
 def run(rounds: int = 5) -> Result:
     """Measure steps on one batch and on drawn ones, in turn."""
     torch.set_num_threads(1)
-    result = Result(name="training", parameters={"threads": 1, "workers": 1, "steps": STEPS, "rounds": rounds})
+    result = Result(
+        name="training", parameters={"threads": 1, "workers": 1, "steps": STEPS, "rounds": rounds}
+    )
     with tempfile.TemporaryDirectory() as folder:
         recipe = replace(Recipe.load(RECIPE), num_workers=1, num_steps=STEPS * (rounds + 2))
         task = ClipTask(recipe, _items(Path(folder)), Path(folder), lambda *_: None, ranks_from_environment())
@@ -42,11 +44,18 @@ def run(rounds: int = 5) -> Result:
         sides = {ONE: _steps(training, lambda: batch), DRAWN: _steps(training, lambda: next(drawn))}
         result.entries |= interleave(sides, rounds=rounds)
     ceiling, real = (result.entries[name].min / STEPS for name in (ONE, DRAWN))
-    result.counts |= {"clips per second": recipe.num_clips / real, "clips per second, ceiling": recipe.num_clips / ceiling}
+    result.counts |= {
+        "clips per second": recipe.num_clips / real,
+        "clips per second, ceiling": recipe.num_clips / ceiling,
+    }
     result.ratios.append(
-        Ratio(what="training, clips per second", against="forward and backward alone", value=ceiling / real,
-              at_least=MIN_SHARE_OF_CEILING)
-    )  # fmt: skip
+        Ratio(
+            what="training, clips per second",
+            against="forward and backward alone",
+            value=ceiling / real,
+            at_least=MIN_SHARE_OF_CEILING,
+        )
+    )
     return result
 
 
@@ -60,7 +69,9 @@ def _steps(training: Run, next_batch: Callable[[], object]) -> Callable[[], obje
 
 def _items(folder: Path) -> list[Item]:
     """Spans of a quarter of a second all over a few films."""
-    films = [write_film(folder / f"{i}.mp4", width=320, height=240, preset="ultrafast") for i in range(NUM_FILMS)]
+    films = [
+        write_film(folder / f"{i}.mp4", width=320, height=240, preset="ultrafast") for i in range(NUM_FILMS)
+    ]
     return [
         Item(film, "both", (f"word {k % 10}",), split, "", 0.4 * k + 0.3, 0.4 * k + 0.55)
         for film in films

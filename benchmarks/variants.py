@@ -1,7 +1,8 @@
 """Size, speed and quality of every variant of the project's bundles, and speed of int8 at the base preset.
 
-Scores are those of the test split: ZORRO_SHARED must name the folder that holds data/sights_sounds and data/grid_s1.
-Times are of one window of the fused graph; int8 at the base preset is measured on untrained weights.
+Scores are those of the test split: ZORRO_SHARED must name the folder that holds data/sights_sounds and
+    data/grid_s1. Times are of one window of the fused graph; int8 at the base preset is measured on untrained
+    weights.
 """
 
 import os
@@ -13,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from cli.scoring import score_target
 from export.quantize import SCHEMES, cosine, measure_ranges, quantise
 from export.to_onnx import export_graphs
 from export.weights_file import write_graphs
@@ -21,6 +21,7 @@ from media import Modality
 from runtime import Bundle, Zorro, read_bundle
 from runtime.selftest import GOLDEN_INPUTS_FILE
 from runtime.signature import INPUTS
+from verification.scoring import score_target
 
 from .machine import ROOT
 from .measure import NUM_THREADS, interleave
@@ -31,7 +32,17 @@ DATA = {"sights-sounds": "data/sights_sounds", "grid-words": "data/grid_s1"}
 SCORES = {"sights-sounds": ("sounds", "sights", "pairs_fused"), "grid-words": ("audio", "video", "fused")}
 BASE, INT8 = "vit-base", "int8-cpu"
 MIN_SPEEDUP, MAX_LOST_POINTS, MIN_COSINE = 1.4, 0.5, 0.999
-COLUMNS = ("bundle", "variant", "MB", "one window, ms", "eight, ms", "sound, %", "sight, %", "both, %", "golden cosine")
+COLUMNS = (
+    "bundle",
+    "variant",
+    "MB",
+    "one window, ms",
+    "eight, ms",
+    "sound, %",
+    "sight, %",
+    "both, %",
+    "golden cosine",
+)
 
 
 def run(rounds: int = 12) -> Result:
@@ -51,11 +62,16 @@ def to_table(result: Mapping[str, Any]) -> str:
     """The records as a Markdown table."""
     rows = [
         (
-            f"`{r['bundle']}`", f"`{r['variant']}`", f"{r['megabytes']:.1f}", f"{r['milliseconds']['1']:.1f}",
-            f"{r['milliseconds']['8']:.1f}", *(f"{score:.1%}".rstrip("%") for score in r["scores"]), f"{r['cosine']:.5f}",
+            f"`{r['bundle']}`",
+            f"`{r['variant']}`",
+            f"{r['megabytes']:.1f}",
+            f"{r['milliseconds']['1']:.1f}",
+            f"{r['milliseconds']['8']:.1f}",
+            *(f"{score:.1%}".rstrip("%") for score in r["scores"]),
+            f"{r['cosine']:.5f}",
         )
         for r in result["records"]
-    ]  # fmt: skip
+    ]
     lines = [COLUMNS, ("---", "---", *["---:"] * (len(COLUMNS) - 2)), *rows]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
@@ -83,7 +99,9 @@ def _golden(bundle: Bundle) -> dict[str, np.ndarray]:
 def _record(result: Result, bundle: Bundle, variant: str) -> dict[str, Any]:
     """What the table says of one variant."""
     if "ZORRO_SHARED" not in os.environ:
-        raise ValueError("ZORRO_SHARED is not set; give the folder that holds data/sights_sounds and data/grid_s1")
+        raise ValueError(
+            "ZORRO_SHARED is not set; give the folder that holds data/sights_sounds and data/grid_s1"
+        )
     data = Path(os.environ["ZORRO_SHARED"]) / DATA[bundle.name]
     tables = score_target(bundle.path, data, split="test", variant=variant)
     kind = "within_groups" if bundle.name == "grid-words" else "top1"
@@ -91,7 +109,9 @@ def _record(result: Result, bundle: Bundle, variant: str) -> dict[str, Any]:
         "bundle": bundle.name,
         "variant": variant,
         "megabytes": sum(path.stat().st_size for path in (bundle.path / variant).iterdir()) / 1e6,
-        "milliseconds": {size: result.entries[_entry(bundle.name, variant, size)].min * 1e3 for size in (1, 8)},
+        "milliseconds": {
+            size: result.entries[_entry(bundle.name, variant, size)].min * 1e3 for size in (1, 8)
+        },
         "scores": [tables[table][kind] for table in SCORES[bundle.name]],
         "cosine": min(Zorro(bundle, variant=variant).self_test().min_cosine.values()),
     }
@@ -102,8 +122,18 @@ def _judge(result: Result, name: str) -> None:
     of = {r["variant"]: r for r in result.records if r["bundle"] == name}
     lost = max(a - b for a, b in zip(of["fp32"]["scores"], of[INT8]["scores"], strict=True)) * 100
     result.ratios += [
-        Ratio(what=f"{name}, {INT8}: points lost, worst stream", against="fp32", value=lost, at_most=MAX_LOST_POINTS),
-        Ratio(what=f"{name}, {INT8}: cosine on golden clips", against="fp32", value=of[INT8]["cosine"], at_least=MIN_COSINE),
+        Ratio(
+            what=f"{name}, {INT8}: points lost, worst stream",
+            against="fp32",
+            value=lost,
+            at_most=MAX_LOST_POINTS,
+        ),
+        Ratio(
+            what=f"{name}, {INT8}: cosine on golden clips",
+            against="fp32",
+            value=of[INT8]["cosine"],
+            at_least=MIN_COSINE,
+        ),
     ]
     result.compare(_entry(name, INT8, 1), _entry(name, "fp32", 1))
 

@@ -19,7 +19,9 @@ bundle_app = typer.Typer(no_args_is_help=True, help="Look after bundles.")
 DEFAULT_BUNDLE = Path("bundles/sights-sounds/1")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder NAME/VERSION of a bundle.")]
-VariantOption = Annotated[str | None, typer.Option(help="Which variant; default that which the bundle gives to a CPU.")]
+VariantOption = Annotated[
+    str | None, typer.Option(help="Which variant; default that which the bundle gives to a CPU.")
+]
 
 
 @bundle_app.command("verify")
@@ -39,32 +41,51 @@ def verify(path: BundleArgument = DEFAULT_BUNDLE, as_json: AsJson = False) -> No
         out.print(f"{path}: every byte is as it was made ({bundle.sha256[:12]})")
         for name, report in reports.items():
             error, cosine = max(report["max_abs_error"].values()), min(report["min_cosine"].values())
-            out.print(f"{name}: every golden answer is within its tolerance: error {error:.2g}, cosine {cosine:.6f}")
+            out.print(
+                f"{name}: every golden answer is within its tolerance: error {error:.2g}, cosine {cosine:.6f}"
+            )
 
 
 @bundle_app.command("prove")
 def prove(
     path: BundleArgument,
     data: Annotated[Path, typer.Option("--data", help="Collection whose files are asked.")],
-    checkpoint: Annotated[Path | None, typer.Option(help="What it was exported from; default the bundle's own.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="What it was exported from; default the bundle's own.")
+    ] = None,
     split: Annotated[str, typer.Option(help="Of the collection.")] = "test",
     as_json: AsJson = False,
 ) -> None:
     """Answer real files by the model, by every variant's graphs and over HTTP; if all agree, write that into the bundle."""
     with explained():
-        from .proof import prove_bundle
+        from verification.proof import prove_bundle
 
         with stage_bars() as on_progress:
             report = prove_bundle(path, checkpoint, data, split=split, on_progress=on_progress)
         if as_json:
             print(json.dumps(report))
             return
-        titles = ("variant", "way", "stream", "clips", "windows", "score error", "cosine", "same top-1", "top-1", "model's")
+        titles = (
+            "variant",
+            "way",
+            "stream",
+            "clips",
+            "windows",
+            "score error",
+            "cosine",
+            "same top-1",
+            "top-1",
+            "model's",
+        )
         table = Table(*titles)
         for name, found in report.items():
             for way in ("graph", "http"):
                 for stream, x in found[way].items():
-                    cells = [f"{x['max_score_error']:.2g}", f"{x['min_cosine']:.6f}", f"{x['top1_agreement']:.2%}"]
+                    cells = [
+                        f"{x['max_score_error']:.2g}",
+                        f"{x['min_cosine']:.6f}",
+                        f"{x['top1_agreement']:.2%}",
+                    ]
                     scores = [f"{x[key]:.2%}" if key in x else "" for key in ("top1", "top1_wanted")]
                     table.add_row(name, way, stream, str(x["clips"]), str(x["windows"]), *cells, *scores)
         out.print(table)
@@ -75,7 +96,9 @@ def inspect(
     path: BundleArgument = DEFAULT_BUNDLE,
     variant: VariantOption = None,
     batch: Annotated[int, typer.Option(help="Windows at once, for the estimate of memory.")] = 1,
-    picture: Annotated[Path | None, typer.Option(help="SVG to write: which stream reads what of the fused graph.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="SVG to write: which stream reads what of the fused graph.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Print what a variant's graphs hold and cost, and which stream reads what."""
@@ -109,12 +132,16 @@ def triton(
     threads: Annotated[int, typer.Option(help="Of an instance on the CPU; 0: one per core.")] = 0,
     max_batch_size: Annotated[int, typer.Option(help="Most windows of one batch.")] = 32,
     preferred_batch_sizes: Annotated[str, typer.Option(help="As 8,16; default as many as wait.")] = "",
-    max_queue_delay_microseconds: Annotated[int, typer.Option(help="How long a request waits for company.")] = 0,
+    max_queue_delay_microseconds: Annotated[
+        int, typer.Option(help="How long a request waits for company.")
+    ] = 0,
     max_queue_size: Annotated[int, typer.Option(help="Requests that may wait.")] = 1024,
     queue_timeout_microseconds: Annotated[int, typer.Option(help="How long one may wait.")] = 60_000_000,
     tensorrt: Annotated[bool, typer.Option("--tensorrt", help="Run by TensorRT, on GPUs.")] = False,
     engine_cache: Annotated[str | None, typer.Option(help="Folder for engines, as Triton sees it.")] = None,
-    copy_weights: Annotated[bool, typer.Option("--copy-weights", help="A copy for each model, no links.")] = False,
+    copy_weights: Annotated[
+        bool, typer.Option("--copy-weights", help="A copy for each model, no links.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace these models if they are there.")] = False,
 ) -> None:
     """Write a model repository for NVIDIA's Triton Inference Server; see docs/triton.md."""
@@ -124,18 +151,33 @@ def triton(
         bundle, chosen = open_variant(path, variant)
         sizes = tuple(int(size) for size in preferred_batch_sizes.split(",") if size)
         options = TritonOptions(
-            device=Device(device), instances=instances, threads=threads, max_batch_size=max_batch_size,
-            preferred_batch_sizes=sizes, max_queue_delay_microseconds=max_queue_delay_microseconds,
-            max_queue_size=max_queue_size, queue_timeout_microseconds=queue_timeout_microseconds,
-            tensorrt=tensorrt, engine_cache=engine_cache,
-        )  # fmt: skip
+            device=Device(device),
+            instances=instances,
+            threads=threads,
+            max_batch_size=max_batch_size,
+            preferred_batch_sizes=sizes,
+            max_queue_delay_microseconds=max_queue_delay_microseconds,
+            max_queue_size=max_queue_size,
+            queue_timeout_microseconds=queue_timeout_microseconds,
+            tensorrt=tensorrt,
+            engine_cache=engine_cache,
+        )
         origin = Origin(
-            version=bundle.version, variant=chosen.name, clip_spec_hash=bundle.clip_spec.hash, bundle_sha256=bundle.sha256
+            version=bundle.version,
+            variant=chosen.name,
+            clip_spec_hash=bundle.clip_spec.hash,
+            bundle_sha256=bundle.sha256,
         )
         written = write_triton(
-            chosen.graphs, folder, name=bundle.name, labels=[label.label for label in bundle.labels], origin=origin,
-            options=options, link_weights=not copy_weights, force=force,
-        )  # fmt: skip
+            chosen.graphs,
+            folder,
+            name=bundle.name,
+            labels=[label.label for label in bundle.labels],
+            origin=origin,
+            options=options,
+            link_weights=not copy_weights,
+            force=force,
+        )
         for model in written.models:
             out.print(f"model: {model}")
         out.print(f"triton: {written.path} (weights {'linked' if written.linked else 'copied'})")

@@ -15,9 +15,17 @@ OnStage = Callable[..., None]
 """Told a stage, how much of how much of it is done, and figures to show beside it, by name."""
 NO_FIGURES: Mapping[str, float] = MappingProxyType({})
 
-EXTRA_OF = {"torch": "cpu,train,export", "safetensors": "cpu,train,export", "matplotlib": "cpu,train",
-            "sklearn": "cpu,train", "webdataset": "cpu,train,shards",
-            "onnx": "cpu,export", "onnxscript": "cpu,export", "onnxruntime": "cpu", "opentelemetry": "cpu,otel"}  # fmt: skip
+EXTRA_OF = {
+    "torch": "cpu,train,export",
+    "safetensors": "cpu,train,export",
+    "matplotlib": "cpu,train",
+    "sklearn": "cpu,train",
+    "webdataset": "cpu,train,shards",
+    "onnx": "cpu,export",
+    "onnxscript": "cpu,export",
+    "onnxruntime": "cpu",
+    "opentelemetry": "cpu,otel",
+}
 
 
 @contextmanager

@@ -25,23 +25,38 @@ bundle_app.command("audit")(audit)
 bundle_app.command("build")(build)
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(recordings_app, name="data")
-SWITCH_SECONDS = 0.0005  # a session that has run waits no longer for the interpreter, which is busy with requests
+SWITCH_SECONDS = (
+    0.0005  # a session that has run waits no longer for the interpreter, which is busy with requests
+)
 BundleOption = Annotated[Path, typer.Option("--bundle", help="Folder NAME/VERSION of a bundle.")]
-Modalities = Annotated[list[str] | None, typer.Option("--modality", "-m", help="audio, video or fused; may repeat.")]
+Modalities = Annotated[
+    list[str] | None, typer.Option("--modality", "-m", help="audio, video or fused; may repeat.")
+]
 Start = Annotated[float, typer.Option("--start", help="Second to start at.")]
 End = Annotated[float | None, typer.Option("--end", help="Second to end at; default the end of the media.")]
-Stride = Annotated[float | None, typer.Option("--stride", help="Seconds from window to window; default one window.")]
-DataOption = Annotated[Path, typer.Option("--data", help="Clips in label folders, a manifest.csv, or a known collection.")]
+Stride = Annotated[
+    float | None, typer.Option("--stride", help="Seconds from window to window; default one window.")
+]
+DataOption = Annotated[
+    Path, typer.Option("--data", help="Clips in label folders, a manifest.csv, or a known collection.")
+]
 
 
 @app.command()
 def train(
-    data: Annotated[Path, typer.Option("--data", help="Label folders, a manifest.csv, a known collection, or shards.")],
+    data: Annotated[
+        Path, typer.Option("--data", help="Label folders, a manifest.csv, a known collection, or shards.")
+    ],
     recipe: Annotated[Path | None, typer.Argument(help="TOML file; may be left out with --from.")] = None,
     start_from: Annotated[
-        Path | None, typer.Option("--from", help="Checkpoint, or bundle that holds one, to start from; labels may differ.")
+        Path | None,
+        typer.Option(
+            "--from", help="Checkpoint, or bundle that holds one, to start from; labels may differ."
+        ),
     ] = None,
-    run: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/RECIPE, or runs/FOLDER.")] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Folder of the run; default runs/RECIPE, or runs/FOLDER.")
+    ] = None,
     engine: Annotated[str | None, typer.Option(help="Under torchrun: ddp (default) or fsdp.")] = None,
     fresh: Annotated[bool, typer.Option(help="Refuse to continue a run that is there.")] = False,
 ) -> None:
@@ -49,15 +64,19 @@ def train(
     with explained(), stage_bars() as on_progress:
         from training.distributed import Engine
         from training.loop import train as run_training
-
-        from .origin import open_origin
+        from verification.checkpoint_source import open_origin
 
         start = open_origin(start_from).checkpoint if start_from else None
         folder = run or Path("runs") / (recipe or data.resolve()).stem
         checkpoint = run_training(
-            recipe, folder, data_dir=data, start_from=start, engine=Engine(engine) if engine else None,
-            resume=not fresh, on_progress=on_progress,
-        )  # fmt: skip
+            recipe,
+            folder,
+            data_dir=data,
+            start_from=start,
+            engine=Engine(engine) if engine else None,
+            resume=not fresh,
+            on_progress=on_progress,
+        )
     out.print(f"checkpoint: {checkpoint}")
 
 
@@ -67,25 +86,35 @@ def evaluate(
     data: DataOption,
     split: Annotated[str, typer.Option(help="val to choose, test to report once.")] = "val",
     variant: VariantOption = None,
-    checkpoint: Annotated[bool, typer.Option("--checkpoint", help="Of a bundle: its checkpoint, not its graphs.")] = False,
+    checkpoint: Annotated[
+        bool, typer.Option("--checkpoint", help="Of a bundle: its checkpoint, not its graphs.")
+    ] = False,
     spans: Annotated[
-        str | None, typer.Option(help="Spans of a file: each by itself, or whole; default as the checkpoint was trained.")
+        str | None,
+        typer.Option(
+            help="Spans of a file: each by itself, or whole; default as the checkpoint was trained."
+        ),
     ] = None,
     probe: Annotated[
-        bool, typer.Option("--probe", help="Fit linear probes of the labels to the frozen features, and score these.")
+        bool,
+        typer.Option(
+            "--probe", help="Fit linear probes of the labels to the frozen features, and score these."
+        ),
     ] = False,
-    report: Annotated[Path | None, typer.Option(help="Folder for a report with charts: curves in noise, retrieval.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Folder for a report with charts: curves in noise, retrieval.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a checkpoint or a bundle on a split: the same tables for both. A probe needs no labels in the checkpoint."""
     with explained():
-        from training.manifests import Spans
+        from datasets.manifests import Spans
 
         if checkpoint:
-            from .origin import open_origin
+            from verification.checkpoint_source import open_origin
 
             target = open_origin(target).checkpoint
-        from .scoring import probe_target, report_target, score_target
+        from verification.scoring import probe_target, report_target, score_target
 
         asked = {"split": split, "variant": variant, "spans": Spans(spans) if spans else None}
         if report is None and not probe:
@@ -105,19 +134,34 @@ def evaluate(
 
 @app.command()
 def export(
-    source: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="What `zorro train` wrote, or a bundle with it.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="What `zorro train` wrote, or a bundle with it.")
+    ],
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder NAME/VERSION to be made.")],
     data: Annotated[
-        Path | None, typer.Option("--data", help="Check parity on its test split too; calibrate int8 on its training split.")
+        Path | None,
+        typer.Option(
+            "--data", help="Check parity on its test split too; calibrate int8 on its training split."
+        ),
     ] = None,
     variant: Annotated[
-        list[str] | None, typer.Option(help="fp32, fp16, int8-cpu, int8-qdq; may repeat. Default: all that can be had.")
+        list[str] | None,
+        typer.Option(help="fp32, fp16, int8-cpu, int8-qdq; may repeat. Default: all that can be had."),
     ] = None,
-    card: Annotated[Path | None, typer.Option(help="Model card, Markdown; default the bundle's, if it is from one.")] = None,
-    metrics: Annotated[Path | None, typer.Option(help="Scores, JSON of `zorro evaluate --json`; default as card.")] = None,
-    about: Annotated[Path | None, typer.Option(help="Licence and provenance of data, JSON; default as card.")] = None,
+    card: Annotated[
+        Path | None, typer.Option(help="Model card, Markdown; default the bundle's, if it is from one.")
+    ] = None,
+    metrics: Annotated[
+        Path | None, typer.Option(help="Scores, JSON of `zorro evaluate --json`; default as card.")
+    ] = None,
+    about: Annotated[
+        Path | None, typer.Option(help="Licence and provenance of data, JSON; default as card.")
+    ] = None,
     with_checkpoint: Annotated[
-        bool, typer.Option("--checkpoint/--no-checkpoint", help="Put it in, to be trained on; else a third smaller.")
+        bool,
+        typer.Option(
+            "--checkpoint/--no-checkpoint", help="Put it in, to be trained on; else a third smaller."
+        ),
     ] = True,
     force: Annotated[bool, typer.Option(help="Replace a bundle that is there.")] = False,
 ) -> None:
@@ -125,9 +169,8 @@ def export(
     with explained():
         from export.bundle_writer import export_checkpoint
         from export.variants import VARIANTS, Calibration
-
-        from .origin import open_origin
-        from .scoring import calibration_clips, parity_clips
+        from verification.checkpoint_source import open_origin
+        from verification.scoring import calibration_clips, parity_clips
 
         origin = open_origin(source)
         checkpoint = origin.checkpoint
@@ -135,7 +178,12 @@ def export(
         name, version = folder.resolve().parts[-2:]
         with err.status("reading clips") as status:
             path = export_checkpoint(
-                checkpoint, folder, name=name, version=version, force=force, variants=variants,
+                checkpoint,
+                folder,
+                name=name,
+                version=version,
+                force=force,
+                variants=variants,
                 may_lack=() if variant else VARIANTS,
                 calibration=Calibration(calibration_clips(checkpoint, data)) if data else None,
                 clips=parity_clips(checkpoint, data) if data else None,
@@ -144,7 +192,7 @@ def export(
                 about=json.loads(about.read_text()) if about else origin.about,
                 with_checkpoint=with_checkpoint,
                 on_progress=lambda stage: status.update(stage),
-            )  # fmt: skip
+            )
         for name, reason in json.loads((path / "bundle.json").read_text())["left_out"].items():
             err.print(f"left out: {name}: {reason}", highlight=False, markup=False)
         out.print(f"bundle: {path}")
@@ -167,9 +215,14 @@ def classify(
         from runtime import Zorro
 
         result = Zorro.open(bundle).classify(
-            clip, modalities=modality, top_k=top_k, threshold=threshold,
-            start_seconds=start, end_seconds=end, stride_seconds=stride,
-        )  # fmt: skip
+            clip,
+            modalities=modality,
+            top_k=top_k,
+            threshold=threshold,
+            start_seconds=start,
+            end_seconds=end,
+            stride_seconds=stride,
+        )
         if as_json:
             print(json.dumps(asdict(result)))
             return
@@ -179,7 +232,9 @@ def classify(
                 labels = [f"{x.label} {x.score:.0%}" for x in (stream.labels or ())[:3]]
                 table.add_row(name, f"{window.start_seconds:.2f}-{window.end_seconds:.2f}", *labels)
         for name, stream in result.whole.items():
-            table.add_row(name, "all", *[f"{x.label} {x.score:.0%}" for x in (stream.labels or ())[:3]], style="bold")
+            table.add_row(
+                name, "all", *[f"{x.label} {x.score:.0%}" for x in (stream.labels or ())[:3]], style="bold"
+            )
         out.print(table)
         for warning in result.warnings:
             err.print("warning:", warning, highlight=False)
@@ -201,7 +256,12 @@ def embed(
         from runtime import Zorro
 
         result = Zorro.open(bundle).embed(
-            clip, modalities=modality, space=space, start_seconds=start, end_seconds=end, stride_seconds=stride
+            clip,
+            modalities=modality,
+            space=space,
+            start_seconds=start,
+            end_seconds=end,
+            stride_seconds=stride,
         )
         if as_json:
             print(json.dumps(asdict(result), default=_plain))
@@ -209,7 +269,9 @@ def embed(
         table = Table("stream", "seconds", "size", "begins with", title=str(clip.name))
         for name, stream in result.whole.items():
             assert stream.embedding is not None
-            table.add_row(name, "all", str(len(stream.embedding)), " ".join(f"{x:+.3f}" for x in stream.embedding[:6]))
+            table.add_row(
+                name, "all", str(len(stream.embedding)), " ".join(f"{x:+.3f}" for x in stream.embedding[:6])
+            )
         out.print(table)
 
 
@@ -233,11 +295,18 @@ def serve(context: typer.Context) -> None:
         sys.setswitchinterval(SWITCH_SECONDS)
         settings = CliApp.run(ServeCommand, cli_args=context.args)
         find_bundles(settings.bundles)
-        err.print(f"Zorro AV on http://{settings.host}:{settings.port} - page at /, API at /docs", highlight=False)
+        err.print(
+            f"Zorro AV on http://{settings.host}:{settings.port} - page at /, API at /docs", highlight=False
+        )
         log_to_stderr()
         zorro = create_app(settings)
         config = uvicorn.Config(
-            zorro, host=settings.host, port=settings.port, log_level="warning", access_log=False, proxy_headers=False
+            zorro,
+            host=settings.host,
+            port=settings.port,
+            log_level="warning",
+            access_log=False,
+            proxy_headers=False,
         )
         server = DrainingServer(config, zorro, drain_seconds=settings.drain_seconds)
         try:
@@ -252,8 +321,14 @@ def _plain(value: object) -> object:
     raise TypeError(f"no JSON for {type(value)}")
 
 
-SCORES = {"top-1": ("top1", ".1%"), "top-5": ("top5", ".1%"), "within groups": ("within_groups", ".1%"),
-          "mAP": ("map", ".3f"), "calibration error": ("calibration_error", ".3f"), "C": ("c", "g")}  # fmt: skip
+SCORES = {
+    "top-1": ("top1", ".1%"),
+    "top-5": ("top5", ".1%"),
+    "within groups": ("within_groups", ".1%"),
+    "mAP": ("map", ".3f"),
+    "calibration error": ("calibration_error", ".3f"),
+    "C": ("c", "g"),
+}
 """Titles of what a table of scores may hold."""
 
 
@@ -261,7 +336,9 @@ def _print_scores(tables: dict[str, dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(tables, indent=1))
         return
-    shown = {title: score for title, score in SCORES.items() if any(score[0] in table for table in tables.values())}
+    shown = {
+        title: score for title, score in SCORES.items() if any(score[0] in table for table in tables.values())
+    }
     summary = Table("table", "clips", *shown)
     for name, scores in tables.items():
         cells = [_score(scores, key, style) for key, style in shown.values()]
@@ -279,7 +356,9 @@ def _score(scores: dict[str, Any], key: str, style: str) -> str:
     if key not in scores:
         return ""
     ends = scores.get(f"{key}_interval")
-    return format(scores[key], style) + (" ({:{style}} to {:{style}})".format(*ends, style=style) if ends else "")
+    return format(scores[key], style) + (
+        " ({:{style}} to {:{style}})".format(*ends, style=style) if ends else ""
+    )
 
 
 def _share(cell: dict[str, float] | None) -> str:

@@ -12,31 +12,36 @@ from rich.table import Table
 from .console import err, explained, out, progress_bar
 
 if TYPE_CHECKING:
-    from training.check import CheckReport
+    from datasets.check import CheckReport
 
 recordings_app = typer.Typer(no_args_is_help=True, help="Look after collections of recordings.")
-Folder = Annotated[Path, typer.Argument(help="Folder in a known layout: its own manifest.csv, AudioSet, folders, ...")]
+Folder = Annotated[
+    Path, typer.Argument(help="Folder in a known layout: its own manifest.csv, AudioSet, folders, ...")
+]
 NUM_PRINTED = 20  # findings; all of them are in the JSON
 
 
 @recordings_app.command()
 def check(
     folder: Folder,
-    allow_missing: Annotated[bool, typer.Option(help="Missing files are no reason for exit status 1.")] = False,
+    allow_missing: Annotated[
+        bool, typer.Option(help="Missing files are no reason for exit status 1.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Decode every file and count what is missing, broken, mute, still or too short; status 1 if any is the first two."""
     with explained():
-        from training.check import Fault, check_items
-        from training.layouts import read_items
+        from datasets.check import Fault, check_items
+        from datasets.layouts import read_items
 
         listing = read_items(folder)
         with progress_bar() as progress:
             task = progress.add_task("check", total=None, note="")
             report = check_items(
-                listing.items, missing=listing.missing,
+                listing.items,
+                missing=listing.missing,
                 on_progress=lambda done, total: progress.update(task, completed=done, total=total),
-            )  # fmt: skip
+            )
     if as_json:
         print(json.dumps({"layout": listing.layout} | asdict(report), indent=1))
     else:
@@ -48,22 +53,35 @@ def check(
 @recordings_app.command()
 def shard(
     folder: Folder,
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the shards; a stopped run goes on.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder of the shards; a stopped run goes on.")
+    ],
     shard_mb: Annotated[int, typer.Option(help="Megabytes of media after which a shard is full.")] = 256,
 ) -> None:
     """Write a collection as WebDataset tar shards: its files as they are, with their labels and spans."""
     with explained():
-        from training.layouts import read_items
-        from training.shards import write_shards
+        from datasets.layouts import read_items
+        from datasets.shard_writer import write_shards
 
         listing = read_items(folder)
         with progress_bar() as progress:
             task = progress.add_task("shard", total=None, note="")
             index = write_shards(
-                listing, folder, target, shard_mb=shard_mb,
+                listing,
+                folder,
+                target,
+                shard_mb=shard_mb,
                 on_progress=lambda done, total: progress.update(task, completed=done, total=total),
-            )  # fmt: skip
-    table = Table("split", "shards", "files", "items", "missing items", "broken files", title=f"{target} ({index.layout})")
+            )
+    table = Table(
+        "split",
+        "shards",
+        "files",
+        "items",
+        "missing items",
+        "broken files",
+        title=f"{target} ({index.layout})",
+    )
     for split in sorted({s.split for s in index.shards} | index.missing.keys()):
         of_split = [s for s in index.shards if s.split == split]
         broken = sum((Counter(s.broken) for s in of_split), Counter())
@@ -83,6 +101,8 @@ def _print_report(report: "CheckReport", layout: str) -> None:
     order = ["broken", "missing", "damaged", "short", "mute", "still"]
     for finding in sorted(report.findings, key=lambda finding: order.index(finding.fault))[:NUM_PRINTED]:
         about = " ".join(part for part in (finding.code, finding.message) if part)
-        out.print(f"{finding.fault}: {finding.path} {about}".rstrip(), highlight=False, markup=False, soft_wrap=True)
+        out.print(
+            f"{finding.fault}: {finding.path} {about}".rstrip(), highlight=False, markup=False, soft_wrap=True
+        )
     if len(report.findings) > NUM_PRINTED:
         err.print(f"{NUM_PRINTED} of {len(report.findings)} findings; --json has all", highlight=False)

@@ -24,14 +24,18 @@ UNVERIFIED = "not verified on hardware: no GPU here"
 
 def audit(
     path: BundleArgument = DEFAULT_BUNDLE,
-    tensorrt: Annotated[str, typer.Option(help="Version of TensorRT whose operators count: 11.0 or 10.1.")] = "11.0",
-    build: Annotated[bool, typer.Option("--build/--no-build", help=f"Parse and build with {RTX} too.")] = True,
+    tensorrt: Annotated[
+        str, typer.Option(help="Version of TensorRT whose operators count: 11.0 or 10.1.")
+    ] = "11.0",
+    build: Annotated[
+        bool, typer.Option("--build/--no-build", help=f"Parse and build with {RTX} too.")
+    ] = True,
     as_json: AsJson = False,
 ) -> None:
     """Check every node of every variant for TensorRT, then parse and build the graphs with tensorrt-rtx, without a GPU.
 
-    Engines are thrown away; `zorro bundle build` keeps them. tensorrt-rtx is another product than TensorRT: what it takes is
-    evidence, not proof.
+    Engines are thrown away; `zorro bundle build` keeps them. tensorrt-rtx is another product than TensorRT:
+    what it takes is evidence, not proof.
     """
     with explained():
         from export.audit import examine_graph
@@ -48,7 +52,12 @@ def audit(
         built = _build_all(bundle, bundle.variants.keys() - FOR_CPUS) if build and not faulty else {}
         if as_json:
             rows = [
-                {"variant": name, "graph": graph, **_as_dict(report), "engine": _facts(built.get((name, graph)))}
+                {
+                    "variant": name,
+                    "graph": graph,
+                    **_as_dict(report),
+                    "engine": _facts(built.get((name, graph))),
+                }
                 for (name, graph), report in reports.items()
             ]
             print(json.dumps(rows))
@@ -58,21 +67,28 @@ def audit(
                 for fault in report.faults:
                     err.print(f"{name}/{graph}: {fault}", highlight=False, markup=False)
             if built:
-                out.print(f"engines: {UNVERIFIED}" if not _is_verified(built) else "engines: loaded by the GPU here")
+                out.print(
+                    f"engines: {UNVERIFIED}" if not _is_verified(built) else "engines: loaded by the GPU here"
+                )
         if faulty:
             raise stop(f"{len(faulty)} of {len(reports)} graphs have faults")
 
 
 def build(
     path: BundleArgument,
-    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of engines; what is there already is kept.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder of engines; what is there already is kept.")
+    ],
     variant: Annotated[str, typer.Option(help="Which variant.")] = "fp16",
-    builder: Annotated[str, typer.Option(help="tensorrt, on the GPU that is to run it, or tensorrt-rtx.")] = "tensorrt",
+    builder: Annotated[
+        str, typer.Option(help="tensorrt, on the GPU that is to run it, or tensorrt-rtx.")
+    ] = "tensorrt",
     min_batch: Annotated[int, typer.Option(help="Smallest batch.")] = 1,
     opt_batch: Annotated[int, typer.Option(help="Batch that kernels are chosen for.")] = 8,
     max_batch: Annotated[int, typer.Option(help="Largest batch.")] = 32,
     capability: Annotated[
-        list[str] | None, typer.Option(help="Of tensorrt-rtx: compute capability, as 8.9; may repeat; default all from 8.0.")
+        list[str] | None,
+        typer.Option(help="Of tensorrt-rtx: compute capability, as 8.9; may repeat; default all from 8.0."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -89,11 +105,16 @@ def build(
         with stage_bars() as on_progress:
             built = {
                 (variant, str(modality)): build_engine(
-                    graph, folder, loaded, variant=chosen.name, profile=profile, capabilities=capability or (),
+                    graph,
+                    folder,
+                    loaded,
+                    variant=chosen.name,
+                    profile=profile,
+                    capabilities=capability or (),
                     on_progress=on_progress,
                 )
                 for modality, graph in chosen.graphs.items()
-            }  # fmt: skip
+            }
         profiles = write_profiles(chosen.graphs, profile, folder, variant=chosen.name)
         if as_json:
             print(json.dumps([{"graph": graph, **_facts(engine)} for (_, graph), engine in built.items()]))
@@ -101,7 +122,9 @@ def build(
         for (_, graph), engine in built.items():
             what = "cached" if engine.cached else "built"
             size = engine.bytes / 2**20
-            out.print(f"{graph}: {what}, {engine.seconds:.1f} s, {size:.1f} MiB, {engine.layers} layers, {engine.path}")
+            out.print(
+                f"{graph}: {what}, {engine.seconds:.1f} s, {size:.1f} MiB, {engine.layers} layers, {engine.path}"
+            )
         out.print(f"profiles: {profiles}")
         out.print("loaded by the GPU here" if _is_verified(built) else UNVERIFIED)
 
@@ -136,9 +159,13 @@ def _audit_table(
         engine = built.get((name, graph))
         made = f"{engine.layers} layers, {engine.seconds:.1f} s" if engine else "no"
         table.add_row(
-            name, graph, str(report.num_nodes), types, judged if report.tensorrt else f"{judged}, for CPUs",
+            name,
+            graph,
+            str(report.num_nodes),
+            types,
+            judged if report.tensorrt else f"{judged}, for CPUs",
             made if report.tensorrt else "not for it",
-        )  # fmt: skip
+        )
     return table
 
 
@@ -150,7 +177,11 @@ def _facts(engine: "Engine | None") -> dict[str, Any]:
     """What JSON says of an engine; empty if there is none."""
     if engine is None:
         return {}
-    return asdict(engine) | {"path": str(engine.path), "key": engine.key.hex, "timing_cache": str(engine.timing_cache)}
+    return asdict(engine) | {
+        "path": str(engine.path),
+        "key": engine.key.hex,
+        "timing_cache": str(engine.timing_cache),
+    }
 
 
 def _is_verified(built: "Mapping[tuple[str, str], Engine]") -> bool:

@@ -2,7 +2,8 @@
 
     python deploy/check_serving.py [--bundles FOLDER] [--clip FILE] [--seconds 120]
 
-It fails if torch can be imported, if the server is not ready in time, or if an answer is not one. Standard library
+It fails if torch can be imported, if the server is not ready in time, or if an answer is not one. Standard
+library
 only, so it runs in any serving environment: a venv, or the container image.
 """
 
@@ -29,7 +30,9 @@ SAMPLE_RATE = 16_000  # Hz
 
 def main() -> None:
     """Check, print one line of JSON, exit 0; or exit with the reason."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--bundles", default=os.environ.get("ZORRO_BUNDLES", "bundles"))
     parser.add_argument("--clip", type=Path, help="a film, a sound or a picture; default a tone made here")
     parser.add_argument("--seconds", type=float, default=120.0, help="longest time for all of it")
@@ -52,12 +55,16 @@ def main() -> None:
     finally:
         stop(server)
     best = {x["modality"]: f"{x['labels'][0]['label']} {x['labels'][0]['score']:.0%}" for x in answer["data"]}
-    print(json.dumps({"ready_seconds": ready_seconds, "model": answer["model"], "clip": name, "answers": best}))
+    print(
+        json.dumps({"ready_seconds": ready_seconds, "model": answer["model"], "clip": name, "answers": best})
+    )
 
 
 def tone(*, seconds: float = 1.0, hz: float = 440.0) -> bytes:
     """A WAV file."""
-    samples = (int(8_000 * math.sin(2 * math.pi * hz * i / SAMPLE_RATE)) for i in range(int(seconds * SAMPLE_RATE)))
+    samples = (
+        int(8_000 * math.sin(2 * math.pi * hz * i / SAMPLE_RATE)) for i in range(int(seconds * SAMPLE_RATE))
+    )
     file = io.BytesIO()
     with wave.open(file, "wb") as sound:
         sound.setnchannels(1)

@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="The paper's claims, examined in the small.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="The paper's claims, examined in the small."
+)
 Runs = Annotated[Path, typer.Option(help="Folder of the runs.")]
 
 

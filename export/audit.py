@@ -1,7 +1,7 @@
 """Whether every engine can run a graph: what it holds is counted, and each node that TensorRT or we do not take is named.
 
-No GPU and no engine is asked: the rules are `hygiene`, for every graph, and `tensorrt.ops`, `rules` and `restrictions`,
-for those that TensorRT is to run.
+No GPU and no engine is asked: the rules are `graph_checks`, for every graph, and `tensorrt.ops`, `rules` and
+    `restrictions`, for those that TensorRT is to run.
 """
 
 from collections import Counter
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import hygiene
+from . import graph_checks
 from .graph_view import Fault, GraphView
 from .tensorrt import rules
 from .tensorrt.ops import PARSER_OPSETS, check_support
@@ -68,7 +68,8 @@ def examine_graph(
     Args:
         path: the graph, beside its weights.
         tensorrt: version of TensorRT that is to run it, "11.0" or "10.1".
-        for_tensorrt: is it to? If not, as of int8 for processors, only what no engine takes gladly is a fault.
+        for_tensorrt: is it to? If not, as of int8 for processors, only what no engine takes gladly is a
+            fault.
         max_opset: newest opset allowed, of a variant that needs a newer one than we export by default.
 
     Raises:
@@ -90,12 +91,12 @@ def examine_graph(
 
 
 def _faults(view: GraphView, tensorrt: str | None, max_opset: int) -> Iterator[Fault]:
-    yield from hygiene.check_opsets(view, max_opset=max_opset)
-    yield from hygiene.check_operators(view)
-    yield from hygiene.check_names(view)
-    yield from hygiene.check_remains(view)
-    yield from hygiene.check_shapes(view)
-    yield from hygiene.check_weights(view)
+    yield from graph_checks.check_opsets(view, max_opset=max_opset)
+    yield from graph_checks.check_operators(view)
+    yield from graph_checks.check_names(view)
+    yield from graph_checks.check_remains(view)
+    yield from graph_checks.check_shapes(view)
+    yield from graph_checks.check_weights(view)
     if tensorrt is not None:
         yield from check_support(view, tensorrt)
         yield from check_restrictions(view, tensorrt)

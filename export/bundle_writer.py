@@ -33,15 +33,23 @@ from runtime.scores import Scores
 from runtime.selftest import GOLDEN_INPUTS_FILE, GOLDEN_OUTPUTS_FILE
 from runtime.signature import INPUTS, input_tensors, output_names
 
+from .atomic_folder import put_in_place
 from .audit import OPSET_VERSION, audit_graph
 from .golden import golden_inputs
 from .model_card import fill_card
 from .parity import ParityCheck, ParityError
-from .placement import put_in_place
 from .purity import prove_purity
 from .quantize import QuantisationError
 from .to_onnx import export_graphs
-from .variants import FOR_CPUS, GOLDEN_TOLERANCES, TOLERANCES, Calibration, check_variants, provider_table, write_variant
+from .variants import (
+    FOR_CPUS,
+    GOLDEN_TOLERANCES,
+    TOLERANCES,
+    Calibration,
+    check_variants,
+    provider_table,
+    write_variant,
+)
 
 
 def export_checkpoint(
@@ -69,37 +77,45 @@ def export_checkpoint(
         name: of the model.
         version: of the model.
         variants: which to write, of `variants.VARIANTS`; `fp32` among them.
-        may_lack: variants that are left out, with the reason in the manifest, where the model cannot be had in them.
+        may_lack: variants that are left out, with the reason in the manifest, where the model cannot be had
+            in them.
         clips: real windows on which parity is checked beside the golden ones, by modality.
         calibration: windows of the training split, which variants of int8 need.
         model_card: Markdown for people, with marks as in `model_card`.
         metrics: scores, as `zorro evaluate` gives them.
         about: licence and provenance of the training data.
-        with_checkpoint: put the checkpoint in too, so that whoever has the bundle can train on, export anew and prove.
+        with_checkpoint: put the checkpoint in too, so that whoever has the bundle can train on, export anew
+            and prove.
         force: replace a bundle that is there.
         on_progress: told of each stage.
 
     Raises:
-        ValueError: a name, version or variant that is none, labels that are not those of the model's logits, a card whose
-            marks cannot be filled, or numbers in which the model cannot be had.
+        ValueError: a name, version or variant that is none, labels that are not those of the model's logits,
+            a card whose marks cannot be filled, or numbers in which the model cannot be had.
         FileExistsError: there is one already.
         CheckpointError, AuditError, ImpureGraphError, ParityError: it must not be exported.
     """
     out = Path(out)
     for what, value in (("name", name), ("version", version)):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value):
-            raise ValueError(f"{what}={value!r}; give letters, digits, '.', '_' or '-', beginning with a letter or digit")
+            raise ValueError(
+                f"{what}={value!r}; give letters, digits, '.', '_' or '-', beginning with a letter or digit"
+            )
     check_variants(variants, calibration)
     if out.exists() and not force:
         raise FileExistsError(f"{out} exists; choose another version, or force its replacement")
     loaded = load_checkpoint(checkpoint)
     if len(loaded.labels) != loaded.config.num_classes:
-        raise ValueError(f"got {len(loaded.labels)} labels for {loaded.config.num_classes} logits; save it again")
+        raise ValueError(
+            f"got {len(loaded.labels)} labels for {loaded.config.num_classes} logits; save it again"
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".part-") as part:
         folder = Path(part) / "bundle"
         (folder / "golden").mkdir(parents=True)
-        manifest = _Writer(folder, loaded, on_progress).fill(variants, clips or {}, calibration or Calibration(), may_lack)
+        manifest = _Writer(folder, loaded, on_progress).fill(
+            variants, clips or {}, calibration or Calibration(), may_lack
+        )
         card = model_card or f"# {name}\n\nNo card was given: <!-- training -->.\n"
         (folder / CARD_FILE).write_text(fill_card(card, metrics=metrics or {}, manifest=manifest))
         if with_checkpoint:
@@ -182,7 +198,11 @@ class _Writer:
         }
 
     def _derive(
-        self, name: str, full: Mapping[Modality, Path], calibration: Calibration, checks: Mapping[str, ParityCheck]
+        self,
+        name: str,
+        full: Mapping[Modality, Path],
+        calibration: Calibration,
+        checks: Mapping[str, ParityCheck],
     ) -> dict[str, Any]:
         """Write and prove one variant."""
         self._on_progress(name)
@@ -201,7 +221,8 @@ class _Writer:
         self._on_progress(f"{name}: purity")
         purity = {str(modality): prove_purity(path, modality) for modality, path in paths.items()}
         self._on_progress(f"{name}: parity")
-        # Where it is made float32 keeps the narrow limits on golden clips too; the wide ones are for other processors.
+        # Where it is made float32 keeps the narrow limits on golden clips too; the wide ones are for other
+        # processors.
         golden = TOLERANCES[name] if name == "fp32" else GOLDEN_TOLERANCES[name]
         tolerances = {"golden": golden, "real": TOLERANCES[name]}
         return {
@@ -215,9 +236,16 @@ class _Writer:
 def _describe(modality: Modality, spec: ClipSpec, folder: Path, path: Path) -> dict[str, Any]:
     """What the manifest says of a graph: its file, nodes, and tensors with the batch as the first axis."""
     graph = onnx.load(path, load_external_data=False).graph
-    inputs = [{"name": x.name, "dtype": x.dtype, "shape": ["batch", *x.shape]} for x in input_tensors(modality, spec)]
+    inputs = [
+        {"name": x.name, "dtype": x.dtype, "shape": ["batch", *x.shape]}
+        for x in input_tensors(modality, spec)
+    ]
     outputs = [
-        {"name": x.name, "dtype": "float32", "shape": ["batch", *(d.dim_value for d in x.type.tensor_type.shape.dim[1:])]}
+        {
+            "name": x.name,
+            "dtype": "float32",
+            "shape": ["batch", *(d.dim_value for d in x.type.tensor_type.shape.dim[1:])],
+        }
         for x in graph.output
     ]
     file = path.relative_to(folder).as_posix()

@@ -1,6 +1,7 @@
 """Which stream each node of a graph belongs to, and how many edges lead from stream to stream: purity to be looked at.
 
-A node that one input reaches belongs to that input's stream. One that both reach belongs to fusion, unless it serves answers
+A node that one input reaches belongs to that input's stream. One that both reach belongs to fusion, unless it
+serves answers
 of a pure stream alone: then it belongs there, and the edges by which the other input came in are the leak.
 """
 
@@ -44,7 +45,9 @@ class Flow:
     def leaks(self) -> dict[tuple[str, str], int]:
         """Edges, and outputs made by another group than their stream, that the Zorro mask forbids; none if pure."""
         crossing = Counter({pair: count for pair, count in self.edges.items() if not allowed(*pair)})
-        crossing.update((group, stream_of(name)) for name, group in self.outputs.items() if group != stream_of(name))
+        crossing.update(
+            (group, stream_of(name)) for name, group in self.outputs.items() if group != stream_of(name)
+        )
         return dict(crossing)
 
     def to_dict(self) -> dict[str, Any]:
@@ -69,7 +72,9 @@ def stream_of(output: str) -> str:
     """
     stream = output.split("_")[0]
     if stream not in STREAMS:
-        raise ValueError(f"output {output!r} names no stream; wanted audio_, fusion_ or video_ before its name")
+        raise ValueError(
+            f"output {output!r} names no stream; wanted audio_, fusion_ or video_ before its name"
+        )
     return stream
 
 
@@ -86,7 +91,10 @@ def trace_flow(path: Path) -> Flow:
         raise ValueError(f"{path.name} has inputs {sorted(inputs)}, wanted audio, video or both")
     made_by = {name: name for name in inputs} | _groups(graph, set(inputs))
     edges = Counter(
-        (made_by[name], made_by[_first_output(node)]) for node in graph.node for name in node.input if name in made_by
+        (made_by[name], made_by[_first_output(node)])
+        for node in graph.node
+        for name in node.input
+        if name in made_by
     )
     return Flow(
         inputs=inputs,
@@ -97,7 +105,9 @@ def trace_flow(path: Path) -> Flow:
 
 
 def _shape(value: onnx.ValueInfoProto) -> str:
-    return "\N{MULTIPLICATION SIGN}".join(str(dim.dim_param or dim.dim_value) for dim in value.type.tensor_type.shape.dim)
+    return "\N{MULTIPLICATION SIGN}".join(
+        str(dim.dim_param or dim.dim_value) for dim in value.type.tensor_type.shape.dim
+    )
 
 
 def _groups(graph: onnx.GraphProto, inputs: set[str]) -> dict[str, str]:
@@ -134,7 +144,9 @@ def _served_streams(graph: onnx.GraphProto) -> Mapping[str, set[str]]:
 def flow_lines(flow: Flow) -> list[str]:
     """A table for terminals: a row per reader, a column per what is read, as in a table of the mask; then the verdict."""
     columns = [*flow.streams, *([CONSTANT] if CONSTANT in flow.nodes else [])]
-    lines = ["reads edges of".ljust(16) + "".join(name.rjust(10) for name in columns) + "     nodes   outputs"]
+    lines = [
+        "reads edges of".ljust(16) + "".join(name.rjust(10) for name in columns) + "     nodes   outputs"
+    ]
     for target in columns:
         cells = [_cell(flow, source, target) for source in columns]
         outputs = sum(group == target for group in flow.outputs.values())
@@ -150,11 +162,20 @@ def _cell(flow: Flow, source: str, target: str) -> str:
 def verdict(flow: Flow) -> str:
     """Pure, or what leaks where, in one line."""
     if not flow.leaks:
-        return "pure: nothing of another stream enters " + " or ".join(s for s in flow.streams if s != "fusion")
-    return "not pure: " + ", ".join(f"{source} → {target} {count}" for (source, target), count in flow.leaks.items())
+        return "pure: nothing of another stream enters " + " or ".join(
+            s for s in flow.streams if s != "fusion"
+        )
+    return "not pure: " + ", ".join(
+        f"{source} → {target} {count}" for (source, target), count in flow.leaks.items()
+    )
 
 
-WIDTH, ROW, BOX, TOP = 720, 118, 72, 56  # pixels: picture, from stream to stream, height of a box, above the first
+WIDTH, ROW, BOX, TOP = (
+    720,
+    118,
+    72,
+    56,
+)  # pixels: picture, from stream to stream, height of a box, above the first
 LEFT = {"audio": 218, "video": 218, "fusion": 322}
 """Where a stream's box begins: fusion leaves room for what would pass it from audio to video."""
 RIGHT, OUTPUTS = 502, 576
@@ -167,9 +188,11 @@ LANES = {
 HEADINGS = ((90, "inputs"), (360, "nodes, and edges between them"), (643, "outputs"))
 
 CSS = """
-  svg { --paper: #ffffff; --ink: #1f2328; --none: #8c959f; --audio: #0969da; --fusion: #8250df; --video: #1a7f37;
+  svg { --paper: #ffffff; --ink: #1f2328; --none: #8c959f; --audio: #0969da; --fusion: #8250df; --video:
+  #1a7f37;
     --leak: #cf222e; }
-  @media (prefers-color-scheme: dark) { svg { --paper: #0d1117; --ink: #e6edf3; --none: #7d8590; --audio: #58a6ff;
+  @media (prefers-color-scheme: dark) { svg { --paper: #0d1117; --ink: #e6edf3; --none: #7d8590; --audio:
+  #58a6ff;
     --fusion: #bc8cff; --video: #3fb950; --leak: #ff6a69; } }
   text { font: 13px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; fill: var(--ink); }
   .paper { fill: var(--paper); } .small { font-size: 12px; } .name { font-size: 15px; font-weight: 600; }
@@ -184,7 +207,8 @@ COLOURS = "".join(
 def draw_flow(flow: Flow) -> str:
     """The picture as SVG: inputs, streams and outputs from left to right, and an arrow for each pair of streams.
 
-    What the mask forbids is a grey dashed arrow with a 0, or a red one with its count. Light or dark as the reader's system.
+    What the mask forbids is a grey dashed arrow with a 0, or a red one with its count. Light or dark as the
+    reader's system.
     """
     height = TOP + ROW * (len(flow.streams) - 1) + BOX + 48
     size = f'width="{WIDTH}" height="{height}"'
@@ -216,8 +240,12 @@ def _row(flow: Flow, stream: str) -> Iterator[str]:
         yield from _box(14, 166, y, stream, [stream, flow.inputs[stream]])
         yield from _arrow((166, y), (LEFT[stream], y), stream, 2)
     count, within = flow.nodes.get(stream, 0), flow.edges.get((stream, stream), 0)
-    yield from _box(LEFT[stream], RIGHT, y, stream, [stream, _number(count, "node"), f"{_number(within, 'edge')} within"])
-    yield from _box(OUTPUTS, 710, y, stream, [name for name in flow.outputs if stream_of(name) == stream], heading=False)
+    yield from _box(
+        LEFT[stream], RIGHT, y, stream, [stream, _number(count, "node"), f"{_number(within, 'edge')} within"]
+    )
+    yield from _box(
+        OUTPUTS, 710, y, stream, [name for name in flow.outputs if stream_of(name) == stream], heading=False
+    )
 
 
 def _number(count: int, noun: str) -> str:
@@ -236,7 +264,9 @@ def _between(flow: Flow, source: str, target: str) -> Iterator[str]:
 
 def _to_outputs(flow: Flow) -> Iterator[str]:
     """An arrow from each group to each stream whose outputs it makes."""
-    for (group, stream), count in Counter((group, stream_of(name)) for name, group in flow.outputs.items()).items():
+    for (group, stream), count in Counter(
+        (group, stream_of(name)) for name, group in flow.outputs.items()
+    ).items():
         if group not in STREAMS:
             continue  # made of weights alone: the verdict tells it
         start, end = (RIGHT, _middle(flow, group)), (OUTPUTS, _middle(flow, stream))
@@ -251,7 +281,9 @@ def _width(count: int) -> float:
     return 1.5 + 1.2 * math.log2(1 + count) if count else 1.5
 
 
-def _box(left: float, right: float, y: float, kind: str, lines: list[str], *, heading: bool = True) -> Iterator[str]:
+def _box(
+    left: float, right: float, y: float, kind: str, lines: list[str], *, heading: bool = True
+) -> Iterator[str]:
     yield f'<rect class="box {kind}" x="{left}" y="{y - BOX / 2:g}" width="{right - left:g}" height="{BOX}" rx="6"/>'
     first = y + 5 - 9 * (len(lines) - 1)
     for i, line in enumerate(lines):

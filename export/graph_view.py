@@ -1,6 +1,7 @@
 """A graph as its auditor reads it: types, axes and constants by name, who makes a tensor, and what an answer needs.
 
-Shapes are those that the file tells; types that it does not tell are inferred. Weights are read one at a time.
+Shapes are those that the file tells; types that it does not tell are inferred. Weights are read one at a
+time.
 """
 
 from dataclasses import dataclass
@@ -44,14 +45,19 @@ class GraphView:
         self.folder = path.parent
         self.initializers = {tensor.name: tensor for tensor in self.graph.initializer}
         stored = {node.output[0]: _stored_in(node) for node in self.graph.node if node.op_type == "Constant"}
-        self.constants = self.initializers | {name: tensor for name, tensor in stored.items() if tensor is not None}
+        self.constants = self.initializers | {
+            name: tensor for name, tensor in stored.items() if tensor is not None
+        }
         self.maker_of = {name: node for node in self.graph.node for name in node.output if name}
         self.values = {v.name: v for v in (*self.graph.value_info, *self.graph.input, *self.graph.output)}
 
     @property
     def opsets(self) -> dict[str, int]:
         """Versions of operators by domain; ONNX's own is the empty one."""
-        return {"" if opset.domain == "ai.onnx" else opset.domain: opset.version for opset in self.model.opset_import}
+        return {
+            "" if opset.domain == "ai.onnx" else opset.domain: opset.version
+            for opset in self.model.opset_import
+        }
 
     @cached_property
     def _inferred(self) -> tuple[list[onnx.ValueInfoProto], str]:
@@ -60,7 +66,10 @@ class GraphView:
             return [], ""
         try:
             return list(onnx.shape_inference.infer_shapes(self.model).graph.value_info), ""
-        except (onnx.shape_inference.InferenceError, ValueError) as error:  # the latter of a Loop without a body
+        except (
+            onnx.shape_inference.InferenceError,
+            ValueError,
+        ) as error:  # the latter of a Loop without a body
             return [], str(error)
 
     @property
@@ -139,7 +148,11 @@ def missing_bytes(tensor: TensorProto, folder: Path) -> str:
     if not path.is_file():
         return f"is in {location}, which is not there"
     end = int(place.get("offset", 0)) + max(int(place.get("length", 0)), _num_bytes(tensor))
-    return f"ends at byte {end} of {location}, which has {path.stat().st_size}" if end > path.stat().st_size else ""
+    return (
+        f"ends at byte {end} of {location}, which has {path.stat().st_size}"
+        if end > path.stat().st_size
+        else ""
+    )
 
 
 def _num_bytes(tensor: TensorProto) -> int:

@@ -5,13 +5,13 @@ from torch import Tensor, nn
 from media import Modality
 from models.heads import StreamOutput
 from models.mask import Stream
-from models.zorro import Zorro
+from models.zorro import ZorroModel
 
 
 class UnimodalGraph(nn.Module):
     """One stream alone: nothing of the other modality or of fusion is in it."""
 
-    def __init__(self, model: Zorro, stream: Stream) -> None:
+    def __init__(self, model: ZorroModel, stream: Stream) -> None:
         super().__init__()
         self.model, self.stream = model, stream
 
@@ -22,7 +22,7 @@ class UnimodalGraph(nn.Module):
 class FusedGraph(nn.Module):
     """All three streams."""
 
-    def __init__(self, model: Zorro) -> None:
+    def __init__(self, model: ZorroModel) -> None:
         super().__init__()
         self.model = model
 
@@ -31,7 +31,7 @@ class FusedGraph(nn.Module):
         return (*_answers(out.audio), *_answers(out.video), *_answers(out.fusion))
 
 
-def build_graph(model: Zorro, modality: Modality) -> nn.Module:
+def build_graph(model: ZorroModel, modality: Modality) -> nn.Module:
     """The module that `modality`'s graph is exported from."""
     if modality == Modality.FUSED:
         return FusedGraph(model)

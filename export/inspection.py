@@ -1,7 +1,7 @@
 """What a graph is made of and what it costs: operators, weights, operations, and the memory of its activations.
 
-Everything is read from the graph's shapes; nothing is run, and the weights' file is not opened. A node whose cost cannot be
-known is refused by name, so that no figure here leaves something out in silence.
+Everything is read from the graph's shapes; nothing is run, and the weights' file is not opened. A node whose
+cost cannot be known is refused by name, so that no figure here leaves something out in silence.
 """
 
 import math
@@ -46,8 +46,8 @@ class TensorFacts:
 class Memory:
     """Activations while a graph runs node by node in its own order: an estimate.
 
-    A runtime that fuses nodes or works in place takes less; one that pads, or copies between layouts, takes more. Weights,
-    and what is made of weights alone, are not counted.
+    A runtime that fuses nodes or works in place takes less; one that pads, or copies between layouts, takes
+    more. Weights, and what is made of weights alone, are not counted.
     """
 
     batch: int
@@ -90,8 +90,8 @@ def inspect_graph(path: Path, *, batch: int = 1) -> GraphFacts:
     A graph whose inputs have no free axis is counted as it is.
 
     Raises:
-        ValueError: a node whose shapes or operations are not known, named; a batch below 1, or another one than 1 of a graph
-            that has none; or a file of weights that is not there.
+        ValueError: a node whose shapes or operations are not known, named; a batch below 1, or another one
+            than 1 of a graph that has none; or a file of weights that is not there.
     """
     if batch < 1:
         raise ValueError(f"got {batch=}, wanted 1 or more")
@@ -101,7 +101,9 @@ def inspect_graph(path: Path, *, batch: int = 1) -> GraphFacts:
     weights = list(_weights(graph))
     weight_bytes: Counter[str] = Counter()
     for tensor in weights:
-        weight_bytes[_dtype(tensor.data_type)] += math.prod(tensor.dims) * _item_bytes(_dtype(tensor.data_type))
+        weight_bytes[_dtype(tensor.data_type)] += math.prod(tensor.dims) * _item_bytes(
+            _dtype(tensor.data_type)
+        )
     at_one = _tensors_at(model, 1)
     return GraphFacts(
         nodes=len(graph.node),
@@ -164,7 +166,9 @@ def _external_bytes(graph: onnx.GraphProto, folder: Path) -> dict[str, int]:
     names = external_files(graph)
     for name in names:
         if not (folder / name).is_file():
-            raise ValueError(f"{folder / name} is not there, which the graph keeps weights in; copy it beside the graph")
+            raise ValueError(
+                f"{folder / name} is not there, which the graph keeps weights in; copy it beside the graph"
+            )
     return {name: (folder / name).stat().st_size for name in names}
 
 
@@ -199,7 +203,9 @@ def _fix_batch(graph: onnx.GraphProto, batch: int) -> None:
         free = [i for i, dim in enumerate(dims) if not dim.HasField("dim_value")]
         if free not in ([], [0]) or not value.type.tensor_type.HasField("shape"):
             shape = _facts(value).shape
-            raise ValueError(f"input {value.name!r} has shape {shape}; only its first axis, the batch, may be free")
+            raise ValueError(
+                f"input {value.name!r} has shape {shape}; only its first axis, the batch, may be free"
+            )
         if free:
             symbols.add(dims[0].dim_param)
             dims[0].dim_value = batch
@@ -217,7 +223,11 @@ def _fix_batch(graph: onnx.GraphProto, batch: int) -> None:
 
 def _is_known(value: onnx.ValueInfoProto) -> bool:
     kind = value.type.tensor_type
-    return kind.elem_type != 0 and kind.HasField("shape") and all(dim.HasField("dim_value") for dim in kind.shape.dim)
+    return (
+        kind.elem_type != 0
+        and kind.HasField("shape")
+        and all(dim.HasField("dim_value") for dim in kind.shape.dim)
+    )
 
 
 def _refuse_uncounted(graph: onnx.GraphProto) -> None:
@@ -262,12 +272,20 @@ def _memory(graph: onnx.GraphProto, tensors: Mapping[str, TensorFacts], batch: i
             peak, peak_node = alive, node.name or node.op_type
         alive -= sum(size[name] for name in names)
     largest = max(made, key=size.__getitem__)
-    return Memory(batch=batch, peak_bytes=peak, peak_node=peak_node, largest=tensors[largest], largest_bytes=size[largest])
+    return Memory(
+        batch=batch,
+        peak_bytes=peak,
+        peak_node=peak_node,
+        largest=tensors[largest],
+        largest_bytes=size[largest],
+    )
 
 
 def _dying(graph: onnx.GraphProto, names: set[str]) -> list[list[str]]:
     """For each node those of `names` that nothing reads after it."""
-    last = {name: i for i, node in enumerate(graph.node) for name in (*node.output, *node.input) if name in names}
+    last = {
+        name: i for i, node in enumerate(graph.node) for name in (*node.output, *node.input) if name in names
+    }
     dying: list[list[str]] = [[] for _ in graph.node]
     for name, i in last.items():
         dying[i].append(name)

@@ -1,8 +1,9 @@
 """A float32 graph to mixed float16: products in half precision, sums over many values in full.
 
-LayerNorm, softmax, the normalisation of inputs, and all that follows the last norm (L2 norm, embedding, logits) stay in
-float32, and so do inputs and outputs: an engine that is strongly typed does as the graph says. Each tensor is cast at most
-once. Weights that half precision reads are stored in it.
+LayerNorm, softmax, the normalisation of inputs, and all that follows the last norm (L2 norm, embedding,
+logits) stay in
+float32, and so do inputs and outputs: an engine that is strongly typed does as the graph says. Each tensor is
+    cast at most once. Weights that half precision reads are stored in it.
 """
 
 import numpy as np
@@ -11,7 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from .shapes import infer_shapes
 
-FULL = frozenset({"LayerNormalization", "Softmax", "ReduceL2", "ReduceMean", "Clip", "Sub", "Div", "Gemm", "Cast", "Shape"})
+FULL = frozenset(
+    {"LayerNormalization", "Softmax", "ReduceL2", "ReduceMean", "Clip", "Sub", "Div", "Gemm", "Cast", "Shape"}
+)
 """Operators that stay in float32; `Gemm` is what heads are made of, `Sub` and `Div` normalise, and `Shape` counts clips."""
 
 HALF = frozenset({
@@ -27,14 +30,19 @@ def to_mixed_float16(model: onnx.ModelProto) -> onnx.ModelProto:
     """A new graph, with inferred shapes; `model` holds its weights, and is given shapes too.
 
     Raises:
-        ValueError: an operator for which it is not decided here how precise it must be, or a weight beyond float16.
+        ValueError: an operator for which it is not decided here how precise it must be, or a weight beyond
+            float16.
     """
     infer_shapes(model)
     graph = _Converted(model.graph)
     for node in model.graph.node:
         graph.add(node)
     made = helper.make_graph(
-        graph.nodes, model.graph.name, list(model.graph.input), list(model.graph.output), list(graph.weights.values())
+        graph.nodes,
+        model.graph.name,
+        list(model.graph.input),
+        list(model.graph.output),
+        list(graph.weights.values()),
     )
     result = helper.make_model(made, opset_imports=list(model.opset_import), ir_version=model.ir_version)
     result.producer_name = model.producer_name
@@ -60,7 +68,9 @@ class _Converted:
     def add(self, node: onnx.NodeProto) -> None:
         """Append the node with inputs of its precision, after the casts it needs."""
         if node.op_type not in FULL | HALF and self._is_float.intersection((*node.input, *node.output)):
-            raise ValueError(f"node {node.name!r} is {node.op_type}; say in mixed_precision.py how precise it must be")
+            raise ValueError(
+                f"node {node.name!r} is {node.op_type}; say in mixed_precision.py how precise it must be"
+            )
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
         wanted = TensorProto.FLOAT if node.op_type in FULL else TensorProto.FLOAT16
@@ -98,6 +108,8 @@ class _Converted:
         if half not in self.weights:
             array = numpy_helper.to_array(tensor)
             if np.abs(array).max(initial=0) > np.finfo(np.float16).max:
-                raise ValueError(f"{name} holds {np.abs(array).max():g}, which float16 cannot; export float32 alone")
+                raise ValueError(
+                    f"{name} holds {np.abs(array).max():g}, which float16 cannot; export float32 alone"
+                )
             self.weights[half] = numpy_helper.from_array(array.astype(np.float16), half)
         return half

@@ -1,7 +1,8 @@
 """The model card: prose by a person, in which marked places are filled from the scores and the manifest of the bundle.
 
-`<!-- scores -->` becomes a table of all scores, `<!-- labels -->` one of the accuracy of each label, or of its average
-precision where several may hold, `<!-- training -->` a sentence on the run. So no number of a card is typed by hand.
+`<!-- scores -->` becomes a table of all scores, `<!-- labels -->` one of the accuracy of each label, or of
+its average precision where several may hold, `<!-- training -->` a sentence on the run. So no number of a
+card is typed by hand.
 """
 
 from collections.abc import Mapping
@@ -24,8 +25,13 @@ TITLES = {
 }
 """Tables of `zorro evaluate`, in the order in which a reader wants them."""
 LABEL_COLUMNS = ("audio", "video", "fused", "sounds", "sights", "pairs_fused")
-COLUMNS = {"top1": ("top-1", ".1%"), "top5": ("top-5", ".1%"), "within_groups": ("top-1 within groups", ".1%"),
-           "map": ("mAP", ".3f"), "calibration_error": ("calibration error", ".3f")}  # fmt: skip
+COLUMNS = {
+    "top1": ("top-1", ".1%"),
+    "top5": ("top-5", ".1%"),
+    "within_groups": ("top-1 within groups", ".1%"),
+    "map": ("mAP", ".3f"),
+    "calibration_error": ("calibration error", ".3f"),
+}
 """Scores of a table, their titles and how they are written; those that no table has are left out."""
 
 
@@ -40,7 +46,9 @@ def fill_card(template: str, *, metrics: Mapping[str, Any], manifest: Mapping[st
         comment = f"<!-- {mark} -->"
         if comment in template:
             if not metrics:
-                raise ValueError(f"the card has {comment}, but there are no scores; give --metrics, or remove the mark")
+                raise ValueError(
+                    f"the card has {comment}, but there are no scores; give --metrics, or remove the mark"
+                )
             template = template.replace(comment, table(metrics))
     return template.replace("<!-- training -->", _training(manifest))
 
@@ -62,7 +70,9 @@ def _labels(metrics: Mapping[str, Any]) -> str:
     columns = {name: metrics[name]["labels"] for name in LABEL_COLUMNS if name in metrics}
     names = sorted({label for column in columns.values() for label in column})
     head = [f"| label | {' | '.join(TITLES[name] for name in columns)} |", "|---|" + "---:|" * len(columns)]
-    return "\n".join(head + [f"| {name} | {' | '.join(_share(c.get(name)) for c in columns.values())} |" for name in names])
+    return "\n".join(
+        head + [f"| {name} | {' | '.join(_share(c.get(name)) for c in columns.values())} |" for name in names]
+    )
 
 
 def _share(cell: Mapping[str, Any] | None) -> str:

@@ -10,7 +10,7 @@ import onnxruntime
 import torch
 
 from media import Clip, Modality
-from models.zorro import Zorro
+from models.zorro import ZorroModel
 from runtime.bundle import Tolerance
 from runtime.signature import ANSWERS, INPUTS, STREAMS, output_names
 
@@ -51,10 +51,12 @@ class ParityReport:
 class ParityCheck:
     """A model's answers to clips of each modality, against which the graphs of any variant are held."""
 
-    def __init__(self, model: Zorro, clips: Mapping[Modality, Sequence[Clip]]) -> None:
+    def __init__(self, model: ZorroModel, clips: Mapping[Modality, Sequence[Clip]]) -> None:
         for modality, chosen in clips.items():
             if not chosen:
-                raise ParityError(f"{modality}.onnx: got 0 clips, which prove nothing; give some, or leave {modality} out")
+                raise ParityError(
+                    f"{modality}.onnx: got 0 clips, which prove nothing; give some, or leave {modality} out"
+                )
         self._model, self._clips = model.eval(), clips
         self._expected: dict[Modality, dict[str, np.ndarray]] = {}
 
@@ -69,7 +71,9 @@ class ParityCheck:
             session = onnxruntime.InferenceSession(graphs[modality], providers=CPU)
             for report in _compare(session, self._answers(modality), modality, clips):
                 if report.exceeds(tolerance):
-                    raise ParityError(f"{graphs[modality].name}, {report.stream}: {report}; allowed is {tolerance}")
+                    raise ParityError(
+                        f"{graphs[modality].name}, {report.stream}: {report}; allowed is {tolerance}"
+                    )
                 found.append(asdict(report) | {"batch_sizes": list(BATCH_SIZES)})
         return found
 
@@ -110,7 +114,10 @@ class _Tally:
 
 
 def _compare(
-    session: onnxruntime.InferenceSession, expected: dict[str, np.ndarray], modality: Modality, clips: Sequence[Clip]
+    session: onnxruntime.InferenceSession,
+    expected: dict[str, np.ndarray],
+    modality: Modality,
+    clips: Sequence[Clip],
 ) -> Iterator[ParityReport]:
     """As many batches of each size as let the largest size see every clip."""
     names = output_names(modality)
@@ -118,7 +125,9 @@ def _compare(
     for size in BATCH_SIZES:
         for number in range(-(-len(clips) // BATCH_SIZES[-1])):
             rows = [(number * size + i) % len(clips) for i in range(size)]
-            got = dict(zip(names, session.run(names, stack([clips[row] for row in rows], modality)), strict=True))
+            got = dict(
+                zip(names, session.run(names, stack([clips[row] for row in rows], modality)), strict=True)
+            )
             for stream, tally in tallies.items():
                 tally.add(
                     {answer: got[f"{stream}_{answer}"] for answer in ANSWERS},
@@ -129,4 +138,3 @@ def _compare(
         yield ParityReport(
             str(modality), stream, len(clips), BATCH_SIZES, tally.max_abs_error, tally.min_cosine, agreement
         )
-

@@ -27,10 +27,12 @@ def reached_inputs(graph: onnx.GraphProto) -> dict[str, set[str]]:
 def sources_of(graph: onnx.GraphProto) -> dict[str, set[str]]:
     """For each tensor the inputs from which a path leads to it; none for weights and what is made of them alone.
 
-    Every output of a node counts as reading every input of it, its shape too: more than the truth, never less.
+    Every output of a node counts as reading every input of it, its shape too: more than the truth, never
+        less.
 
     Raises:
-        ImpureGraphError: an edge that cannot be followed, into a subgraph or from a name that nothing has made yet.
+        ImpureGraphError: an edge that cannot be followed, into a subgraph or from a name that nothing has
+            made yet.
     """
     reached: dict[str, set[str]] = {value.name: {value.name} for value in graph.input}
     reached |= {tensor.name: set() for tensor in graph.initializer if tensor.name not in reached}
@@ -40,7 +42,9 @@ def sources_of(graph: onnx.GraphProto) -> dict[str, set[str]]:
             raise ImpureGraphError(f"node {node.name!r} holds a subgraph, which this proof does not follow")
         for name in node.input:
             if name not in reached:
-                raise ImpureGraphError(f"node {node.name!r} reads {name!r} before anything makes it; sort the nodes")
+                raise ImpureGraphError(
+                    f"node {node.name!r} reads {name!r} before anything makes it; sort the nodes"
+                )
         sources: set[str] = set().union(*(reached[name] for name in node.input))
         reached |= {name: sources for name in node.output if name}
     return reached
@@ -58,5 +62,7 @@ def prove_purity(path: Path, modality: Modality) -> dict[str, list[str]]:
     for output, sources in reads.items():
         wanted = MAY_READ[output.split("_")[0]] & given
         if sources != wanted:
-            raise ImpureGraphError(f"{modality}: {output} reads {sorted(sources)}, its stream reads {sorted(wanted)}")
+            raise ImpureGraphError(
+                f"{modality}: {output} reads {sorted(sources)}, its stream reads {sorted(wanted)}"
+            )
     return {output: sorted(sources) for output, sources in reads.items()}

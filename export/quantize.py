@@ -1,7 +1,8 @@
 """A float32 graph to int8 with Q/DQ nodes: static ranges from real clips, one scale per output channel of a weight.
 
-Linear maps and convolutions read int8; everything else, their sums too, stays float32. Where quantising all of them moves an
-answer by more than is allowed, the layers that do most harm by themselves are found and left as they are. A layer is a
+Linear maps and convolutions read int8; everything else, their sums too, stays float32. Where quantising all
+of them moves an answer by more than is allowed, the layers that do most harm by themselves are found and left
+as they are. A layer is a
 weight: the streams that share it are quantised alike. Ranges and nodes come from `onnxruntime.quantization`.
 """
 
@@ -57,12 +58,16 @@ def measure_ranges(path: Path, batches: Sequence[Inputs]) -> TensorsData:
         QuantisationError: there are no batches.
     """
     if not batches:
-        raise QuantisationError(f"{path.name}: got 0 clips to measure ranges on; give data with a training split")
+        raise QuantisationError(
+            f"{path.name}: got 0 clips to measure ranges on; give data with a training split"
+        )
     with tempfile.TemporaryDirectory() as folder:
         calibrator = create_calibrator(
-            path, QUANTISED, augmented_model_path=str(Path(folder) / "observed.onnx"),
+            path,
+            QUANTISED,
+            augmented_model_path=str(Path(folder) / "observed.onnx"),
             calibrate_method=CalibrationMethod.MinMax,
-        )  # fmt: skip
+        )
         calibrator.collect_data(_Reader(batches))
         ranges: TensorsData = calibrator.compute_data()
     return ranges
@@ -78,8 +83,14 @@ def layers_of(graph: onnx.GraphProto) -> dict[str, list[str]]:
     return layers
 
 
-def quantise(path: Path, ranges: TensorsData, scheme: Scheme, *, only: Sequence[str] | None = None,
-             without: Sequence[str] = ()) -> onnx.ModelProto:  # fmt: skip
+def quantise(
+    path: Path,
+    ranges: TensorsData,
+    scheme: Scheme,
+    *,
+    only: Sequence[str] | None = None,
+    without: Sequence[str] = (),
+) -> onnx.ModelProto:
     """The graph at `path` with Q/DQ nodes around its layers, or those given in `only`, except those in `without`."""
     model = onnx.load(path)
     nodes = [
@@ -92,14 +103,22 @@ def quantise(path: Path, ranges: TensorsData, scheme: Scheme, *, only: Sequence[
         return model
     stored = {entry.key: entry.value for entry in model.metadata_props}
     quantiser = QDQQuantizer(
-        model, True, scheme.reduce_range, QuantType.QInt8, scheme.activations, ranges, nodes, [], list(QUANTISED),
+        model,
+        True,
+        scheme.reduce_range,
+        QuantType.QInt8,
+        scheme.activations,
+        ranges,
+        nodes,
+        [],
+        list(QUANTISED),
         {
             "OpTypesToExcludeOutputQuantization": list(QUANTISED),
             "ActivationSymmetric": scheme.symmetric,
             "WeightSymmetric": True,
             "QuantizeBias": False,
         },
-    )  # fmt: skip
+    )
     quantiser.quantize_model()
     quantiser.model.topological_sort()
     result: onnx.ModelProto = quantiser.model.model
@@ -121,8 +140,8 @@ def find_sensitive(
 ) -> list[str]:
     """Layers to leave in float32, so that each answer's cosine to the float32 graph's is at least `min_cosine`.
 
-    Nothing if all can be quantised. Else each layer is quantised alone, and the worst are left out, half as many more each
-    time, until it is enough.
+    Nothing if all can be quantised. Else each layer is quantised alone, and the worst are left out, half as
+    many more each time, until it is enough.
 
     Raises:
         QuantisationError: three quarters of the layers left out are not enough.
@@ -136,7 +155,8 @@ def find_sensitive(
     on_progress(f"all {len(layers)} layers in int8: cosine {found:.5f}; looking for the sensitive ones")
     few = slice(None, None, max(1, len(batches) // NUM_JUDGES_ALONE))
     alone = {
-        layer: _min_cosine(quantise(path, ranges, scheme, only=[layer]), batches[few], expected[few]) for layer in layers
+        layer: _min_cosine(quantise(path, ranges, scheme, only=[layer]), batches[few], expected[few])
+        for layer in layers
     }
     worst = sorted(layers, key=alone.__getitem__)
     tried, count = 0, 1
@@ -170,13 +190,19 @@ def _run(model: onnx.ModelProto, batches: Sequence[Inputs]) -> Iterator[list[np.
         yield session.run(None, dict(batch))
 
 
-def _min_cosine(model: onnx.ModelProto, batches: Sequence[Inputs], expected: Sequence[Sequence[np.ndarray]]) -> float:
+def _min_cosine(
+    model: onnx.ModelProto, batches: Sequence[Inputs], expected: Sequence[Sequence[np.ndarray]]
+) -> float:
     """Least cosine of any answer to any clip."""
     pairs = zip(_run(model, batches), expected, strict=True)
-    return float(np.min([cosine(x, y).min() for got, wanted in pairs for x, y in zip(got, wanted, strict=True)]))
+    return float(
+        np.min([cosine(x, y).min() for got, wanted in pairs for x, y in zip(got, wanted, strict=True)])
+    )
 
 
 def cosine(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Cosine of rows of two arrays [clips, dim]; 0 where one is zero, NaN where one is not finite."""
-    cosines: np.ndarray = (x * y).sum(1) / np.maximum(np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1), 1e-12)
+    cosines: np.ndarray = (x * y).sum(1) / np.maximum(
+        np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1), 1e-12
+    )
     return cosines

@@ -1,7 +1,8 @@
 """A model to three ONNX graphs over one file of weights.
 
-Initialisers are named by their parameters and nodes by their modules, so that graphs share bytes and a fault has an address.
-Only the batch is dynamic. Nothing of the graphs depends on time or place, so two exports of one checkpoint are equal.
+Initialisers are named by their parameters and nodes by their modules, so that graphs share bytes and a fault
+has an address. Only the batch is dynamic. Nothing of the graphs depends on time or place, so two exports of
+one checkpoint are equal.
 """
 
 import ast
@@ -19,7 +20,7 @@ from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 from media import ClipSpec, Modality
-from models.zorro import Zorro
+from models.zorro import ZorroModel
 from runtime.signature import INPUTS, output_names
 
 from .audit import OPSET_VERSION
@@ -40,12 +41,12 @@ def example_inputs(spec: ClipSpec, modality: Modality, batch: int = 2) -> dict[s
     return {name: inputs[name] for name in INPUTS[modality]}
 
 
-def export_graphs(model: Zorro, spec: ClipSpec, folder: Path) -> dict[Modality, Path]:
+def export_graphs(model: ZorroModel, spec: ClipSpec, folder: Path) -> dict[Modality, Path]:
     """Write `audio.onnx`, `video.onnx`, `fused.onnx` and `weights.bin`; returns the graphs' paths."""
     return write_graphs(((modality, _export(model, spec, modality)) for modality in Modality), folder)
 
 
-def _export(model: Zorro, spec: ClipSpec, modality: Modality) -> onnx.ModelProto:
+def _export(model: ZorroModel, spec: ClipSpec, modality: Modality) -> onnx.ModelProto:
     module = build_graph(model.eval(), modality).eval()
     inputs = example_inputs(spec, modality)
     batch = torch.export.Dim("batch", min=1, max=4096)
@@ -98,7 +99,9 @@ def _name_nodes(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         stored = {entry.key: entry.value for entry in node.metadata_props}
         scopes = ast.literal_eval(stored.get("pkg.torch.onnx.name_scopes", "[]"))
-        scope = scopes[-2] if len(scopes) > 1 and scopes[-2].startswith("model") else scope  # else that of the node before
+        scope = (
+            scopes[-2] if len(scopes) > 1 and scopes[-2].startswith("model") else scope
+        )  # else that of the node before
         name = f"{scope}/{node.op_type}"
         seen[name] += 1
         node.name = name if seen[name] == 1 else f"{name}_{seen[name]}"
@@ -107,7 +110,8 @@ def _name_nodes(graph: onnx.GraphProto) -> None:
 def _fold_transposed_weights(graph: onnx.GraphProto, weights: Weights, module: nn.Module) -> None:
     """Store linear weights as MatMul reads them, in every graph alike, named `{parameter}.T`.
 
-    The exporter does so only for weights that one node reads; for those that several streams share it leaves a Transpose.
+    The exporter does so only for weights that one node reads; for those that several streams share it leaves
+    a Transpose.
     """
     new_name = {}
     for node in [n for n in graph.node if n.op_type == "Transpose" and n.input[0] in weights]:
@@ -139,7 +143,9 @@ def _fold_constants(graph: onnx.GraphProto, weights: Weights) -> None:
     graph.node.extend(kept)
     read = {name for node in kept for name in node.input}
     computed = {name: constant[name] for name in constant.keys() - weights.keys() if name in read}
-    new_name = {name: f"model.constant.{hashlib.sha256(x.tobytes()).hexdigest()[:12]}" for name, x in computed.items()}
+    new_name = {
+        name: f"model.constant.{hashlib.sha256(x.tobytes()).hexdigest()[:12]}" for name, x in computed.items()
+    }
     for name in sorted(computed, key=new_name.__getitem__):
         weights[new_name[name]] = computed[name]
     _rename_inputs(graph, new_name)
@@ -153,7 +159,9 @@ def _rename_inputs(graph: onnx.GraphProto, new_name: Mapping[str, str]) -> None:
 
 def _read_batch_of_floats(graph: onnx.GraphProto) -> None:
     """Take the number of clips from the sound, not from the bytes of the picture, whose shape TensorRT does not read."""
-    floats = [value.name for value in graph.input if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT]
+    floats = [
+        value.name for value in graph.input if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    ]
     bytes_ = {value.name for value in graph.input} - set(floats)
     for node in graph.node:
         if node.op_type == "Shape" and node.input[0] in bytes_ and floats:

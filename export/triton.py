@@ -5,8 +5,10 @@
     OUT/NAME_audio/1/model.onnx     the graph, byte for byte
     OUT/NAME_audio/1/weights.bin    its weights, where it looks for them; NAME_video and NAME_fused alike
 
-Weights are copied once; the other models have hard links to that copy where the file system allows. They are never links to
-the bundle: `onnx` refuses weights of several names, and could not read the bundle any more. ONNX Runtime reads them.
+Weights are copied once; the other models have hard links to that copy where the file system allows. They are
+never links to
+the bundle: `onnx` refuses weights of several names, and could not read the bundle any more. ONNX Runtime
+    reads them.
 
 `config.pbtxt` is written without its schema, which the tests check it against.
 """
@@ -27,8 +29,8 @@ from onnx import TensorProto
 from media import Modality
 from runtime.engines import shapes_argument
 
+from .atomic_folder import put_in_place
 from .pbtxt import Message, Word, map_entries, render_text
-from .placement import put_in_place
 from .weights_file import external_files
 
 CONFIG_FILE, LABELS_FILE, GRAPH_FILE = "config.pbtxt", "labels.txt", "model.onnx"
@@ -68,14 +70,20 @@ class TritonOptions:
 
     def __post_init__(self) -> None:
         for what, least in (
-            ("instances", 1), ("threads", 0), ("max_batch_size", 1), ("max_queue_delay_microseconds", 0),
-            ("max_queue_size", 1), ("queue_timeout_microseconds", 1),
-        ):  # fmt: skip
+            ("instances", 1),
+            ("threads", 0),
+            ("max_batch_size", 1),
+            ("max_queue_delay_microseconds", 0),
+            ("max_queue_size", 1),
+            ("queue_timeout_microseconds", 1),
+        ):
             if getattr(self, what) < least:
                 raise ValueError(f"{what}={getattr(self, what)}; give {least} or more")
         wrong = [size for size in self.preferred_batch_sizes if not 1 <= size <= self.max_batch_size]
         if wrong:
-            raise ValueError(f"preferred_batch_sizes hold {wrong}; give 1 to max_batch_size={self.max_batch_size}")
+            raise ValueError(
+                f"preferred_batch_sizes hold {wrong}; give 1 to max_batch_size={self.max_batch_size}"
+            )
         if self.tensorrt and self.device != Device.GPU:
             raise ValueError(f"tensorrt on device={self.device}; TensorRT runs on the GPU alone")
         if self.engine_cache is not None and not self.tensorrt:
@@ -123,17 +131,20 @@ def write_triton(
         labels: in the order of the logits.
         origin: of the graphs.
         options: how Triton shall run them; as `TritonOptions` has it by default.
-        link_weights: whether models share one file of weights, if the file system has links; else each has its own.
+        link_weights: whether models share one file of weights, if the file system has links; else each has
+            its own.
         force: replace these models if they are there.
 
     Raises:
-        ValueError: a name that Triton does not take, labels that are not those of the logits, a graph that cannot be batched
-            or is of another preprocessing, or weights that are not beside it.
+        ValueError: a name that Triton does not take, labels that are not those of the logits, a graph that
+            cannot be batched or is of another preprocessing, or weights that are not beside it.
         FileExistsError: there is something already, or, even with `force`, something else than these models.
     """
     out, options = Path(out), options or TritonOptions()
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or ".." in name:
-        raise ValueError(f"name={name!r}; give letters, digits, single '.', '_' or '-', beginning with a letter or digit")
+        raise ValueError(
+            f"name={name!r}; give letters, digits, single '.', '_' or '-', beginning with a letter or digit"
+        )
     if not graphs:
         raise ValueError("got no graphs; give those of a bundle's variant")
     if options.device == Device.GPU and origin.variant == "int8-cpu":
@@ -148,7 +159,9 @@ def write_triton(
             _write_model(folder / model, path, labels, origin, options, weights)
         put_in_place(folder, out, aside=Path(part) / "replaced")
     files = tuple(sorted(path for path in out.rglob("*") if path.is_file()))
-    return TritonRepository(out, tuple(models), files, tuple(out / path.relative_to(folder) for path in weights.linked))
+    return TritonRepository(
+        out, tuple(models), files, tuple(out / path.relative_to(folder) for path in weights.linked)
+    )
 
 
 def describe_model(
@@ -159,9 +172,13 @@ def describe_model(
     Raises:
         ValueError: see `write_triton`.
     """
-    stored = {entry.key: entry.value for entry in graph.metadata_props}.get("clip_spec_hash", origin.clip_spec_hash)
+    stored = {entry.key: entry.value for entry in graph.metadata_props}.get(
+        "clip_spec_hash", origin.clip_spec_hash
+    )
     if stored != origin.clip_spec_hash:
-        raise ValueError(f"{model}: the graph is of clip_spec_hash {stored}, the bundle of {origin.clip_spec_hash}")
+        raise ValueError(
+            f"{model}: the graph is of clip_spec_hash {stored}, the bundle of {origin.clip_spec_hash}"
+        )
     inputs, outputs = _tensors(model, graph.graph.input), _tensors(model, graph.graph.output)
     for output in outputs:
         if output["name"].endswith("_logits"):
@@ -192,10 +209,14 @@ def _tensors(model: str, values: Iterable[onnx.ValueInfoProto]) -> list[Message]
     for value in values:
         kind, dims = value.type.tensor_type.elem_type, value.type.tensor_type.shape.dim
         if kind not in DATA_TYPES:
-            raise ValueError(f"{model}: {value.name} is {TensorProto.DataType.Name(kind)}; give float32 or uint8")
+            raise ValueError(
+                f"{model}: {value.name} is {TensorProto.DataType.Name(kind)}; give float32 or uint8"
+            )
         if len(dims) < 2 or not dims[0].dim_param or not all(dim.dim_value > 0 for dim in dims[1:]):
             shape = [dim.dim_param or dim.dim_value for dim in dims]
-            raise ValueError(f"{model}: {value.name} is of {shape}; the first axis must be free, for batches, and no other")
+            raise ValueError(
+                f"{model}: {value.name} is of {shape}; the first axis must be free, for batches, and no other"
+            )
         shape = [dim.dim_value for dim in dims[1:]]
         tensors.append({"name": value.name, "data_type": Word(DATA_TYPES[kind]), "dims": shape})
     return tensors
@@ -223,8 +244,9 @@ def _warm_up(inputs: Sequence[Message], batch_size: int) -> Message:
 def _tensorrt(model: str, inputs: Sequence[Message], origin: Origin, options: TritonOptions) -> Message:
     """TensorRT by ONNX Runtime: one profile for all batches, and engines that no other model takes.
 
-    `precision_mode` is left alone: without it the network is strongly typed, so the variant says what is float16 or int8.
-    ONNX Runtime names engines by a graph's structure, not its weights, hence the bundle's hash in front.
+    `precision_mode` is left alone: without it the network is strongly typed, so the variant says what is
+    float16 or int8. ONNX Runtime names engines by a graph's structure, not its weights, hence the bundle's
+    hash in front.
     """
     largest = options.max_batch_size
     best = max(options.preferred_batch_sizes, default=largest)
@@ -293,4 +315,6 @@ def _check_place(out: Path, models: Mapping[str, Any], *, force: bool) -> None:
         raise FileExistsError(f"{out} exists; choose another folder, or force its replacement")
     others = sorted({path.name for path in out.iterdir()} - models.keys()) if out.is_dir() else [out.name]
     if others:
-        raise FileExistsError(f"{out} holds {others[:4]} beside these models, and is not replaced; choose another folder")
+        raise FileExistsError(
+            f"{out} holds {others[:4]} beside these models, and is not replaced; choose another folder"
+        )

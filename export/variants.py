@@ -37,8 +37,9 @@ TOLERANCES = {
 }
 """How far from the model a variant may be on any real clip; not written otherwise. Logits are of the order of 10."""
 
-# Golden clips are like nothing that a model was trained on: which label is first there may be a toss-up. Processors differ
-# in the order of sums, so fp32 is given more than at export; a wrong graph is off by far more.
+# Golden clips are like nothing that a model was trained on: which label is first there may be a toss-up.
+# Processors differ in the order of sums, so fp32 is given more than at export; a wrong graph is off by far
+# more.
 _GOLDEN_INT8 = Tolerance(max_abs_error=1.5, min_cosine=0.999, min_top1_agreement=0.0)
 GOLDEN_TOLERANCES = {
     "fp32": Tolerance(max_abs_error=1e-3, min_cosine=0.99999, min_top1_agreement=0.0),
@@ -88,12 +89,16 @@ def check_variants(variants: Sequence[str], calibration: Calibration | None) -> 
         raise ValueError(f"variants={list(variants)}; give some of {', '.join(VARIANTS)}, fp32 among them")
     integer = [name for name in variants if name in SCHEMES]
     if integer and calibration is None:
-        raise ValueError(f"{', '.join(integer)} must be calibrated on real clips; give data with a training split")
+        raise ValueError(
+            f"{', '.join(integer)} must be calibrated on real clips; give data with a training split"
+        )
 
 
 def provider_table(variants: Sequence[str]) -> dict[str, str]:
     """Which of these variants each provider takes."""
-    return {ANY_PROVIDER: "fp32"} | {provider: name for provider, name in PREFERRED.items() if name in variants}
+    return {ANY_PROVIDER: "fp32"} | {
+        provider: name for provider, name in PREFERRED.items() if name in variants
+    }
 
 
 def write_variant(
@@ -116,8 +121,12 @@ def write_variant(
     ranges = {modality: calibration.ranges(modality, path) for modality, path in full.items()}
     allowed = 1 - MARGIN * (1 - GOLDEN_TOLERANCES[name].min_cosine)
     kept = find_sensitive(
-        full[Modality.FUSED], ranges[Modality.FUSED], scheme, calibration.batches(Modality.FUSED),
-        min_cosine=allowed, on_progress=on_progress,
-    )  # fmt: skip
+        full[Modality.FUSED],
+        ranges[Modality.FUSED],
+        scheme,
+        calibration.batches(Modality.FUSED),
+        min_cosine=allowed,
+        on_progress=on_progress,
+    )
     graphs = ((m, quantise(path, ranges[m], scheme, without=kept)) for m, path in full.items())
     return write_graphs(graphs, folder), kept

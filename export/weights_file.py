@@ -19,7 +19,8 @@ ALIGNMENT = 4096
 def write_graphs(graphs: Iterable[tuple[Modality, onnx.ModelProto]], folder: Path) -> dict[Modality, Path]:
     """Write `{modality}.onnx` of each graph and `weights.bin` into `folder`; returns the graphs' paths.
 
-    Graphs lose their larger initialisers, one graph after the other, so that only one need be in memory whole.
+    Graphs lose their larger initialisers, one graph after the other, so that only one need be in memory
+    whole.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = {}

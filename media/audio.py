@@ -1,7 +1,7 @@
 """Sound: any sample rate and channel count to mono at the spec's rate, placed by presentation time.
 
-Every channel counts the same. Samples stand where their timestamps say: gaps read as zeros, overlaps are dropped, and
-what lies before the container's start is cut. Samples that are no numbers become zero.
+Every channel counts the same. Samples stand where their timestamps say: gaps read as zeros, overlaps are
+dropped, and what lies before the container's start is cut. Samples that are no numbers become zero.
 """
 
 from collections import deque

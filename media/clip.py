@@ -1,8 +1,9 @@
 """Media as windows of equal length: uint8 frames and a log-mel spectrogram of the same span of time.
 
-Window i covers the half-open span [start + i * stride, + window_seconds) in both modalities. Windows are read one after
-another and forgotten, so an hour costs no more memory than a minute. What a window lacks at its end is padding: silence,
-and the last frame again; it is flagged, and counted out of `audio_seconds` and `video_seconds`.
+Window i covers the half-open span [start + i * stride, + window_seconds) in both modalities. Windows are read
+one after another and forgotten, so an hour costs no more memory than a minute. What a window lacks at its end
+is padding: silence, and the last frame again; it is flagged, and counted out of `audio_seconds` and
+`video_seconds`.
 """
 
 import os
@@ -63,8 +64,8 @@ class Clip:
 class ClipReader:
     """The windows of one source, read as they are iterated over; made by `read_clips`.
 
-    `warnings` tells, while iterating and afterwards, what did not decode and that a file ends too early. `info` is what
-    `probe` says, once the first window has been read; before, pictures may be turned.
+    `warnings` tells, while iterating and afterwards, what did not decode and that a file ends too early.
+    `info` is what `probe` says, once the first window has been read; before, pictures may be turned.
     """
 
     def __init__(
@@ -89,7 +90,9 @@ class ClipReader:
         if audio and not self.info.has_audio:
             raise MissingAudio("the file has no sound; send one that has, or ask for video")
         if video and not self.info.has_video:
-            raise MissingVideo("the file has no picture (cover art is none); send one that has, or ask for audio")
+            raise MissingVideo(
+                "the file has no picture (cover art is none); send one that has, or ask for audio"
+            )
         span.check(self.info.duration_seconds, limits)
 
     def __iter__(self) -> Iterator[Clip]:
@@ -148,7 +151,9 @@ class ClipReader:
         waveform, audio_seconds = sound.read(index) if sound else (None, 0.0)
         frames, video_seconds = sight.read(index) if sight else (None, 0.0)
         is_silent = waveform is None or _rms(waveform, audio_seconds * spec.sample_rate) < SILENCE_RMS
-        shortest = min(s for s, reader in ((audio_seconds, sound), (video_seconds, sight)) if reader is not None)
+        shortest = min(
+            s for s, reader in ((audio_seconds, sound), (video_seconds, sight)) if reader is not None
+        )
         return Clip(
             start_seconds=start,
             end_seconds=start + spec.window_seconds,
@@ -163,7 +168,9 @@ class ClipReader:
     def _nothing(self) -> MediaError:
         start = self._span.start_seconds
         if start > 0:
-            return InvalidSpan(f"there is nothing at {start:g} s; the media ends earlier: ask for an earlier start")
+            return InvalidSpan(
+                f"there is nothing at {start:g} s; the media ends earlier: ask for an earlier start"
+            )
         wanted = (("sound", self._audio_wanted), ("picture", self._video_wanted))
         streams = " and ".join(name for name, is_wanted in wanted if is_wanted)
         return CorruptMedia(f"nothing of the {streams} decodes; is the file complete?")
@@ -217,7 +224,13 @@ def read_clips(
     stride = spec.window_seconds if stride_seconds is None else stride_seconds
     span = Span(start_seconds=start_seconds, end_seconds=end_seconds, stride_seconds=stride)
     return ClipReader(
-        source, spec, audio=audio, video=video, span=span, limits=limits or MediaLimits(), first_window=first_window
+        source,
+        spec,
+        audio=audio,
+        video=video,
+        span=span,
+        limits=limits or MediaLimits(),
+        first_window=first_window,
     )
 
 
@@ -253,7 +266,12 @@ def read_waveform(
 
 
 def read_frames(
-    source: Source, times_seconds: Sequence[float], *, height: int, width: int, limits: MediaLimits | None = None
+    source: Source,
+    times_seconds: Sequence[float],
+    *,
+    height: int,
+    width: int,
+    limits: MediaLimits | None = None,
 ) -> UInt8[np.ndarray, "frames height width 3"]:
     """The frames on display at times in any order, scaled to cover and cropped at the middle.
 

@@ -1,7 +1,8 @@
 """Opening strangers' media: the one place that touches FFmpeg's demuxers.
 
-A file is always handed over as a Python file object, never as a name, and only with a demuxer from `DEMUXERS`: playlist
-formats such as HLS, concat or SDP, which make FFmpeg open further files and addresses, are not among them.
+A file is always handed over as a Python file object, never as a name, and only with a demuxer from
+`DEMUXERS`: playlist formats such as HLS, concat or SDP, which make FFmpeg open further files and addresses,
+are not among them.
 """
 
 import io
@@ -36,16 +37,65 @@ Source = str | os.PathLike[str] | bytes | BinaryIO
 
 DEMUXERS = frozenset(
     {
-        "aac", "ac3", "aiff", "amr", "apng", "asf", "au", "av1", "avi", "bmp_pipe", "caf", "dts", "dv", "eac3", "flac",
-        "flv", "gif", "h264", "hevc", "ivf", "jpeg_pipe", "jpegxl_pipe", "m4v", "matroska,webm", "mjpeg",
-        "mov,mp4,m4a,3gp,3g2,mj2", "mp3", "mpeg", "mpegts", "mpegvideo", "mxf", "nut", "obu", "ogg", "png_pipe", "rm",
-        "tiff_pipe", "tta", "voc", "w64", "wav", "webp_pipe", "wv",
+        "aac",
+        "ac3",
+        "aiff",
+        "amr",
+        "apng",
+        "asf",
+        "au",
+        "av1",
+        "avi",
+        "bmp_pipe",
+        "caf",
+        "dts",
+        "dv",
+        "eac3",
+        "flac",
+        "flv",
+        "gif",
+        "h264",
+        "hevc",
+        "ivf",
+        "jpeg_pipe",
+        "jpegxl_pipe",
+        "m4v",
+        "matroska,webm",
+        "mjpeg",
+        "mov,mp4,m4a,3gp,3g2,mj2",
+        "mp3",
+        "mpeg",
+        "mpegts",
+        "mpegvideo",
+        "mxf",
+        "nut",
+        "obu",
+        "ogg",
+        "png_pipe",
+        "rm",
+        "tiff_pipe",
+        "tta",
+        "voc",
+        "w64",
+        "wav",
+        "webp_pipe",
+        "wv",
     }
-)  # fmt: skip
+)
 SIGNATURES = (
-    (4, b"ftyp"), (4, b"moov"), (0, b"RIFF"), (0, b"\x1aE\xdf\xa3"), (0, b"OggS"), (0, b"fLaC"), (0, b"ID3"),
-    (0, b"\x89PNG"), (0, b"\xff\xd8\xff"), (0, b"GIF8"), (0, b"FLV"), (0, b"\x30\x26\xb2\x75"),
-)  # fmt: skip
+    (4, b"ftyp"),
+    (4, b"moov"),
+    (0, b"RIFF"),
+    (0, b"\x1aE\xdf\xa3"),
+    (0, b"OggS"),
+    (0, b"fLaC"),
+    (0, b"ID3"),
+    (0, b"\x89PNG"),
+    (0, b"\xff\xd8\xff"),
+    (0, b"GIF8"),
+    (0, b"FLV"),
+    (0, b"\x30\x26\xb2\x75"),
+)
 """(offset, bytes) of containers so well known that a file which has them and does not open must be damaged."""
 NO_PICTURE = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.dependent
 MIN_SAMPLE_RATE = 1_000  # Hz; less is no sound, and would swell to many times its size
@@ -123,7 +173,9 @@ def _as_file(source: Source) -> BinaryIO:
     if isinstance(source, bytes):
         return io.BytesIO(source)
     if isinstance(source, str | os.PathLike):
-        return open(os.open(source, os.O_RDONLY | os.O_CLOEXEC), "rb", buffering=0)  # FFmpeg has a buffer of its own
+        return open(
+            os.open(source, os.O_RDONLY | os.O_CLOEXEC), "rb", buffering=0
+        )  # FFmpeg has a buffer of its own
     return source if isinstance(source, SharedFile) else cast(BinaryIO, SharedFile(source, Lock()))
 
 
@@ -157,10 +209,14 @@ def _open(file: BinaryIO, limits: MediaLimits) -> InputContainer:
 
 def _check(container: InputContainer, limits: MediaLimits) -> None:
     if len(container.streams) > limits.max_streams:
-        raise TooManyStreams(f"{len(container.streams)} streams, the limit is {limits.max_streams}; remux the file")
+        raise TooManyStreams(
+            f"{len(container.streams)} streams, the limit is {limits.max_streams}; remux the file"
+        )
     video = video_stream(container)
     if video is None and audio_stream(container) is None:
-        raise UnsupportedMedia("the file has no sound or picture stream with a known codec; send one that has")
+        raise UnsupportedMedia(
+            "the file has no sound or picture stream with a known codec; send one that has"
+        )
     if video is None:
         return
     width, height = video.codec_context.width, video.codec_context.height

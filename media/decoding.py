@@ -1,7 +1,7 @@
 """Decoded frames of one stream, with their times in seconds since the container's start.
 
-What does not decode is passed over and told in `faults`. Other streams are not even read. Pictures that no other picture
-refers to, and that nobody will ask for, are not decoded.
+What does not decode is passed over and told in `faults`. Other streams are not even read. Pictures that no
+other picture refers to, and that nobody will ask for, are not decoded.
 """
 
 from collections import deque
@@ -104,7 +104,9 @@ class Decoder(Generic[FrameT]):
     def _add_fault(self, what: str, error: Exception | None = None) -> None:
         """Raises MemoryError if the fault is not the file's."""
         context = self._stream.codec_context
-        raise_if_starved(error, num_pixels=context.width * context.height if isinstance(context, VideoCodecContext) else 0)
+        raise_if_starved(
+            error, num_pixels=context.width * context.height if isinstance(context, VideoCodecContext) else 0
+        )
         self.faults.append(f"{self._stream.type}: {what}" + (f" ({type(error).__name__})" if error else ""))
 
     def _packets(self) -> Iterator["av.Packet[Any] | None"]:
@@ -130,7 +132,9 @@ class Decoder(Generic[FrameT]):
                 failure = error
             while len(ahead) > (NUM_AHEAD if failure is None else 0):
                 packet = ahead.popleft()
-                self._stream.codec_context.skip_frame = "NONREF" if self._is_replaced(packet, ahead) else "DEFAULT"
+                self._stream.codec_context.skip_frame = (
+                    "NONREF" if self._is_replaced(packet, ahead) else "DEFAULT"
+                )
                 yield packet
         if not isinstance(failure, StopIteration):
             raise failure
@@ -146,8 +150,8 @@ class Decoder(Generic[FrameT]):
 class Timeline:
     """Presentation times as seconds since the container's start.
 
-    A jump back by more than 10 s - and forward in broadcast formats, whose clocks may be set anew - is taken out:
-    what follows it goes on where what came before ended.
+    A jump back by more than 10 s - and forward in broadcast formats, whose clocks may be set anew - is taken
+    out: what follows it goes on where what came before ended.
     """
 
     def __init__(self, container: InputContainer) -> None:

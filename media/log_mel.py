@@ -1,8 +1,8 @@
 """Log-mel spectrogram: mono samples to log power per mel band.
 
-Hann window, power spectrum divided by the window's energy (white noise of variance s has power s in every bin),
-triangular HTK mel filters of peak 1, log(power + log_offset). Frames are centred on their hop and the outside of a
-window reads as zeros, so a window of media depends on nothing but itself.
+Hann window, power spectrum divided by the window's energy (white noise of variance s has power s in every
+bin), triangular HTK mel filters of peak 1, log(power + log_offset). Frames are centred on their hop and the
+outside of a window reads as zeros, so a window of media depends on nothing but itself.
 """
 
 from functools import lru_cache
@@ -57,8 +57,8 @@ def mel_filters(spec: ClipSpec) -> Float32[np.ndarray, "fft_bins mel_bins"]:
 def _sparse_filters(spec: ClipSpec) -> csr_array:
     """The filters, [mel_bins, fft_bins]; two in a hundred of their numbers are not zero.
 
-    Trap: as a dense product this would wake the threads of numpy's BLAS, which spin for a tenth of a second afterwards
-    and so halve the speed of an inference that follows.
+    Trap: as a dense product this would wake the threads of numpy's BLAS, which spin for a tenth of a second
+        afterwards and so halve the speed of an inference that follows.
     """
     return csr_array(mel_filters(spec).T)
 

@@ -1,8 +1,8 @@
 """Telling a lack of memory from a fault of the file, which FFmpeg itself does not always do.
 
-The surprising fact: where a process's memory is bounded, FFmpeg calls some of its own failed allocations invalid data (its
-H.264 decoder in threads does, at pictures), and a read of a Python file that failed so a lack of permission. Pictures would
-then be missing from an answer, and the file be blamed for it.
+The surprising fact: where a process's memory is bounded, FFmpeg calls some of its own failed allocations
+    invalid data (its H.264 decoder in threads does, at pictures), and a read of a Python file that failed so
+    a lack of permission. Pictures would then be missing from an answer, and the file be blamed for it.
 """
 
 import resource
@@ -11,7 +11,11 @@ from pathlib import Path
 import av.error
 
 STATM = Path("/proc/self/statm")
-RESIDENT_FIELD, SHARED_FIELD, DATA_FIELD = 1, 2, 5  # pages in memory, those of files among them, data and stack; proc(5)
+RESIDENT_FIELD, SHARED_FIELD, DATA_FIELD = (
+    1,
+    2,
+    5,
+)  # pages in memory, those of files among them, data and stack; proc(5)
 BYTES_PER_PIXEL = 8  # the most that a decoder's picture takes
 MIN_SPARE_BYTES = 4 << 20  # for all that is no picture
 
@@ -21,8 +25,8 @@ def raise_if_starved(error: Exception | None = None, *, num_pixels: int = 0) -> 
 
     Args:
         error: what it raised, if it did.
-        num_pixels: of the pictures that are decoded. A process that has no room for another of them is believed to be
-            starved, whatever FFmpeg says.
+        num_pixels: of the pictures that are decoded. A process that has no room for another of them is
+            believed to be starved, whatever FFmpeg says.
     """
     spare = spare_bytes()
     is_told = isinstance(error, MemoryError | av.error.BlockingIOError)

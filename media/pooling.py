@@ -1,7 +1,8 @@
 """One answer for a whole clip, from its windows.
 
-A window's vote weighs as many seconds as it holds of real material of the stream that answers: neither padding nor
-silence votes. Logits are averaged before a softmax; probabilities of labels that do not compete, after their sigmoid.
+A window's vote weighs as many seconds as it holds of real material of the stream that answers: neither
+padding nor silence votes. Logits are averaged before a softmax; probabilities of labels that do not compete,
+after their sigmoid.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,9 @@ def window_weights(clips: Sequence[Clip], modality: Modality) -> Float[np.ndarra
     return weights if weights.any() else np.ones(len(clips))
 
 
-def pool(values: Float[np.ndarray, "windows dim"], weights: Float[np.ndarray, " windows"]) -> Float[np.ndarray, " dim"]:
+def pool(
+    values: Float[np.ndarray, "windows dim"], weights: Float[np.ndarray, " windows"]
+) -> Float[np.ndarray, " dim"]:
     """Weighted mean over windows: what `np.average` gives, without its checks, which take longer than the mean of a few."""
     return np.asarray((values * weights[:, np.newaxis]).sum(axis=0) / weights.sum()).astype(values.dtype)
 

@@ -26,7 +26,9 @@ class Span:
         if not (isfinite(start) and start >= 0):
             raise InvalidSpan(f"start_seconds={start} is no time in the media; give a number from 0 on")
         if end is not None and not (isfinite(end) and end > start):
-            raise InvalidSpan(f"end_seconds={end} must be a time after start_seconds={start}; leave it out for the end")
+            raise InvalidSpan(
+                f"end_seconds={end} must be a time after start_seconds={start}; leave it out for the end"
+            )
         if not (isfinite(stride) and stride >= MIN_STRIDE_SECONDS):
             raise InvalidSpan(f"stride_seconds={stride} must be a time of at least {MIN_STRIDE_SECONDS}")
 

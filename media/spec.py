@@ -1,8 +1,8 @@
 """ClipSpec: every number that turns media into arrays, once.
 
-These are trained numbers: a model has learned from arrays made with them, so they travel in its checkpoint and
-bundle, and a runtime refuses a graph whose `hash` differs. Means and standard deviations are applied inside the
-graph; nothing in `media` uses them.
+These are trained numbers: a model has learned from arrays made with them, so they travel in its checkpoint
+    and bundle, and a runtime refuses a graph whose `hash` differs. Means and standard deviations are applied
+    inside the graph; nothing in `media` uses them.
 """
 
 import hashlib

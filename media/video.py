@@ -1,7 +1,7 @@
 """Pictures: the frame on display at a given time, turned upright, scaled to cover a square and cropped to it.
 
-Frames are decoded forward once and only the chosen ones are converted. Between chosen frames that lie far apart the
-reader jumps to the last keyframe, where that leaves out more than it costs.
+Frames are decoded forward once and only the chosen ones are converted. Between chosen frames that lie far
+apart the reader jumps to the last keyframe, where that leaves out more than it costs.
 """
 
 from typing import Any, cast
@@ -31,7 +31,9 @@ class VideoReader:
     def __init__(self, container: InputContainer, limits: MediaLimits) -> None:
         stream = video_stream(container)
         if stream is None:
-            raise MissingVideo("the file has no picture (cover art is none); send one that has, or ask for audio")
+            raise MissingVideo(
+                "the file has no picture (cover art is none); send one that has, or ask for audio"
+            )
         stream.thread_type = "AUTO"
         self.end_seconds: float | None = None
         """End of the last frame, once it has been decoded."""
@@ -76,7 +78,9 @@ class VideoReader:
 
     def rgb(self, frame: VideoFrame, *, height: int, width: int) -> UInt8[np.ndarray, "height width 3"]:
         """`to_rgb` of one of the frames; see there."""
-        if frame.rotation not in self._orientations:  # a matrix is read once: reading it keeps its frame alive
+        if (
+            frame.rotation not in self._orientations
+        ):  # a matrix is read once: reading it keeps its frame alive
             self._orientations[frame.rotation] = orientation(frame)
         how = self._orientations[frame.rotation]
         return to_rgb(frame, how, height=height, width=width, pixel_aspect=self._pixel_aspect)
@@ -139,12 +143,18 @@ def to_rgb(
         is_strip = scaled_height * scaled_width > MAX_SPILL * target_height * target_width
         if is_strip or frame.height > MAX_SHRINK * scaled_height or frame.width > MAX_SHRINK * scaled_width:
             kept = max(1, round(target_height / scale)), max(1, round(target_width / scale / pixel_aspect))
-            row_step, column_step = (1 + kept[i] // (MAX_SHRINK * (target_height, target_width)[i]) for i in (0, 1))
-            cut = _middle(frame.reformat(format="rgb24", threads=1).to_ndarray(), *kept)[::row_step, ::column_step]
+            row_step, column_step = (
+                1 + kept[i] // (MAX_SHRINK * (target_height, target_width)[i]) for i in (0, 1)
+            )
+            cut = _middle(frame.reformat(format="rgb24", threads=1).to_ndarray(), *kept)[
+                ::row_step, ::column_step
+            ]
             frame = VideoFrame.from_ndarray(np.ascontiguousarray(cut), format="rgb24")
             scaled_height, scaled_width = target_height, target_width
         # Threads would be made and ended for each frame: with them a small one takes four times as long.
-        rgb = frame.reformat(scaled_width, scaled_height, "rgb24", interpolation=method, threads=1).to_ndarray()
+        rgb = frame.reformat(
+            scaled_width, scaled_height, "rgb24", interpolation=method, threads=1
+        ).to_ndarray()
     shown = _middle(rgb, target_height, target_width)
     if is_turned:
         shown = shown.transpose(1, 0, 2)

@@ -36,8 +36,8 @@ class SoundWindows:
 class SightWindows:
     """Frames of windows, in order.
 
-    Overlapping windows share frames, so what later windows want is converted on the way. A film without motion, a
-    still or a sound with a single frame, shows its frame until `still_until`.
+    Overlapping windows share frames, so what later windows want is converted on the way. A film without
+    motion, a still or a sound with a single frame, shows its frame until `still_until`.
     """
 
     def __init__(
@@ -67,7 +67,9 @@ class SightWindows:
         """Decode up to `until` and convert what this window or a later one wants and is not there yet."""
         wanted: set[float] = set()
         while self._span.window_start(index) <= until:
-            wanted.update(t for t in self._times(self._span.window_start(index)) if self._served_to < t <= until)
+            wanted.update(
+                t for t in self._times(self._span.window_start(index)) if self._served_to < t <= until
+            )
             index += 1
         size = self._spec.frame_size
         self._rgb.update(frames_at(self._reader, wanted, height=size, width=size))

@@ -3,9 +3,19 @@
 from .config import BackboneName, Centre, HipConfig, Stem, SwinConfig, ZorroConfig
 from .mask import Masking, Stream
 from .presets import PRESETS, preset
-from .zorro import Zorro, ZorroOutput
+from .zorro import ZorroModel, ZorroOutput
 
 __all__ = [
-    "PRESETS", "BackboneName", "Centre", "HipConfig", "Masking", "Stem", "Stream", "SwinConfig", "Zorro", "ZorroConfig",
-    "ZorroOutput", "preset",
+    "PRESETS",
+    "BackboneName",
+    "Centre",
+    "HipConfig",
+    "Masking",
+    "Stem",
+    "Stream",
+    "SwinConfig",
+    "ZorroConfig",
+    "ZorroModel",
+    "ZorroOutput",
+    "preset",
 ]  # fmt: skip

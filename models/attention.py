@@ -1,8 +1,8 @@
 """Scaled dot-product attention over heads, and the pairing of audio and video items that fusion rows read.
 
-Purity has a dividend: unimodal tokens never depend on fusion, so one audio item may serve any number of fusion
-rows. A `Pairing` says which items each row reads; an absent modality is index -1 and its keys are masked, which is the
-only mask at run time and touches fusion rows alone.
+Purity has a dividend: unimodal tokens never depend on fusion, so one audio item may serve any number of
+    fusion rows. A `Pairing` says which items each row reads; an absent modality is index -1 and its keys are
+    masked, which is the only mask at run time and touches fusion rows alone.
 """
 
 from dataclasses import dataclass
@@ -24,10 +24,13 @@ def attend(
     """Softmax attention of every query to every key; `key_mask_BM` is True where a key exists."""
     q, k, v = (_split_heads(x, num_heads) for x in (q_BND, k_BMD, v_BMD))
     mask = None if key_mask_BM is None else key_mask_BM[:, None, None, :]
-    # Written out in a graph, where the exporter would guard the fused call against NaN with nodes nobody needs, and for
-    # gradients on a CPU, where the fused call's backward pass takes two to four times as long (bfloat16, 80 tokens).
+    # Written out in a graph, where the exporter would guard the fused call against NaN with nodes nobody
+    # needs, and for gradients on a CPU, where the fused call's backward pass takes two to four times as long
+    # (bfloat16, 80 tokens).
     if torch.compiler.is_exporting() or (q.requires_grad and q.device.type == "cpu"):
-        assert mask is None or not torch.compiler.is_exporting(), "a graph has all its inputs: nothing to mask"
+        assert mask is None or not torch.compiler.is_exporting(), (
+            "a graph has all its inputs: nothing to mask"
+        )
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
         scores = scores if mask is None else scores.masked_fill(~mask, -torch.inf)
         out = scores.softmax(dim=-1) @ v
@@ -39,7 +42,8 @@ def attend(
 def _split_heads(x_BND: Tensor, num_heads: int) -> Tensor:
     """To [batch, heads, tokens, head_dim].
 
-    The batch is written -1, so that a graph need not ask an input for its shape: that would be a path between streams.
+    The batch is written -1, so that a graph need not ask an input for its shape: that would be a path between
+    streams.
     """
     N, D = x_BND.shape[1:]
     return x_BND.reshape(-1, N, num_heads, D // num_heads).transpose(1, 2)
@@ -63,7 +67,9 @@ class Pairing:
 
 
 def gather_rows(
-    tokens: dict[Stream, Float[Tensor, "item token dim"]], streams: tuple[Stream, ...], pairing: Pairing | None
+    tokens: dict[Stream, Float[Tensor, "item token dim"]],
+    streams: tuple[Stream, ...],
+    pairing: Pairing | None,
 ) -> tuple[Float[Tensor, "row key dim"], Bool[Tensor, "row key"] | None]:
     """Tokens of the given streams side by side, one row per fusion row, with a mask where a row lacks a modality."""
     parts = {stream: tokens[stream] for stream in streams if stream in tokens}

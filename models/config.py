@@ -28,7 +28,9 @@ class Centre(StrEnum):
     """What is subtracted from pixels before they become tokens."""
 
     COLOUR = "colour"  # the mean colour of the training data
-    PICTURE = "picture"  # the mean picture of the training data, kept among the weights: for films framed alike
+    PICTURE = (
+        "picture"  # the mean picture of the training data, kept among the weights: for films framed alike
+    )
     MOTION = "motion"  # each pixel's mean over the window: what does not move is not seen
 
 
@@ -36,7 +38,8 @@ class Centre(StrEnum):
 class SwinConfig:
     """Stages of a Swin tower (Liu et al. 2021, arXiv:2103.14030); each stage after the first halves the grid.
 
-    Width and number of heads of stage i are 2**i times those of the first. A window larger than its grid is cut to it.
+    Width and number of heads of stage i are 2**i times those of the first. A window larger than its grid is
+    cut to it.
     """
 
     depths: tuple[int, ...] = (2, 2, 6, 2)
@@ -44,8 +47,14 @@ class SwinConfig:
     video_window: tuple[int, int, int] = (4, 7, 7)  # tokens (time, height, width)
 
     def __post_init__(self) -> None:
-        if not self.depths or min(self.depths) < 1 or (len(self.audio_window), len(self.video_window)) != (2, 3):
-            raise ValueError(f"wanted depths of at least 1, a window of 2 sizes for audio and of 3 for video, got {self}")
+        if (
+            not self.depths
+            or min(self.depths) < 1
+            or (len(self.audio_window), len(self.video_window)) != (2, 3)
+        ):
+            raise ValueError(
+                f"wanted depths of at least 1, a window of 2 sizes for audio and of 3 for video, got {self}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +73,15 @@ class HipConfig:
 
     def __post_init__(self) -> None:
         entries = asdict(self)
-        if len(set(map(len, entries.values()))) != 1 or not all(min(x, default=0) >= 1 for x in entries.values()):
+        if len(set(map(len, entries.values()))) != 1 or not all(
+            min(x, default=0) >= 1 for x in entries.values()
+        ):
             raise ValueError(f"every block needs one entry of at least 1 in each of {entries}")
         for dim, num_heads in zip(self.dims, self.num_heads, strict=True):
             if dim % num_heads:
-                raise ValueError(f"num_heads must divide dims block by block, got {self.num_heads=} and {self.dims=}")
+                raise ValueError(
+                    f"num_heads must divide dims block by block, got {self.num_heads=} and {self.dims=}"
+                )
         for before, after in pairwise(self.num_groups):
             if before % after:
                 raise ValueError(f"each number of groups must divide the one before, got {self.num_groups=}")
@@ -106,7 +119,12 @@ class ZorroConfig:
     hip: HipConfig | None = None
 
     def __post_init__(self) -> None:
-        for name, kind in (("backbone", BackboneName), ("masking", Masking), ("stem", Stem), ("centre", Centre)):
+        for name, kind in (
+            ("backbone", BackboneName),
+            ("masking", Masking),
+            ("stem", Stem),
+            ("centre", Centre),
+        ):
             object.__setattr__(self, name, kind(getattr(self, name)))
         for part, backbone in ((self.swin, BackboneName.SWIN), (self.hip, BackboneName.HIP)):
             if (part is not None) != (self.backbone == backbone):

@@ -1,7 +1,8 @@
 """Zorro-HiP's trunk: a Hierarchical Perceiver per modality, and fusion tokens that read both after every block.
 
-In a block each group of tokens is read by latents of its own, and groups never read one another: they meet where the
-next block has fewer of them. Streams never share a group or a weight. Carreira et al. 2022, arXiv:2202.10890.
+In a block each group of tokens is read by latents of its own, and groups never read one another: they meet
+    where the next block has fewer of them. Streams never share a group or a weight. Carreira et al. 2022,
+    arXiv:2202.10890.
 """
 
 from math import prod
@@ -60,13 +61,16 @@ class GroupBlock(nn.Module):
         super().__init__()
         dim, num_heads = hip.dims[index], hip.num_heads[index]
         latents = torch.empty(hip.num_groups[index], hip.num_latents[index], dim)
-        # About as large as what they read, an average of values. Queries are normalised, but at ViT's 0.02 the sum below is
-        # nearly that average for every latent: those of a group differ by 2 to 15 % of their size, and later layers see one
-        # token L times; at 0.5 they differ by 45 %. At 1 the input counts for a third less (hip-16, untrained).
+        # About as large as what they read, an average of values. Queries are normalised, but at ViT's 0.02
+        # the sum below is nearly that average for every latent: those of a group differ by 2 to 15 % of their
+        # size, and later layers see one token L times; at 0.5 they differ by 45 %. At 1 the input counts for
+        # a third less (hip-16, untrained).
         self.latents = nn.Parameter(nn.init.trunc_normal_(latents, std=0.5))
         self.norm_latents, self.norm_tokens = nn.LayerNorm(dim), nn.LayerNorm(width)
         self.query, self.proj = nn.Linear(dim, dim), nn.Linear(dim, dim)
-        self.key = nn.Linear(width, dim, bias=False)  # a bias would shift all scores of a query alike, and so none
+        self.key = nn.Linear(
+            width, dim, bias=False
+        )  # a bias would shift all scores of a query alike, and so none
         self.value = nn.Linear(width, dim)
         self.mlp = _mlp(dim)
         self.layers = nn.ModuleList(Layer(dim, num_heads, drop_path_rate=rate) for rate in drop_path_rates)
@@ -83,8 +87,8 @@ class GroupBlock(nn.Module):
     def _read(self, x_BNC: Tensor) -> Tensor:
         """What each group's latents read of its tokens by one head, [items, groups, latents, dim].
 
-        To `attend`, groups are heads: each has its own part of the channels, and none reads another. So the latents are
-        one row for all items, and no batch is asked for.
+        To `attend`, groups are heads: each has its own part of the channels, and none reads another. So the
+        latents are one row for all items, and no batch is asked for.
         """
         G, L, D = self.latents.shape
         N, C = x_BNC.shape[1:]
@@ -105,14 +109,18 @@ class FusionBlock(nn.Module):
         self.norm_query, self.norm_read = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.query, self.kv, self.proj = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim), nn.Linear(dim, dim)
         self.mlp = _mlp(dim)
-        self.layers = nn.ModuleList(Layer(dim, self.num_heads, drop_path_rate=rate) for rate in drop_path_rates)
+        self.layers = nn.ModuleList(
+            Layer(dim, self.num_heads, drop_path_rate=rate) for rate in drop_path_rates
+        )
 
     def forward(self, fusion: Tensor, latents: Tokens, pairing: Pairing | None) -> Tensor:
         x = self.widen(fusion)
         read = {stream: self.kv(self.norm_read(y)) for stream, y in (*latents.items(), (Stream.FUSION, x))}
         kv, mask = gather_rows(read, READS[Stream.FUSION], pairing)
         key, value = kv.chunk(2, dim=-1)
-        x = x + self.proj(attend(self.query(self.norm_query(x)), key, value, num_heads=self.num_heads, key_mask_BM=mask))
+        x = x + self.proj(
+            attend(self.query(self.norm_query(x)), key, value, num_heads=self.num_heads, key_mask_BM=mask)
+        )
         x = x + self.mlp(x)
         for layer in self.layers:
             x = layer(x)
@@ -152,7 +160,10 @@ def _drop_path_rates(deepest: float, depths: tuple[int, ...]) -> list[list[float
     """One rate per self-attention layer of each block, growing linearly from 0 to `deepest`."""
     steps = max(sum(depths) - 1, 1)
     firsts = [sum(depths[:i]) for i in range(len(depths))]
-    return [[deepest * (first + i) / steps for i in range(depth)] for first, depth in zip(firsts, depths, strict=True)]
+    return [
+        [deepest * (first + i) / steps for i in range(depth)]
+        for first, depth in zip(firsts, depths, strict=True)
+    ]
 
 
 def _check_groups(config: ZorroConfig, hip: HipConfig) -> None:

@@ -3,9 +3,9 @@
 Audio reads audio, video reads video, fusion reads everything; nobody else reads fusion.
 Recasens et al. 2023, arXiv:2301.09595.
 
-The model never builds the N x N mask: it asks `READS` which keys a stream attends to and attends to just those, in
-one mask-free call per stream. So an audio output cannot have seen the picture: no operation connects them.
-`zorro_mask` is the same rule as a truth table, for the tests and for reading.
+The model never builds the N x N mask: it asks `READS` which keys a stream attends to and attends to just
+    those, in one mask-free call per stream. So an audio output cannot have seen the picture: no operation
+    connects them. `zorro_mask` is the same rule as a truth table, for the tests and for reading.
 """
 
 from enum import IntEnum, StrEnum
@@ -71,7 +71,10 @@ def reads_of(masking: Masking) -> dict[Stream, tuple[Stream, ...]]:
         case Masking.NONE:
             return dict.fromkeys(READS, _EVERYTHING)
         case Masking.BOTTLENECK:
-            return {stream: _EVERYTHING if stream == Stream.FUSION else (stream, Stream.FUSION) for stream in READS}
+            return {
+                stream: _EVERYTHING if stream == Stream.FUSION else (stream, Stream.FUSION)
+                for stream in READS
+            }
         case Masking.INDEPENDENT:
             return {stream: (stream,) for stream in READS}
         case _:

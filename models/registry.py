@@ -15,9 +15,9 @@ from .vit import VitTrunk
 class Backbone(Protocol):
     """Tokens in, tokens out, by the rule of `mask.READS`.
 
-    Audio and video tokens come [items, tokens, embed_dim] in the order of `config.audio_grid` and `config.video_grid`,
-    fusion tokens [rows, num_fusion_tokens, fusion_dim]; any of the three may be missing. All leave with the width
-    `features_dim` and any number of tokens.
+    Audio and video tokens come [items, tokens, embed_dim] in the order of `config.audio_grid` and
+    `config.video_grid`, fusion tokens [rows, num_fusion_tokens, fusion_dim]; any of the three may be missing.
+    All leave with the width `features_dim` and any number of tokens.
     """
 
     separable: ClassVar[bool]

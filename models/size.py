@@ -6,7 +6,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from .config import ZorroConfig
-from .zorro import Zorro
+from .zorro import ZorroModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class ModelSize:
 def model_size(config: ZorroConfig) -> ModelSize:
     """Count on the meta device, where a tensor is its shape and no memory is taken."""
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model = Zorro(config).eval().requires_grad_(False)
+        model = ZorroModel(config).eval().requires_grad_(False)
         model(torch.empty(1, *config.audio_shape), torch.empty(1, *config.video_shape, dtype=torch.uint8))
     (frames, bins), (time, height, width) = config.audio_grid, config.video_grid
     return ModelSize(

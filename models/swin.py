@@ -1,8 +1,9 @@
 """Zorro-Swin's trunk: a tower of windowed attention per modality, and fusion tokens that read both after every stage.
 
-A tower sees its tokens as a grid, (time, frequency) or (time, height, width). They attend within windows, which every
-other block shifts by half a window; between stages neighbours merge, so the grid shrinks as the width grows. All of it is
-written for grids of any number of axes. Liu et al. 2021, arXiv:2103.14030; on video, Liu et al. 2022, arXiv:2106.13230.
+A tower sees its tokens as a grid, (time, frequency) or (time, height, width). They attend within windows,
+which every other block shifts by half a window; between stages neighbours merge, so the grid shrinks as the
+width grows. All of it is written for grids of any number of axes. Liu et al. 2021, arXiv:2103.14030; on
+video, Liu et al. 2022, arXiv:2106.13230.
 """
 
 from itertools import pairwise
@@ -21,9 +22,12 @@ from .vit import DropPath, Tokens
 Sizes = tuple[int, ...]
 """Tokens along each axis of a grid, a window or a shift."""
 
-FORBIDDEN = -100.0  # added to a score, as in Swin: nothing is left of it after the softmax, and it needs no boolean mask
+FORBIDDEN = (
+    -100.0
+)  # added to a score, as in Swin: nothing is left of it after the softmax, and it needs no boolean mask
 
-# B items, which are written -1 (see `attention`), N tokens, C width, W windows, T tokens of a window, H heads, K head_dim
+# B items, which are written -1 (see `attention`), N tokens, C width, W windows, T tokens of a window, H
+# heads, K head_dim
 
 
 class SwinTrunk(nn.Module):
@@ -46,7 +50,10 @@ class SwinTrunk(nn.Module):
         self.stages = nn.ModuleList()
         for i, blocks in enumerate(pairwise(firsts)):
             rates = [config.drop_path_rate * block / last for block in range(*blocks)]
-            towers = {"audio": TowerStage(config, i, *audio[i], rates), "video": TowerStage(config, i, *video[i], rates)}
+            towers = {
+                "audio": TowerStage(config, i, *audio[i], rates),
+                "video": TowerStage(config, i, *video[i], rates),
+            }
             self.stages.append(nn.ModuleDict({**towers, "fusion": FusionBlock(config, i, rates[-1])}))
         self.norms = nn.ModuleDict({stream.key: nn.LayerNorm(config.features_dim) for stream in READS})
 
@@ -70,11 +77,15 @@ def plan_stages(name: str, grid: Sizes, window: Sizes, num_stages: int) -> list[
     for i in range(num_stages):
         if i:
             if grid[-2] % 2 or grid[-1] % 2:
-                raise ValueError(f"got {grid} {name} tokens to merge before stage {i}, wanted even last two sides; {change}")
+                raise ValueError(
+                    f"got {grid} {name} tokens to merge before stage {i}, wanted even last two sides; {change}"
+                )
             grid = (*grid[:-2], grid[-2] // 2, grid[-1] // 2)
         cut = tuple(min(size, step) for size, step in zip(grid, window, strict=True))
         if any(step < 1 or size % step for size, step in zip(grid, cut, strict=True)):
-            raise ValueError(f"got {grid} {name} tokens in stage {i}, wanted multiples of the window {cut}; {change}")
+            raise ValueError(
+                f"got {grid} {name} tokens in stage {i}, wanted multiples of the window {cut}; {change}"
+            )
         plan.append((grid, cut))
     return plan
 
@@ -82,7 +93,9 @@ def plan_stages(name: str, grid: Sizes, window: Sizes, num_stages: int) -> list[
 class TowerStage(nn.Module):
     """Patch merging, except before the first stage, then blocks with windows in place and shifted by turns."""
 
-    def __init__(self, config: ZorroConfig, index: int, grid: Sizes, window: Sizes, drop_path_rates: list[float]) -> None:
+    def __init__(
+        self, config: ZorroConfig, index: int, grid: Sizes, window: Sizes, drop_path_rates: list[float]
+    ) -> None:
         super().__init__()
         dim, num_heads = config.embed_dim << index, config.num_heads << index
         self.merge = PatchMerging(grid, dim) if index else nn.Identity()
@@ -110,7 +123,9 @@ class PatchMerging(nn.Module):
 
     def forward(self, x_BNC: Tensor) -> Tensor:
         N, C = x_BNC.shape[1:]
-        return self.reduction(self.norm(split_windows(x_BNC, self.grid, self.neighbours).reshape(-1, N // 4, 4 * C)))
+        return self.reduction(
+            self.norm(split_windows(x_BNC, self.grid, self.neighbours).reshape(-1, N // 4, 4 * C))
+        )
 
 
 class WindowBlock(nn.Module):
@@ -130,8 +145,8 @@ class WindowBlock(nn.Module):
 class WindowAttention(nn.Module):
     """Self-attention of the tokens of each window, with a learned bias per head and relative position.
 
-    Shifted windows are windows of the rolled grid, where those at its end hold tokens of both borders: a mask keeps them
-    apart, so every window is of one size.
+    Shifted windows are windows of the rolled grid, where those at its end hold tokens of both borders: a mask
+        keeps them apart, so every window is of one size.
     """
 
     def __init__(self, dim: int, num_heads: int, grid: Sizes, window: Sizes, shift: Sizes) -> None:
@@ -141,16 +156,24 @@ class WindowAttention(nn.Module):
         pos_bias = torch.empty(num_heads, prod(2 * size - 1 for size in window))
         self.pos_bias = nn.Parameter(nn.init.trunc_normal_(pos_bias, std=0.02))
         self.register_buffer("positions", relative_positions(window).flatten(), persistent=False)
-        self.register_buffer("mask_W1TT", shift_mask(grid, window, shift) if any(shift) else None, persistent=False)
+        self.register_buffer(
+            "mask_W1TT", shift_mask(grid, window, shift) if any(shift) else None, persistent=False
+        )
 
     def forward(self, x_BNC: Tensor) -> Tensor:
-        x_BWTC = split_windows(roll(x_BNC, self.grid, tuple(-step for step in self.shift)), self.grid, self.window)
+        x_BWTC = split_windows(
+            roll(x_BNC, self.grid, tuple(-step for step in self.shift)), self.grid, self.window
+        )
         W, T, C = x_BWTC.shape[1:]
-        heads = (part.reshape(-1, W, T, self.num_heads, C // self.num_heads) for part in self.qkv(x_BWTC).chunk(3, dim=-1))
+        heads = (
+            part.reshape(-1, W, T, self.num_heads, C // self.num_heads)
+            for part in self.qkv(x_BWTC).chunk(3, dim=-1)
+        )
         q, k, v = (part.transpose(2, 3) for part in heads)  # -> BWHTK
         bias_HTT = self.pos_bias.index_select(1, self.positions).reshape(self.num_heads, T, T)
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1) + bias_HTT
-        # Two sums, not one of bias and mask: a runtime would fold that into a constant, of windows times heads matrices.
+        # Two sums, not one of bias and mask: a runtime would fold that into a constant, of windows times
+        # heads matrices.
         scores = scores if self.mask_W1TT is None else scores + self.mask_W1TT
         read = (scores.softmax(dim=-1) @ v).transpose(2, 3).reshape(-1, W, T, C)
         return roll(join_windows(self.proj(read), self.grid, self.window), self.grid, self.shift)
@@ -162,7 +185,9 @@ class FusionBlock(nn.Module):
     def __init__(self, config: ZorroConfig, index: int, drop_path_rate: float) -> None:
         super().__init__()
         dim, self.num_heads = config.features_dim, config.num_pool_heads
-        widths = {stream.key: config.embed_dim << index for stream in (Stream.AUDIO, Stream.VIDEO)} | {"fusion": dim}
+        widths = {stream.key: config.embed_dim << index for stream in (Stream.AUDIO, Stream.VIDEO)} | {
+            "fusion": dim
+        }
         self.norms = nn.ModuleDict({key: nn.LayerNorm(width) for key, width in widths.items()})
         self.kv = nn.ModuleDict({key: nn.Linear(width, 2 * dim) for key, width in widths.items()})
         self.query, self.proj = nn.Linear(dim, dim), nn.Linear(dim, dim)
@@ -170,10 +195,16 @@ class FusionBlock(nn.Module):
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(self, fusion: Tensor, towers: Tokens, pairing: Pairing | None) -> Tensor:
-        normed = {stream: self.norms[stream.key](x) for stream, x in (*towers.items(), (Stream.FUSION, fusion))}
-        kv, mask = gather_rows({s: self.kv[s.key](x) for s, x in normed.items()}, READS[Stream.FUSION], pairing)
+        normed = {
+            stream: self.norms[stream.key](x) for stream, x in (*towers.items(), (Stream.FUSION, fusion))
+        }
+        kv, mask = gather_rows(
+            {s: self.kv[s.key](x) for s, x in normed.items()}, READS[Stream.FUSION], pairing
+        )
         key, value = kv.chunk(2, dim=-1)
-        read = attend(self.query(normed[Stream.FUSION]), key, value, num_heads=self.num_heads, key_mask_BM=mask)
+        read = attend(
+            self.query(normed[Stream.FUSION]), key, value, num_heads=self.num_heads, key_mask_BM=mask
+        )
         x = fusion + self.drop_path(self.proj(read))
         return x + self.drop_path(self.mlp(self.norm_mlp(x)))
 
@@ -201,7 +232,9 @@ def join_windows(
     return x.reshape(-1, prod(grid), x_BWTC.shape[3])
 
 
-def roll(x_BNC: Float[Tensor, "item token dim"], grid: Sizes, shift: Sizes) -> Float[Tensor, "item token dim"]:
+def roll(
+    x_BNC: Float[Tensor, "item token dim"], grid: Sizes, shift: Sizes
+) -> Float[Tensor, "item token dim"]:
     """The grid moved by `shift`; what leaves at one border comes in at the other."""
     axes = {axis: step for axis, step in enumerate(shift, start=1) if step}
     if not axes:

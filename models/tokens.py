@@ -23,7 +23,9 @@ class AudioTokens(nn.Module):
         self.pos_time = _positions(time, 1, config.embed_dim)
         self.pos_frequency = _positions(1, frequency, config.embed_dim)
 
-    def forward(self, log_mel: Float[Tensor, "batch mel_frames mel_bins"]) -> Float[Tensor, "batch token dim"]:
+    def forward(
+        self, log_mel: Float[Tensor, "batch mel_frames mel_bins"]
+    ) -> Float[Tensor, "batch token dim"]:
         normalised = (log_mel - self.mean) / self.std
         x = self.embed(normalised[:, None]).permute(0, 2, 3, 1)
         x = x + self.pos_time + self.pos_frequency
@@ -52,7 +54,9 @@ class VideoTokens(nn.Module):
         """`video` is uint8, or float of the same range 0 to 255."""
         T, H, W, C = video.shape[1:]  # the batch is written -1, see `attention`
         pixels = video.to(self.mean.dtype)
-        mean = pixels.mean(dim=1, keepdim=True) if self.sees_motion_alone else self.mean  # [3], or [height, width, 3]
+        mean = (
+            pixels.mean(dim=1, keepdim=True) if self.sees_motion_alone else self.mean
+        )  # [3], or [height, width, 3]
         normalised = (pixels - mean) / self.std
         steps = T // self.tubelet_frames
         stacked = normalised.permute(0, 1, 4, 2, 3).reshape(-1, self.tubelet_frames * C, H, W)
@@ -64,7 +68,8 @@ class VideoTokens(nn.Module):
 
 
 def _positions(first: int, second: int, dim: int) -> nn.Parameter:
-    # As large as what a stem makes of pixels, or attention cannot tell one time from another for thousands of steps.
+    # As large as what a stem makes of pixels, or attention cannot tell one time from another for thousands of
+    # steps.
     return nn.Parameter(nn.init.trunc_normal_(torch.empty(first, second, dim), std=0.5))
 
 

@@ -1,8 +1,8 @@
 """Weights of a checkpoint into a model of another task: other labels, clips of another length or resolution.
 
-The trunk is the same. Positions and the mean picture belong to a grid and are resized to the new one; classifiers start
-anew, but for labels that both tasks have, if asked. Trap: grids of 2 x 8 and 4 x 4 give positions of one shape, so grids
-are compared, never shapes.
+The trunk is the same. Positions and the mean picture belong to a grid and are resized to the new one;
+classifiers start anew, but for labels that both tasks have, if asked. Trap: grids of 2 x 8 and 4 x 4 give
+positions of one shape, so grids are compared, never shapes.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from torch import Tensor
 from .config import Centre, ZorroConfig
 from .mask import Stream
 from .weights import Checkpoint, CheckpointError, load_weights
-from .zorro import Zorro
+from .zorro import ZorroModel
 
 Grid = tuple[int, ...]
 
@@ -65,18 +65,19 @@ def config_for(
 
 
 def transfer(
-    checkpoint: Checkpoint, model: Zorro, *, labels: Sequence[dict[str, Any]] | None = None
+    checkpoint: Checkpoint, model: ZorroModel, *, labels: Sequence[dict[str, Any]] | None = None
 ) -> TransferReport:
     """Give a new model the weights of a checkpoint; the model does not change if anything does not fit.
 
     Args:
         checkpoint: pre-trained; it is not changed.
         model: new, made from a `config_for` of the checkpoint's config.
-        labels: those of the new task, in the order of its logits. Classifier rows of labels that the checkpoint has too, by
-            `id`, are then copied. None: all classifiers start anew.
+        labels: those of the new task, in the order of its logits. Classifier rows of labels that the
+            checkpoint has too, by `id`, are then copied. None: all classifiers start anew.
 
     Raises:
-        CheckpointError: the trunks differ, or weights do not fit (the message lists them), or no label is shared.
+        CheckpointError: the trunks differ, or weights do not fit (the message lists them), or no label is
+            shared.
         ValueError: `labels` are not one per class, or an id occurs twice.
     """
     _check_trunk(checkpoint.config, model.config)
@@ -105,18 +106,24 @@ def _check_trunk(old: ZorroConfig, new: ZorroConfig) -> None:
         if getattr(old, name) != getattr(new, name)
     ]
     if differ:
-        raise CheckpointError(f"the checkpoint has another trunk than the model: {'; '.join(differ)}; see config_for")
+        raise CheckpointError(
+            f"the checkpoint has another trunk than the model: {'; '.join(differ)}; see config_for"
+        )
 
 
-def _weights(model: Zorro) -> dict[str, Tensor]:
+def _weights(model: ZorroModel) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
 
 
-def _shared_rows(checkpoint: Checkpoint, labels: Sequence[dict[str, Any]], num_classes: int) -> dict[int, int]:
+def _shared_rows(
+    checkpoint: Checkpoint, labels: Sequence[dict[str, Any]], num_classes: int
+) -> dict[int, int]:
     """Row in the new classifiers to row in the old, for labels of both tasks."""
     new, old = ([str(label["id"]) for label in part] for part in (labels, checkpoint.labels))
     if len(old) != checkpoint.config.num_classes:
-        raise CheckpointError(f"the checkpoint names {len(old)} labels for {checkpoint.config.num_classes} classes")
+        raise CheckpointError(
+            f"the checkpoint names {len(old)} labels for {checkpoint.config.num_classes} classes"
+        )
     if len(new) != num_classes:
         raise ValueError(f"got {len(new)} labels for a model of {num_classes} classes")
     for ids in (new, old):
@@ -151,7 +158,9 @@ def _grids(config: ZorroConfig) -> dict[str, Grid]:
 
 def _changed_grids(old: ZorroConfig, new: ZorroConfig) -> dict[str, tuple[Grid, Grid]]:
     before, after = _grids(old), _grids(new)
-    return {name: (before[name], after[name]) for name in before if name in after and before[name] != after[name]}
+    return {
+        name: (before[name], after[name]) for name in before if name in after and before[name] != after[name]
+    }
 
 
 def _mode(name: str) -> str:
@@ -161,7 +170,8 @@ def _mode(name: str) -> str:
 def _resize(weight: Tensor, old: Grid, new: Grid, *, mode: str) -> Tensor:
     """A weight whose axes are a grid, flattened or not, and channels; to [*new, channels]."""
     on_grid = weight.detach().reshape(1, *old, weight.shape[-1]).movedim(-1, 1)
-    # A picture that shrinks is averaged, as frames are; learned positions are read between their points, as in DeiT and MAE.
+    # A picture that shrinks is averaged, as frames are; learned positions are read between their points, as
+    # in DeiT and MAE.
     resized = F.interpolate(on_grid, size=new, mode=mode, align_corners=False, antialias=mode == "bilinear")
     return resized.movedim(1, -1)[0]
 

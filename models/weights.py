@@ -10,7 +10,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 
 from .config import ZorroConfig
-from .zorro import Zorro
+from .zorro import ZorroModel
 
 WEIGHTS_FILE, MANIFEST_FILE = "model.safetensors", "checkpoint.json"
 
@@ -23,7 +23,7 @@ class CheckpointError(ValueError):
 class Checkpoint:
     """A model with what is needed to use it."""
 
-    model: Zorro
+    model: ZorroModel
     config: ZorroConfig
     clip_spec: dict[str, Any]
     """`media.spec.ClipSpec` as a dict: models do not import media."""
@@ -33,13 +33,21 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    folder: str | Path, model: Zorro, *, clip_spec: dict[str, Any], labels: list[dict[str, Any]], **extra: Any
+    folder: str | Path,
+    model: ZorroModel,
+    *,
+    clip_spec: dict[str, Any],
+    labels: list[dict[str, Any]],
+    **extra: Any,
 ) -> None:
     """Write `model.safetensors` and `checkpoint.json`, each replaced atomically."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.detach().float().contiguous() for name, tensor in model.state_dict().items()
-               if tensor.is_floating_point()}  # fmt: skip
+    weights = {
+        name: tensor.detach().float().contiguous()
+        for name, tensor in model.state_dict().items()
+        if tensor.is_floating_point()
+    }
     save_file(weights, folder / (WEIGHTS_FILE + ".part"))
     manifest = {"config": model.config.to_dict(), "clip_spec": clip_spec, "labels": labels, "extra": extra}
     (folder / (MANIFEST_FILE + ".part")).write_text(json.dumps(manifest, indent=1))
@@ -51,7 +59,8 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     """Read what `save_checkpoint` wrote; the model is in eval mode.
 
     Raises:
-        CheckpointError: files are missing, or keys or shapes differ from the config's; the message lists them.
+        CheckpointError: files are missing, or keys or shapes differ from the config's; the message lists
+            them.
     """
     folder = Path(folder)
     try:
@@ -59,7 +68,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         weights = load_file(folder / WEIGHTS_FILE)
     except (OSError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{folder} is no checkpoint: {error}") from error
-    model = Zorro(ZorroConfig.from_dict(manifest["config"]))
+    model = ZorroModel(ZorroConfig.from_dict(manifest["config"]))
     load_weights(model, weights)
     return Checkpoint(
         model.eval(), model.config, manifest["clip_spec"], manifest["labels"], manifest.get("extra", {})
@@ -81,7 +90,7 @@ def copy_checkpoint(folder: str | Path, out: str | Path) -> None:
             raise CheckpointError(f"{folder} is no checkpoint: {error}") from error
 
 
-def load_weights(model: Zorro, weights: dict[str, Any]) -> None:
+def load_weights(model: ZorroModel, weights: dict[str, Any]) -> None:
     """Copy weights into the model; every key and shape must match.
 
     Raises:

@@ -30,7 +30,7 @@ class ZorroOutput:
     """The global output query: reads the tokens of all three streams."""
 
 
-class Zorro(nn.Module):
+class ZorroModel(nn.Module):
     """The multimodal transformer whose unimodal streams are pure."""
 
     def __init__(self, config: ZorroConfig) -> None:
@@ -57,7 +57,8 @@ class Zorro(nn.Module):
         Args:
             audio: log-mel spectrograms as `media` makes them, [batch, mel_frames, mel_bins], or None.
             video: uint8 RGB, [batch, frames, height, width, 3], or None.
-            has_audio: bool [batch]; rows that are False have no audio, whatever `audio` holds there. Default: all.
+            has_audio: bool [batch]; rows that are False have no audio, whatever `audio` holds there. Default:
+                all.
             has_video: the same for video.
 
         Raises:
@@ -69,19 +70,29 @@ class Zorro(nn.Module):
         presence = [_presence(x, has, batch) for x, has in ((audio, has_audio), (video, has_video))]
         if not (presence[0] | presence[1]).all():
             raise ValueError("every row needs audio or video; drop the rows that have neither")
-        items = [None if x is None or not has.any() else x[has] for x, has in zip((audio, video), presence, strict=True)]
+        items = [
+            None if x is None or not has.any() else x[has]
+            for x, has in zip((audio, video), presence, strict=True)
+        ]
         out = self.forward_pairs(items[0], items[1], Pairing.of_presence(presence[0], presence[1]))
-        return ZorroOutput(_to_rows(out.audio, presence[0]), _to_rows(out.video, presence[1]), out.fusion, out.overall)
+        return ZorroOutput(
+            _to_rows(out.audio, presence[0]), _to_rows(out.video, presence[1]), out.fusion, out.overall
+        )
 
-    def forward_pairs(self, audio: Tensor | None, video: Tensor | None, pairing: Pairing | None) -> ZorroOutput:
+    def forward_pairs(
+        self, audio: Tensor | None, video: Tensor | None, pairing: Pairing | None
+    ) -> ZorroOutput:
         """Answers for audio items, video items, and fusion rows over them.
 
-        Each item goes through its stream once, however many rows of `pairing` read it. Audio and video outputs have one
-        row per item, fusion and overall one per row of `pairing`; with None, row i reads item i of whatever is given.
+        Each item goes through its stream once, however many rows of `pairing` read it. Audio and video
+        outputs have one row per item, fusion and overall one per row of `pairing`; with None, row i reads
+        item i of whatever is given.
         """
         self._check(audio, video, same_batch=pairing is None)
         if pairing is not None and self.config.masking.leaks:
-            raise ValueError(f"masking={self.config.masking} lets items read each other: give whole pairs, no pairing")
+            raise ValueError(
+                f"masking={self.config.masking} lets items read each other: give whole pairs, no pairing"
+            )
         tokens = {}
         if audio is not None:
             tokens[Stream.AUDIO] = self.audio_tokens(audio)
@@ -92,7 +103,10 @@ class Zorro(nn.Module):
         tokens = self.trunk(tokens, pairing)
         answers = {stream: self._answer(stream, tokens, pairing) for stream in (*tokens, Stream.GLOBAL)}
         return ZorroOutput(
-            answers.get(Stream.AUDIO), answers.get(Stream.VIDEO), answers[Stream.FUSION], answers[Stream.GLOBAL]
+            answers.get(Stream.AUDIO),
+            answers.get(Stream.VIDEO),
+            answers[Stream.FUSION],
+            answers[Stream.GLOBAL],
         )
 
     def forward_stream(self, stream: Stream, x: Tensor) -> StreamOutput:
@@ -112,7 +126,9 @@ class Zorro(nn.Module):
             shape = wanted[name][1]
             if tuple(x.shape[1:]) != shape:
                 raise ValueError(f"{name} has shape {tuple(x.shape)}, this model wants {('batch', *shape)}")
-        sizes = [x.shape[0] for x in given.values()]  # not len(), which would fix the batch of an exported graph
+        sizes = [
+            x.shape[0] for x in given.values()
+        ]  # not len(), which would fix the batch of an exported graph
         if same_batch and sizes[0] != sizes[-1]:
             raise ValueError(f"audio and video must have one row per clip; got {sizes[0]} and {sizes[-1]}")
         return sizes[0]

@@ -1,7 +1,8 @@
 """Bundles: what serving needs, and perhaps the checkpoint it was made from, read and verified to the last byte.
 
-A folder NAME/VERSION/ with `bundle.json`, the graphs, their weights, golden clips, a model card and `checkpoint/`, which
-serving never opens. `bundle.json` holds the sha256 of every other file, and `bundle.sha256` the sha256 of `bundle.json`.
+A folder NAME/VERSION/ with `bundle.json`, the graphs, their weights, golden clips, a model card and
+`checkpoint/`, which serving never opens. `bundle.json` holds the sha256 of every other file, and
+`bundle.sha256` the sha256 of `bundle.json`.
 """
 
 import hashlib
@@ -82,7 +83,9 @@ class Bundle:
         if name is None:
             name = self.variant_of.get(provider, self.variant_of[ANY_PROVIDER])
         if name not in self.variants:
-            raise InvalidOption(f"variant={name!r}; {self.name}/{self.version} has {', '.join(self.variants)}")
+            raise InvalidOption(
+                f"variant={name!r}; {self.name}/{self.version} has {', '.join(self.variants)}"
+            )
         return self.variants[name]
 
 
@@ -109,7 +112,9 @@ def read_bundle(path: str | Path) -> Bundle:
         _verify_files(path, manifest["files"])
         return _parse(path, manifest, seal)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BundleIncompatible(f"{path}: {MANIFEST_FILE} lacks or garbles {error}; export it again") from error
+        raise BundleIncompatible(
+            f"{path}: {MANIFEST_FILE} lacks or garbles {error}; export it again"
+        ) from error
 
 
 def read_sealed(path: str | Path, *parts: str) -> dict[str, Any]:
@@ -124,7 +129,9 @@ def read_sealed(path: str | Path, *parts: str) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads(content)
         files = dict(manifest["files"])
     except (KeyError, TypeError, ValueError) as error:
-        raise BundleIncompatible(f"{path}: {MANIFEST_FILE} lacks or garbles {error}; copy the bundle again") from error
+        raise BundleIncompatible(
+            f"{path}: {MANIFEST_FILE} lacks or garbles {error}; copy the bundle again"
+        ) from error
     _verify_files(path, {name: sha256 for name, sha256 in files.items() if name.partition("/")[0] in parts})
     return manifest
 
@@ -132,7 +139,9 @@ def read_sealed(path: str | Path, *parts: str) -> dict[str, Any]:
 def _parse(path: Path, manifest: dict[str, Any], seal: str) -> Bundle:
     spec = ClipSpec.from_dict(manifest["clip_spec"])
     if spec.hash != manifest["clip_spec_hash"]:
-        raise BundleIncompatible(f"{path}: the ClipSpec's hash is not the one it was trained with; export it again")
+        raise BundleIncompatible(
+            f"{path}: the ClipSpec's hash is not the one it was trained with; export it again"
+        )
     variants = {name: _parse_variant(path, name, stored) for name, stored in manifest["variants"].items()}
     files = {x.relative_to(path).as_posix() for variant in variants.values() for x in variant.graphs.values()}
     if unverified := sorted(files - manifest["files"].keys()):
@@ -181,7 +190,9 @@ def find_bundles(folder: str | Path) -> list[Path]:
     """
     found = [manifest.parent for manifest in Path(folder).glob(f"*/*/{MANIFEST_FILE}")]
     if not found:
-        raise BundleNotFound(f"no NAME/VERSION/{MANIFEST_FILE} below {folder}; point BUNDLES at a model repository")
+        raise BundleNotFound(
+            f"no NAME/VERSION/{MANIFEST_FILE} below {folder}; point BUNDLES at a model repository"
+        )
     return sorted(found, key=lambda p: (p.parent.name, _version_key(p.name)))
 
 
@@ -207,8 +218,12 @@ def _read_manifest(path: Path) -> tuple[bytes, str]:
 def _verify_files(path: Path, files: dict[str, str]) -> None:
     for name, wanted in files.items():
         if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise BundleIncompatible(f"{path}: {MANIFEST_FILE} names {name!r}, which is outside the bundle; export it again")
+            raise BundleIncompatible(
+                f"{path}: {MANIFEST_FILE} names {name!r}, which is outside the bundle; export it again"
+            )
         if not (path / name).is_file():
             raise BundleCorrupt(f"{path}: {name} is missing; copy the bundle again")
         if sha256_of(path / name) != wanted:
-            raise BundleCorrupt(f"{path}: {name} has other bytes than when the bundle was made; copy it again")
+            raise BundleCorrupt(
+                f"{path}: {name} has other bytes than when the bundle was made; copy it again"
+            )

@@ -1,10 +1,12 @@
 """Context models: a graph's engine as ONNX Runtime wrote it, opened next time without parsing or optimising the graph.
 
-A context model is a graph of one node over a file with the engine; no sum of the bundle covers either. So what was written
-is listed with its sha256 in a file that `sha256sum -c` reads, and is opened only as it was written. Sums show damage, not
+A context model is a graph of one node over a file with the engine; no sum of the bundle covers either. So
+what was written is listed with its sha256 in a file that `sha256sum -c` reads, and is opened only as it was
+written. Sums show damage, not
 malice: who may write to the folder may change them, too.
 
-The engine lies beside the model and not within, and graph optimisation is off, as ONNX Runtime advises for quick starts.
+The engine lies beside the model and not within, and graph optimisation is off, as ONNX Runtime advises for
+quick starts.
 """
 
 from collections.abc import Callable
@@ -55,9 +57,13 @@ class EngineContext:
             lines = (self.folder / SUMS_FILE).read_text().splitlines()
             wanted = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
         except (OSError, ValueError) as error:
-            raise EngineCacheCorrupt(f"{self.folder}: {SUMS_FILE} cannot be read; remove this folder") from error
+            raise EngineCacheCorrupt(
+                f"{self.folder}: {SUMS_FILE} cannot be read; remove this folder"
+            ) from error
         got = _sums(self.folder)
-        wrong = sorted(name for name in {self.path.name, *got, *wanted} if got.get(name) != wanted.get(name, ""))
+        wrong = sorted(
+            name for name in {self.path.name, *got, *wanted} if got.get(name) != wanted.get(name, "")
+        )
         if wrong:
             raise EngineCacheCorrupt(
                 f"{self.folder}: {', '.join(wrong)} not as written; remove this folder, and the engine is built again"

@@ -1,13 +1,14 @@
 """TensorRT inside ONNX Runtime: for which batches it builds a graph's engine, and where it keeps what it has built.
 
-The surprising fact: ONNX Runtime names an engine by the graph's file name, its tensors' names and the versions of itself,
-TensorRT and CUDA, not by its weights. In one folder two bundles of one architecture would answer with each other's engines,
-so each graph has a folder of its own.
+The surprising fact: ONNX Runtime names an engine by the graph's file name, its tensors' names and the
+    versions of itself, TensorRT and CUDA, not by its weights. In one folder two bundles of one architecture
+    would answer with each other's engines, so each graph has a folder of its own.
 
-No precision is asked for. TensorRT 11 and TensorRT-RTX are strongly typed: they compute in the types that the graph names,
-so the variant is the precision. With TensorRT 10 the provider is strongly typed only while `trt_fp16_enable`,
-`trt_bf16_enable` and `trt_int8_enable` are unset: setting one would let it put into float16 what the variant keeps in
-float32. TF32 is no option of either provider; the environment's `NVIDIA_TF32_OVERRIDE=0` turns it off.
+No precision is asked for. TensorRT 11 and TensorRT-RTX are strongly typed: they compute in the types that the
+graph names, so the variant is the precision. With TensorRT 10 the provider is strongly typed only while
+`trt_fp16_enable`, `trt_bf16_enable` and `trt_int8_enable` are unset: setting one would let it put into
+float16 what the variant keeps in float32. TF32 is no option of either provider; the environment's
+`NVIDIA_TF32_OVERRIDE=0` turns it off.
 """
 
 import hashlib
@@ -75,7 +76,9 @@ class EnginePlan:
     @property
     def options(self) -> dict[str, str]:
         """Of the provider, with those by which a later start finds the engine."""
-        return self.profile_options | ({} if self.folder is None else cache_options(self.provider, self.folder))
+        return self.profile_options | (
+            {} if self.folder is None else cache_options(self.provider, self.folder)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,18 +96,29 @@ class Engines:
     def check(self, providers: Sequence[str], options: ProviderOptions) -> None:
         """Raise InvalidOption unless all that was asked for can be had of these providers with these options."""
         if self.cache is not None and not set(providers) & set(ENGINE_PROVIDERS):
-            raise InvalidOption(f"engine_cache={str(self.cache)!r}; ask for one of {list(ENGINE_PROVIDERS)} or leave it out")
+            raise InvalidOption(
+                f"engine_cache={str(self.cache)!r}; ask for one of {list(ENGINE_PROVIDERS)} or leave it out"
+            )
         if not self.as_context:
             return
         if self.cache is None or TENSORRT not in providers:
-            raise InvalidOption(f"engine_context needs {TENSORRT} and an engine_cache; give both, or leave it out")
+            raise InvalidOption(
+                f"engine_context needs {TENSORRT} and an engine_cache; give both, or leave it out"
+            )
         if theirs := sorted(options.get(TENSORRT, {}).keys() & OPTIONS_OF_CONTEXT):
-            raise InvalidOption(f"provider_options of {TENSORRT} has {theirs}; leave them to engine_context, or that out")
+            raise InvalidOption(
+                f"provider_options of {TENSORRT} has {theirs}; leave them to engine_context, or that out"
+            )
 
     def plan(
-        self, bundle: Bundle, variant: Variant, modality: Modality, *, providers: Sequence[str],
+        self,
+        bundle: Bundle,
+        variant: Variant,
+        modality: Modality,
+        *,
+        providers: Sequence[str],
         options: ProviderOptions,
-    ) -> EnginePlan | None:  # fmt: skip
+    ) -> EnginePlan | None:
         """The plan of one graph; None if no provider that was asked for builds engines.
 
         Raises:
@@ -118,14 +132,23 @@ class Engines:
         folder = None
         if self.cache is not None:
             folder = graph_folder(
-                self.cache, graph.stem, provider=provider, digests=stored_digests(bundle, graph), variant=variant.name,
-                profile=profile, gpu=find_gpu(device_id_of(given)), options=given,
-            )  # fmt: skip
+                self.cache,
+                graph.stem,
+                provider=provider,
+                digests=stored_digests(bundle, graph),
+                variant=variant.name,
+                profile=profile,
+                gpu=find_gpu(device_id_of(given)),
+                options=given,
+            )
         shapes = {tensor.name: tensor.shape for tensor in input_tensors(modality, bundle.clip_spec)}
         return EnginePlan(
-            provider=provider, profile=profile, shapes=shapes, folder=folder,
+            provider=provider,
+            profile=profile,
+            shapes=shapes,
+            folder=folder,
             as_context=self.as_context and provider == TENSORRT,
-        )  # fmt: skip
+        )
 
 
 def shapes_argument(shapes: Mapping[str, tuple[int, ...]], batch: int) -> str:
@@ -137,14 +160,19 @@ def profile_options(provider: str, shapes: Mapping[str, tuple[int, ...]], profil
     """Options that make a provider of `ENGINE_PROVIDERS` build for a profile; shapes are without the batch."""
     prefix = "trt" if provider == TENSORRT else "nv"
     return {
-        f"{prefix}_profile_{which}_shapes": shapes_argument(shapes, batch) for which, batch in profile.batches.items()
+        f"{prefix}_profile_{which}_shapes": shapes_argument(shapes, batch)
+        for which, batch in profile.batches.items()
     }
 
 
 def cache_options(provider: str, folder: Path) -> dict[str, str]:
     """Options that make a provider of `ENGINE_PROVIDERS` keep a graph's engine in `folder`, and timings of all beside it."""
     if provider == TENSORRT:
-        return {"trt_engine_cache_enable": "True", "trt_engine_cache_path": str(folder), **timing_options(folder)}
+        return {
+            "trt_engine_cache_enable": "True",
+            "trt_engine_cache_path": str(folder),
+            **timing_options(folder),
+        }
     return {"nv_runtime_cache_path": str(folder)}
 
 
@@ -154,9 +182,16 @@ def timing_options(folder: Path) -> dict[str, str]:
 
 
 def graph_folder(
-    cache: Path, graph: str, *, provider: str, digests: Mapping[str, str], variant: str, profile: Profile, gpu: Gpu | None,
+    cache: Path,
+    graph: str,
+    *,
+    provider: str,
+    digests: Mapping[str, str],
+    variant: str,
+    profile: Profile,
+    gpu: Gpu | None,
     options: Mapping[str, str] = MappingProxyType({}),
-) -> Path:  # fmt: skip
+) -> Path:
     """Where a provider keeps what it builds, with these options of an operator's, of a graph with files of these digests."""
     ingredients = {
         "files": dict(digests),
@@ -173,7 +208,11 @@ def graph_folder(
 def stored_digests(bundle: Bundle, graph: Path) -> dict[str, str]:
     """SHA-256 of a bundle's graph and of the weights beside it, by file name, as they were verified when it was read."""
     files = {bundle.path / name: digest for name, digest in bundle.manifest["files"].items()}
-    beside = [path for path in files if path.parent == graph.parent and (path == graph or path.suffix != graph.suffix)]
+    beside = [
+        path
+        for path in files
+        if path.parent == graph.parent and (path == graph or path.suffix != graph.suffix)
+    ]
     return {path.name: files[path] for path in beside}
 
 

@@ -51,6 +51,8 @@ def describe_gpu(driver: Any, device_id: int = 0) -> Gpu | None:
         driver.cuDriverGetVersion(ctypes.byref(version)),
     ]
     if any(failures):
-        raise ProviderUnavailable(f"CUDA's driver found a GPU but does not describe it (codes {failures}); see nvidia-smi")
+        raise ProviderUnavailable(
+            f"CUDA's driver found a GPU but does not describe it (codes {failures}); see nvidia-smi"
+        )
     cuda = f"{version.value // 1000}.{version.value % 1000 // 10}"
     return Gpu(name=name.value.decode(), capability=f"{major.value}.{minor.value}", cuda=cuda)

@@ -1,6 +1,7 @@
 """How a graph becomes a session: on the providers that were chosen, with TensorRT's engine kept, or from its context model.
 
-Options that are derived for TensorRT give way to those of an operator. A fallback is taken when a graph is opened or not at
+Options that are derived for TensorRT give way to those of an operator. A fallback is taken when a graph is
+opened or not at
 all: in a run that fails, ONNX Runtime would take the CPU and tell nobody.
 """
 
@@ -61,11 +62,15 @@ def open_with_engine(opening: Opening, engine: EnginePlan) -> onnxruntime.Infere
         if engine.as_context:
             return _open_context(opening, engine, EngineContext(engine.folder, opening.path.stem))
     except OSError as error:
-        raise InvalidOption(f"engine_cache: {engine.folder} cannot be written: {error}; give another folder") from error
+        raise InvalidOption(
+            f"engine_cache: {engine.folder} cannot be written: {error}; give another folder"
+        ) from error
     return open_graph(_with_options(opening, engine, engine.options))
 
 
-def _open_context(opening: Opening, engine: EnginePlan, context: EngineContext) -> onnxruntime.InferenceSession:
+def _open_context(
+    opening: Opening, engine: EnginePlan, context: EngineContext
+) -> onnxruntime.InferenceSession:
     """The context model, written if there is none; the graph on other providers if that fails and a fallback is allowed."""
     required = replace(opening, allow_fallback=False)
     try:
@@ -90,10 +95,14 @@ def _load(opening: Opening, engine: EnginePlan, context: EngineContext) -> onnxr
     try:
         session = _open(opening, context.path, optimise=False)
     except ProviderUnavailable as error:
-        raise ProviderUnavailable(f"{error}; if TensorRT has changed since, remove {context.folder}") from error
+        raise ProviderUnavailable(
+            f"{error}; if TensorRT has changed since, remove {context.folder}"
+        ) from error
     _must_run(session, engine.provider, context.path)
     try:
-        opening.check(session, has_metadata=False)  # the graph's own was checked when the context model was written
+        opening.check(
+            session, has_metadata=False
+        )  # the graph's own was checked when the context model was written
     except BundleIncompatible as error:
         raise ProviderUnavailable(
             f"{context.path} has not the tensors of {opening.path.name}: {engine.provider} takes only a part of the graph; "
@@ -121,7 +130,10 @@ def _open(opening: Opening, path: Path, *, optimise: bool = True) -> onnxruntime
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         session = onnxruntime.InferenceSession(
-            path, options, providers=list(opening.configured.items()), enable_fallback=int(opening.allow_fallback)
+            path,
+            options,
+            providers=list(opening.configured.items()),
+            enable_fallback=int(opening.allow_fallback),
         )
     except Exception as error:  # ONNX Runtime's errors have no base of their own
         if names != [CPU]:
@@ -140,7 +152,9 @@ def _session_options(opening: Opening) -> onnxruntime.SessionOptions:
     options.log_severity_level = 3
     # Threads wait for each other by spinning, but not for the next batch: other processes need the cores.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    options.enable_cpu_mem_arena = False  # it would keep the memory of the largest batch for ever, and saves no time
+    options.enable_cpu_mem_arena = (
+        False  # it would keep the memory of the largest batch for ever, and saves no time
+    )
     options.add_session_config_entry("session.disable_prepacking", str(int(opening.memory == Memory.LOW)))
     if opening.num_threads is not None:
         options.intra_op_num_threads = opening.num_threads

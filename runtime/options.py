@@ -92,7 +92,9 @@ def parse_modalities(modalities: Iterable[Modality | str] | Modality | str | Non
     asked = [modalities] if isinstance(modalities, str) else list(modalities)
     unknown = [name for name in asked if name not in list(Modality)]
     if unknown or not asked:
-        raise InvalidOption(f"modalities={[str(a) for a in asked]}; give one or more of {', '.join(Modality)}")
+        raise InvalidOption(
+            f"modalities={[str(a) for a in asked]}; give one or more of {', '.join(Modality)}"
+        )
     return [modality for modality in Modality if modality in asked]
 
 

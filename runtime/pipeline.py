@@ -10,10 +10,9 @@ from typing import Self
 import numpy as np
 
 from media import Clip, MediaLimits, Modality, Source
-from media.presence import read_present
+from media.modality_check import read_present
 
 from .bundle import Bundle, read_bundle
-from .collected import Collected, Question
 from .engines import Engines
 from .errors import InvalidOption
 from .options import (
@@ -28,6 +27,7 @@ from .options import (
     parse_modalities,
 )
 from .providers import CPU, ProviderOptions, check_provider_options, choose_providers
+from .result_assembly import Collected, Question
 from .results import ClipResult, LabelScore, StreamResult
 from .selftest import SelfTestReport, self_test
 from .session import GraphSession
@@ -93,20 +93,30 @@ class Zorro:
             memory: how weights are held on a CPU, `fast` or `low`.
             allow_fallback: take another provider where one that was asked for does not run.
             variant: which of the bundle's; default what its table gives to the first provider.
-            provider_options: options by provider, as ONNX Runtime documents them; they go before derived ones.
+            provider_options: options by provider, as ONNX Runtime documents them; they go before derived
+                ones.
             max_batch_size: most windows that run at once; TensorRT's engines are built for as many.
             engine_cache: folder that keeps TensorRT's engines from one start to the next; default none.
-            engine_context: keep them as context models, with their sha256, which are opened without building anything.
+            engine_context: keep them as context models, with their sha256, which are opened without building
+                anything.
 
         Raises:
             BundleError: it cannot be used; see `errors`.
-            InvalidOption, ProviderUnavailable: providers, threads or a variant that there are not, or engines of none.
+            InvalidOption, ProviderUnavailable: providers, threads or a variant that there are not, or engines
+                of none.
         """
         return cls(
-            read_bundle(path), providers=providers, num_threads=num_threads, memory=memory, allow_fallback=allow_fallback,
-            variant=variant, provider_options=provider_options, max_batch_size=max_batch_size, engine_cache=engine_cache,
+            read_bundle(path),
+            providers=providers,
+            num_threads=num_threads,
+            memory=memory,
+            allow_fallback=allow_fallback,
+            variant=variant,
+            provider_options=provider_options,
+            max_batch_size=max_batch_size,
+            engine_cache=engine_cache,
             engine_context=engine_context,
-        )  # fmt: skip
+        )
 
     def session(self, modality: Modality) -> GraphSession:
         """The opened graph of a modality.
@@ -129,10 +139,17 @@ class Zorro:
             self.bundle, self.variant, modality, providers=self._providers, options=self._provider_options
         )
         return GraphSession(
-            self.variant.graphs[modality], modality, self.bundle.clip_spec, num_labels=len(self.bundle.labels),
-            providers=self._providers, num_threads=self._num_threads, memory=self._memory,
-            allow_fallback=self._allow_fallback, provider_options=self._provider_options, engine=engine,
-        )  # fmt: skip
+            self.variant.graphs[modality],
+            modality,
+            self.bundle.clip_spec,
+            num_labels=len(self.bundle.labels),
+            providers=self._providers,
+            num_threads=self._num_threads,
+            memory=self._memory,
+            allow_fallback=self._allow_fallback,
+            provider_options=self._provider_options,
+            engine=engine,
+        )
 
     @property
     def providers(self) -> dict[str, list[str]]:
@@ -146,7 +163,9 @@ class Zorro:
         Raises:
             SelfTestFailed: they differ by more than the bundle's tolerance.
         """
-        return self_test(self.bundle, self.variant, {modality: self.session(modality) for modality in Modality})
+        return self_test(
+            self.bundle, self.variant, {modality: self.session(modality) for modality in Modality}
+        )
 
     def run(self, modality: Modality | str, clips: Sequence[Clip]) -> dict[str, np.ndarray]:
         """Outputs of one batch, by name, each [clips, ...].
@@ -212,7 +231,8 @@ class Zorro:
 
         Args:
             source: path, bytes or a seekable binary file.
-            modalities: streams that shall answer, one name or several; default all that the clip has what to read for.
+            modalities: streams that shall answer, one name or several; default all that the clip has what to
+                read for.
             top_k: how many labels, from 1; more than there are means all.
             threshold: least probability of a label, 0 to 1.
             start_seconds: where to start.
@@ -246,7 +266,8 @@ class Zorro:
 
         Args:
             source: path, bytes or a seekable binary file.
-            modalities: streams that shall answer, one name or several; default all that the clip has what to read for.
+            modalities: streams that shall answer, one name or several; default all that the clip has what to
+                read for.
             space: which vector.
             normalize: to unit length. In the shared space each window's vector has it anyway.
             start_seconds: where to start.
@@ -285,7 +306,10 @@ class Zorro:
             InvalidOption: an option that means nothing.
         """
         kind = "embedding" if check_space(space) == Space.SHARED else "features"
-        return Question(kind, lambda votes: [StreamResult(embedding=row) for row in (_unit(votes) if normalize else votes)])
+        return Question(
+            kind,
+            lambda votes: [StreamResult(embedding=row) for row in (_unit(votes) if normalize else votes)],
+        )
 
     def _answer(
         self,
@@ -300,14 +324,22 @@ class Zorro:
         started = time.perf_counter()
         asked = parse_modalities(modalities)
         present, reader = read_present(
-            source, self.bundle.clip_spec, asked, must_have=modalities is not None and not skip_missing,
-            start_seconds=times.start, end_seconds=times.end, stride_seconds=times.stride, limits=limits,
-        )  # fmt: skip
+            source,
+            self.bundle.clip_spec,
+            asked,
+            must_have=modalities is not None and not skip_missing,
+            start_seconds=times.start,
+            end_seconds=times.end,
+            stride_seconds=times.stride,
+            limits=limits,
+        )
         collected = Collected(present)
         for batch in _batches(reader, self._engines.max_batch_size):
             collected.add(batch, self._run_streams(present, batch, question.kind, collected))
         decode_seconds = time.perf_counter() - started - collected.inference_seconds
-        return collected.result(question, reader.info, asked=asked, warnings=reader.warnings, decode_seconds=decode_seconds)
+        return collected.result(
+            question, reader.info, asked=asked, warnings=reader.warnings, decode_seconds=decode_seconds
+        )
 
     def _run_streams(
         self, present: Sequence[Modality], batch: Sequence[Clip], kind: str, collected: Collected
@@ -321,7 +353,9 @@ class Zorro:
         labels, best = self.bundle.labels, np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
         found = []
         for row, chosen in zip(probabilities.tolist(), best.tolist(), strict=True):
-            found.append([LabelScore(labels[i].id, labels[i].label, row[i]) for i in chosen if row[i] >= threshold])
+            found.append(
+                [LabelScore(labels[i].id, labels[i].label, row[i]) for i in chosen if row[i] >= threshold]
+            )
         return [StreamResult(labels=tuple(scores)) for scores in found]
 
 

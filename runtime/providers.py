@@ -38,13 +38,17 @@ def check_provider_options(options: ProviderOptions, providers: Sequence[str]) -
     """Raise InvalidOption unless options are strings, of providers that are asked for, and number CUDA's GPUs."""
     for name, given in options.items():
         if name not in providers:
-            raise InvalidOption(f"provider_options has {name!r}; give options of {list(providers)}, which are asked for")
+            raise InvalidOption(
+                f"provider_options has {name!r}; give options of {list(providers)}, which are asked for"
+            )
         wrong = [key for key, value in given.items() if not isinstance(value, str)]
         if wrong:
             raise InvalidOption(f"provider_options of {name}: {wrong} must be strings, as '1' or 'True'")
         device_id = given.get("device_id", "0")
         if name in ON_CUDA and not device_id.isdecimal():
-            raise InvalidOption(f"provider_options of {name}: device_id={device_id!r}; give the number of a GPU, from 0")
+            raise InvalidOption(
+                f"provider_options of {name}: device_id={device_id!r}; give the number of a GPU, from 0"
+            )
 
 
 def device_id_of(options: Mapping[str, str]) -> int:

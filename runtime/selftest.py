@@ -36,9 +36,13 @@ def self_test(bundle: Bundle, variant: Variant, sessions: dict[Modality, GraphSe
         inputs, expected = (_load(bundle, name) for name in (GOLDEN_INPUTS_FILE, GOLDEN_OUTPUTS_FILE))
         count = min(len(inputs[name]) for session in sessions.values() for name in session.input_names)
     except (KeyError, TypeError, ValueError, OSError) as error:
-        raise BundleIncompatible(f"{bundle.path} has no golden clips to test it on: {error}; export it again") from error
+        raise BundleIncompatible(
+            f"{bundle.path} has no golden clips to test it on: {error}; export it again"
+        ) from error
     if count < 1:
-        raise BundleIncompatible(f"{bundle.path} has 0 golden clips, which would prove nothing; export it again")
+        raise BundleIncompatible(
+            f"{bundle.path} has 0 golden clips, which would prove nothing; export it again"
+        )
     max_abs_error, min_cosine = {}, {}
     for modality, session in sessions.items():
         differences = [
@@ -63,16 +67,21 @@ def _runs(session: GraphSession, inputs: dict[str, np.ndarray], count: int) -> l
 
 
 def _difference(
-    got: dict[str, np.ndarray], expected: dict[str, np.ndarray], modality: Modality, tolerance: Tolerance,
+    got: dict[str, np.ndarray],
+    expected: dict[str, np.ndarray],
+    modality: Modality,
+    tolerance: Tolerance,
     providers: list[str],
-) -> tuple[float, float]:  # fmt: skip
+) -> tuple[float, float]:
     """Largest error of any output, least cosine of any embedding."""
     worst, least = 0.0, 1.0
     for name, value in got.items():
         wanted = expected.get(f"{modality}.{name}")
         if wanted is None or wanted.shape != value.shape:
             shape = None if wanted is None else wanted.shape
-            raise SelfTestFailed(f"{modality}: {name} has shape {value.shape}, the stored answer {shape}; export it again")
+            raise SelfTestFailed(
+                f"{modality}: {name} has shape {value.shape}, the stored answer {shape}; export it again"
+            )
         error = float(np.abs(value - wanted).max())
         cosine = float((value * wanted).sum(1).min()) if name.endswith("_embedding") else 1.0
         if not (error <= tolerance.max_abs_error and cosine >= tolerance.min_cosine):  # so written, NaN fails

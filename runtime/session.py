@@ -1,8 +1,8 @@
 """ONNX Runtime sessions: which provider really runs, how many threads, and whether a graph is what its bundle says.
 
-The surprising fact: asked for a provider that does not load, ONNX Runtime takes the CPU in silence, when it opens a graph
-and again when a run fails. So fallback is switched off unless allowed, for runs always, and what runs is read from the
-session.
+The surprising fact: asked for a provider that does not load, ONNX Runtime takes the CPU in silence, when it
+    opens a graph and again when a run fails. So fallback is switched off unless allowed, for runs always, and
+    what runs is read from the session.
 """
 
 import logging
@@ -48,9 +48,13 @@ class GraphSession:
         chosen = choose_providers(providers, allow_fallback=allow_fallback)
         given = provider_options or {}
         opening = Opening(
-            path=path, configured={name: dict(given.get(name, {})) for name in chosen}, num_threads=num_threads,
-            memory=memory, allow_fallback=allow_fallback, check=partial(_check_graph, path, modality, spec, num_labels),
-        )  # fmt: skip
+            path=path,
+            configured={name: dict(given.get(name, {})) for name in chosen},
+            num_threads=num_threads,
+            memory=memory,
+            allow_fallback=allow_fallback,
+            check=partial(_check_graph, path, modality, spec, num_labels),
+        )
         self._session = open_graph(opening) if engine is None else open_with_engine(opening, engine)
         self.providers: list[str] = self._session.get_providers()
         """What really runs; never what was asked for."""
@@ -64,7 +68,9 @@ class GraphSession:
         self.input_names = [value.name for value in self._session.get_inputs()]
         self.output_names = [value.name for value in self._session.get_outputs()]
         self._device = device_of(self.providers[0], given.get(self.providers[0], {}))
-        self._max_batch_size = engine.profile.max if engine is not None and engine.provider in self.providers else None
+        self._max_batch_size = (
+            engine.profile.max if engine is not None and engine.provider in self.providers else None
+        )
 
     def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """All outputs by name; a batch that is larger than the engine's runs in parts, so that no engine is built for it."""
@@ -85,9 +91,14 @@ class GraphSession:
 
 
 def _check_graph(
-    path: Path, modality: Modality, spec: ClipSpec, num_labels: int, session: onnxruntime.InferenceSession,
-    *, has_metadata: bool,
-) -> None:  # fmt: skip
+    path: Path,
+    modality: Modality,
+    spec: ClipSpec,
+    num_labels: int,
+    session: onnxruntime.InferenceSession,
+    *,
+    has_metadata: bool,
+) -> None:
     """Raise BundleIncompatible unless the graph is that of `modality`, made for `spec` and this many labels."""
     stored = session.get_modelmeta().custom_metadata_map
     inputs = [(x.name, DTYPES.get(x.type, x.type), tuple(x.shape[1:])) for x in session.get_inputs()]

@@ -1,13 +1,14 @@
 """Who may come in, and when those who may not should come back.
 
-A request is refused before its body is read if as many are inside as may be, or if it could not be answered in time at
-the rate at which answers leave. A refused one is told when there will be room: promises are handed out one after another,
-a little more slowly than that, so that those who follow them do not all come at once.
+A request is refused before its body is read if as many are inside as may be, or if it could not be answered
+in time at the rate at which answers leave. A refused one is told when there will be room: promises are handed
+out one after another, a little more slowly than that, so that those who follow them do not all come at once.
 
-A client that comes back with the same request id is recognised. The share of promises that are followed is learned, and
-as much room is kept for those that are due: a promise is worth something even when newcomers arrive without end, and costs
-nothing where nobody follows them. Promises that are seldom followed stand closer together, and none is made for a time
-beyond the horizon.
+A client that comes back with the same request id is recognised. The share of promises that are followed is
+learned, and
+as much room is kept for those that are due: a promise is worth something even when newcomers arrive without
+    end, and costs nothing where nobody follows them. Promises that are seldom followed stand closer together,
+    and none is made for a time beyond the horizon.
 """
 
 import time
@@ -21,7 +22,9 @@ from .errors import Overloaded
 FORGETTING = 0.95  # weight of an answer in the measured rate, per answer that came after it
 SMOOTHING = 0.1  # of the share of promises kept
 FEW = 4  # so many inside are never too many: what few answers took says little about the next
-SURE_SHARE = 0.75  # of the time allowed, what an answer may be expected to take: the rest is for what nobody expects
+SURE_SHARE = (
+    0.75  # of the time allowed, what an answer may be expected to take: the rest is for what nobody expects
+)
 MIN_RETRY_SECONDS = 1.0  # Retry-After counts whole seconds
 GRACE_SECONDS = 2.0  # how long after its time a promise holds
 PROMISED_SHARE = 0.8  # of the rate at which answers leave; the rest is for newcomers
@@ -75,7 +78,11 @@ class Admission:
 
     def _check(self, request_id: str, now: float, seconds_allowed: float, *, is_promised: bool) -> None:
         # Never more than half: newcomers keep the server busy while promised ones are on their way.
-        kept_free = 0 if is_promised else min(ceil(self.share_kept * self._num_due(now)), self._most(seconds_allowed) // 2)
+        kept_free = (
+            0
+            if is_promised
+            else min(ceil(self.share_kept * self._num_due(now)), self._most(seconds_allowed) // 2)
+        )
         inside = self.num_inside + kept_free
         if inside >= self.max_inside:
             detail = f"{self.num_inside} requests are at work or waiting, at most {self.max_inside} may"
@@ -109,7 +116,9 @@ class Admission:
         self._num_answers = FORGETTING * self._num_answers + 1
 
     def _num_due(self, now: float) -> int:
-        return sum(1 for _ in takewhile(lambda promised: promised - GRACE_SECONDS <= now, self._promises.values()))
+        return sum(
+            1 for _ in takewhile(lambda promised: promised - GRACE_SECONDS <= now, self._promises.values())
+        )
 
     def _expire(self, now: float) -> None:
         # Retry-After is rounded up, so who follows it comes up to a second later than promised.

@@ -12,16 +12,16 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from .admission import Admission
-from .engine import Engine
 from .errors import ServiceError, code_of, problem_response
-from .folders import clean_leftovers, private_folder
-from .health import add_health
+from .inference import Engine
 from .metrics import Metrics
 from .middleware import RequestMiddleware
 from .models import Models
-from .questions import add_questions
+from .routes.clips import add_questions
+from .routes.health import add_health
+from .routes.tensors import add_tensors
 from .settings import Settings
-from .tensors import add_tensors
+from .temporary_folders import clean_leftovers, private_folder
 from .tracing import export_traces, otlp_exporter
 
 log = logging.getLogger("zorro.service")
@@ -41,7 +41,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.admission = Admission(max_inside=settings.max_inside)
     app.state.tensor_admission = Admission(max_inside=settings.max_inside)  # tensors do not wait for decoding
     app.state.is_draining = False
-    app.add_middleware(RequestMiddleware, metrics=app.state.metrics, on_error=functools.partial(_problem, app))
+    app.add_middleware(
+        RequestMiddleware, metrics=app.state.metrics, on_error=functools.partial(_problem, app)
+    )
     app.state.stop_traces = lambda: None
     if settings.traces_endpoint is not None:
         app.state.stop_traces = export_traces(app, otlp_exporter(settings.traces_endpoint))
@@ -57,7 +59,10 @@ def create_app(settings: Settings) -> FastAPI:
 async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[None]:
     for parent in {settings.upload_parent, settings.windows_parent}:
         clean_leftovers(parent)
-    with private_folder(settings.upload_parent) as uploads, private_folder(settings.windows_parent) as windows:
+    with (
+        private_folder(settings.upload_parent) as uploads,
+        private_folder(settings.windows_parent) as windows,
+    ):
         app.state.upload_dir = uploads
         engine = Engine(settings, app.state.models, windows)
         app.state.engine = engine

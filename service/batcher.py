@@ -1,8 +1,9 @@
 """Batching by pull: a free session takes what waits. No window when idle, full batches when busy.
 
-Each graph of each model is a lane. Lanes share the sessions, which are threads that take their work themselves: the event
-loop only hands in and hands out. The lane whose oldest ticket came first is next. What waits is spread over the sessions
-that are free; few windows that have the server to themselves get all cores instead.
+Each graph of each model is a lane. Lanes share the sessions, which are threads that take their work
+themselves: the event loop only hands in and hands out. The lane whose oldest ticket came first is next. What
+waits is spread over the sessions that are free; few windows that have the server to themselves get all cores
+instead.
 
 If a batch fails its windows run one by one, so that a poisoned one fails alone. Sessions survive everything.
 """
@@ -16,7 +17,19 @@ from threading import Condition, RLock, Thread, get_ident
 from typing import Generic
 
 from .errors import Overloaded
-from .lanes import Answered, Batch, BatcherStats, ItemT, Lane, Outputs, Run, Span, Ticket, hand_out, on_loop
+from .graph_queue import (
+    Answered,
+    Batch,
+    BatcherStats,
+    ItemT,
+    Lane,
+    Outputs,
+    Run,
+    Span,
+    Ticket,
+    hand_out,
+    on_loop,
+)
 
 MIN_RETRY_SECONDS = 0.05
 
@@ -93,7 +106,9 @@ class Batcher(Generic[ItemT]):
         """Expected time until all that runs and waits now is done."""
         with self._work_waits:
             now = self._clock()
-            running = sum(max(0.0, expected - (now - started)) for started, expected in self._running.values())
+            running = sum(
+                max(0.0, expected - (now - started)) for started, expected in self._running.values()
+            )
             waiting = sum(lane.seconds(lane.num_waiting) for lane in self.lanes.values() if lane.num_waiting)
             return (running + waiting) / self._num_sessions
 
@@ -118,7 +133,9 @@ class Batcher(Generic[ItemT]):
         if is_full:
             self.stats.num_refused += 1
             detail = f"{lane.num_waiting} windows wait, at most {lane.max_queue_size} may"
-            raise Overloaded(f"{detail}; try again after Retry-After", retry_after_seconds=max(wait, MIN_RETRY_SECONDS))
+            raise Overloaded(
+                f"{detail}; try again after Retry-After", retry_after_seconds=max(wait, MIN_RETRY_SECONDS)
+            )
         if deadline is not None and now + wait + own > deadline:
             self.stats.num_refused += 1
             late = now + wait + own - deadline

@@ -1,8 +1,8 @@
 """Decoding outside the server: processes that may crash, hang or swell, and take only their own request with them.
 
-A chunk of windows is a task. A process whose task is cancelled ends itself, the pool (pebble) kills one whose task takes
-too long, and starts another. No more tasks are handed over than there are processes, so one that waits here can be dropped
-without a trace.
+A chunk of windows is a task. A process whose task is cancelled ends itself, the pool (pebble) kills one whose
+task takes too long, and starts another. No more tasks are handed over than there are processes, so one that
+waits here can be dropped without a trace.
 """
 
 import asyncio
@@ -76,9 +76,12 @@ class DecodePool:
             max_tasks=MAX_TASKS_PER_WORKER, max_growth_bytes=self._max_growth_bytes, num_grown=self._num_grown
         )
         return ProcessPool(
-            max_workers=self._num_workers, max_tasks=cast(int, lifetime), initializer=limit_process,
-            initargs=(self._max_memory_bytes,), context=self._context,
-        )  # fmt: skip
+            max_workers=self._num_workers,
+            max_tasks=cast(int, lifetime),
+            initializer=limit_process,
+            initargs=(self._max_memory_bytes,),
+            context=self._context,
+        )
 
     @property
     def num_grown(self) -> int:
@@ -92,8 +95,8 @@ class DecodePool:
     async def chunks(self, task: DecodeTask) -> AsyncGenerator[tuple[DecodedChunk, list[Clip]], None]:
         """The clip's windows, chunk by chunk, with their arrays; while one is looked at, the next is decoded.
 
-        Whoever does not read to the end closes the generator, which ends the decoding. `task.out`, `task.first_window`,
-        `task.info` and `task.max_cpu_seconds` are set here.
+        Whoever does not read to the end closes the generator, which ends the decoding. `task.out`,
+        `task.first_window`, `task.info` and `task.max_cpu_seconds` are set here.
 
         Raises:
             MediaError: see `media.errors`.
@@ -106,7 +109,9 @@ class DecodePool:
                 chunk, clips = await decoding
                 is_first, num_windows = not num_windows, num_windows + len(chunk.windows)
                 if not chunk.is_last:
-                    decoding = asyncio.ensure_future(self._decode(task, first_window=num_windows, info=chunk.info))
+                    decoding = asyncio.ensure_future(
+                        self._decode(task, first_window=num_windows, info=chunk.info)
+                    )
                 if chunk.windows or is_first:
                     yield chunk, clips
                 if chunk.is_last:
@@ -129,9 +134,13 @@ class DecodePool:
                     # Idle, one film has all cores; busy, each has its own.
                     limits = replace(task.limits, max_threads=max(1, self._num_workers // self._num_busy))
                     part = replace(
-                        task, out=out, limits=limits, first_window=first_window, info=info,
+                        task,
+                        out=out,
+                        limits=limits,
+                        first_window=first_window,
+                        info=info,
                         max_cpu_seconds=self._max_cpu_seconds,
-                    )  # fmt: skip
+                    )
                     chunk = await self._run(pool, part)
                     return chunk, read_arrays(out, chunk, task)
                 except BrokenProcessPool:
@@ -149,7 +158,8 @@ class DecodePool:
         try:
             decoding = asyncio.wrap_future(job)
             decoding.add_done_callback(_look_at)
-            # Shielded, so that pebble does not hear if it is cancelled: the task's process ends itself, see `run_task`.
+            # Shielded, so that pebble does not hear if it is cancelled: the task's process ends itself, see
+            # `run_task`.
             chunk: DecodedChunk = await asyncio.shield(decoding)
         except asyncio.CancelledError:
             self.stats.num_cancelled += 1
@@ -157,7 +167,9 @@ class DecodePool:
         except TaskTimeout as error:
             self.stats.num_timeouts += 1
             limit = f"{self._timeout_seconds:g} s"
-            raise ServiceError("decode_timeout", f"the file does not decode within {limit}; send less of it") from error
+            raise ServiceError(
+                "decode_timeout", f"the file does not decode within {limit}; send less of it"
+            ) from error
         except ProcessExpired as error:
             self.stats.num_crashes += 1
             raise self._expired(error) from error
@@ -167,13 +179,17 @@ class DecodePool:
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-            raise ServiceError("out_of_space", "there is no room for decoded windows; try again later") from error
+            raise ServiceError(
+                "out_of_space", "there is no room for decoded windows; try again later"
+            ) from error
         return chunk
 
     def _expired(self, error: ProcessExpired) -> ServiceError:
         if error.exitcode == -signal.SIGXCPU:
             limit = f"{self._max_cpu_seconds:g} s"
-            return ServiceError("decode_timeout", f"the file takes over {limit} of processor time; send less of it")
+            return ServiceError(
+                "decode_timeout", f"the file takes over {limit} of processor time; send less of it"
+            )
         return ServiceError("decoder_crashed", "the decoder broke down over this file; the server goes on")
 
     def _replace(self, broken: ProcessPool) -> None:
@@ -219,5 +235,6 @@ def read_arrays(path: Path, chunk: DecodedChunk, task: DecodeTask) -> list[Clip]
             offset += values.nbytes
     assert offset == len(memory), f"{len(memory)} bytes of windows, {offset} were expected"
     return [
-        replace(window, **{name: array[i] for name, array in arrays.items()}) for i, window in enumerate(chunk.windows)
+        replace(window, **{name: array[i] for name, array in arrays.items()})
+        for i, window in enumerate(chunk.windows)
     ]

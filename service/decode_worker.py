@@ -1,7 +1,8 @@
 """What runs in a decode process: strangers' bytes to windows, under limits, answered as files in shared memory.
 
-It imports `media` alone: no web framework, no engine, nothing worth stealing. Arrays go through a file in a folder that
-lies in memory, so nothing large is pickled, and a full memory is an error where it is written, not a crash where it is read.
+It imports `media` alone: no web framework, no engine, nothing worth stealing. Arrays go through a file in a
+folder that lies in memory, so nothing large is pickled, and a full memory is an error where it is written,
+not a crash where it is read.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ import numpy as np
 
 from media import Clip, ClipSpec, MediaInfo, MediaLimits, Modality
 from media.memory import data_bytes, held_bytes
-from media.presence import read_present
+from media.modality_check import read_present
 
 MAX_OPEN_FILES = 64
 CHECK_SECONDS = 0.05  # between looks at whether anybody waits for the task that runs
@@ -69,12 +70,17 @@ class DecodedChunk:
 def limit_process(max_memory_bytes: int) -> None:
     """Bound this process for good: memory beyond what it has now, open files, no core dumps; it yields to the server.
 
-    It ends when its server does, however that ends, and with a task that nobody waits for any more; see `run_task`.
+    It ends when its server does, however that ends, and with a task that nobody waits for any more; see
+    `run_task`.
     """
     Thread(target=_end_in_time, args=(os.getppid(),), daemon=True).start()
     # Not RLIMIT_AS: address space that threads reserve and never touch would count too.
     bound = data_bytes() + max_memory_bytes
-    for kind, most in ((resource.RLIMIT_DATA, bound), (resource.RLIMIT_NOFILE, MAX_OPEN_FILES), (resource.RLIMIT_CORE, 0)):
+    for kind, most in (
+        (resource.RLIMIT_DATA, bound),
+        (resource.RLIMIT_NOFILE, MAX_OPEN_FILES),
+        (resource.RLIMIT_CORE, 0),
+    ):
         resource.setrlimit(kind, (most, most))
     with contextlib.suppress(OSError):
         os.nice(1)
@@ -88,8 +94,8 @@ class Lifetime:
 
     Processes begin together; each by its own number, they do not all end at once under load.
 
-    pebble takes it for its `max_tasks`: before a process looks for a task it asks whether the number of those it has done
-    is less, and ends if not. So nothing is lost when it goes.
+    pebble takes it for its `max_tasks`: before a process looks for a task it asks whether the number of those
+    it has done is less, and ends if not. So nothing is lost when it goes.
     """
 
     max_tasks: int
@@ -144,8 +150,9 @@ _running = Running()
 def run_task(decode: Callable[[DecodeTask], DecodedChunk], task: DecodeTask) -> DecodedChunk:
     """Decode, as long as somebody waits: if `task.out` goes, this process ends, in this task and in no other.
 
-    The surprising fact: if two tasks are cancelled at once, pebble may kill the second one's process when it has gone on to
-    the next task already, and nobody hears of that one again. So pebble is never told; whoever cancels removes `task.out`.
+    The surprising fact: if two tasks are cancelled at once, pebble may kill the second one's process when it
+        has gone on to the next task already, and nobody hears of that one again. So pebble is never told;
+        whoever cancels removes `task.out`.
 
     Raises:
         FileNotFoundError: nobody waited when it began.
@@ -159,7 +166,9 @@ def run_task(decode: Callable[[DecodeTask], DecodedChunk], task: DecodeTask) -> 
 def _end_in_time(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(CHECK_SECONDS)
-        with contextlib.suppress(MemoryError):  # a decoder may have taken all there is; the next look may have room
+        with contextlib.suppress(
+            MemoryError
+        ):  # a decoder may have taken all there is; the next look may have room
             _running.end_if_abandoned()
     os._exit(1)
 
@@ -175,10 +184,17 @@ def decode_chunk(task: DecodeTask) -> DecodedChunk:
     started = time.perf_counter()
     limit_cpu(task.max_cpu_seconds)
     present, reader = read_present(
-        task.path, task.spec, task.asked, must_have=task.must_have_all, start_seconds=task.start_seconds,
-        end_seconds=task.end_seconds, stride_seconds=task.stride_seconds, first_window=task.first_window,
-        info=task.info, limits=task.limits,
-    )  # fmt: skip
+        task.path,
+        task.spec,
+        task.asked,
+        must_have=task.must_have_all,
+        start_seconds=task.start_seconds,
+        end_seconds=task.end_seconds,
+        stride_seconds=task.stride_seconds,
+        first_window=task.first_window,
+        info=task.info,
+        limits=task.limits,
+    )
     clips = list(islice(iter(reader), task.max_windows))
     _write(task.out, clips)
     return DecodedChunk(

@@ -1,7 +1,7 @@
 """An orderly end, after SIGTERM or SIGINT.
 
-The server says that it is not ready, goes on answering for a while so that balancers notice, finishes what it has, and
-exits with 0. A second signal ends it at once.
+The server says that it is not ready, goes on answering for a while so that balancers notice, finishes what it
+has, and exits with 0. A second signal ends it at once.
 """
 
 import asyncio
@@ -21,7 +21,8 @@ class DrainingServer(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
         """Begin to drain, or end at once if that has begun.
 
-        uvicorn's own method remembers the signal and raises it again at the end, which would not be an exit with 0.
+        uvicorn's own method remembers the signal and raises it again at the end, which would not be an exit
+        with 0.
         """
         if self._app.state.is_draining:
             self.should_exit = self.force_exit = True

@@ -1,8 +1,8 @@
 """Memory that has been freed goes back to the system.
 
-The surprising fact: glibc keeps what a thread has freed in a heap of that thread's own, up to 64 MB of it, and even
-`malloc_trim` takes it back from the main heap alone. After a batch of eight windows each session would keep some 35 MB for
-ever, all of it free.
+The surprising fact: glibc keeps what a thread has freed in a heap of that thread's own, up to 64 MB of it,
+    and even `malloc_trim` takes it back from the main heap alone. After a batch of eight windows each session
+    would keep some 35 MB for ever, all of it free.
 """
 
 import asyncio

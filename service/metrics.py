@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from .engine import Engine
+    from .inference import Engine
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -26,10 +26,17 @@ class Metrics:
             "zorro_requests", "Requests that were answered", ("route", "status"), registry=self.registry
         )
         self.rejected = Counter(
-            "zorro_rejected", "Requests that were refused or failed, by code", ("code",), registry=self.registry
+            "zorro_rejected",
+            "Requests that were refused or failed, by code",
+            ("code",),
+            registry=self.registry,
         )
         self.stages = Histogram(
-            "zorro_stage_seconds", "Time of a request in each stage", ("stage",), buckets=SECONDS, registry=self.registry
+            "zorro_stage_seconds",
+            "Time of a request in each stage",
+            ("stage",),
+            buckets=SECONDS,
+            registry=self.registry,
         )
         self.in_flight = Gauge("zorro_in_flight", "Requests at work or waiting", registry=self.registry)
         self.abandoned = Counter("zorro_abandoned", "Requests whose client left", registry=self.registry)
@@ -64,7 +71,9 @@ class EngineCollector(Collector):
         ):
             yield CounterMetricFamily(f"zorro_decode_{name}", meaning, value)
         info = GaugeMetricFamily(
-            "zorro_model_info", "Models that answer", labels=("model", "version", "variant", "sha256", "graph", "provider")
+            "zorro_model_info",
+            "Models that answer",
+            labels=("model", "version", "variant", "sha256", "graph", "provider"),
         )
         for model in self._engine.models.all():
             for graph, providers in model.providers.items():
@@ -89,6 +98,10 @@ class EngineCollector(Collector):
         yield sizes
         for name, value, meaning in (
             ("failed_batches", stats.num_failed_batches, "Batches in which a graph failed"),
-            ("skipped_windows", stats.num_skipped, "Windows that never ran, since nobody waited for them any more"),
+            (
+                "skipped_windows",
+                stats.num_skipped,
+                "Windows that never ran, since nobody waited for them any more",
+            ),
         ):
             yield CounterMetricFamily(f"zorro_{name}", meaning, value)

@@ -23,7 +23,9 @@ MAX_DISCARDED_BYTES, MAX_DISCARD_SECONDS = 32_000_000, 0.5
 class RequestMiddleware:
     """Gives each request an id, the client's if it sent a sane one, and reports how it ended."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, on_error: Callable[[str, Exception], ASGIApp]) -> None:
+    def __init__(
+        self, app: ASGIApp, *, metrics: Metrics, on_error: Callable[[str, Exception], ASGIApp]
+    ) -> None:
         self._app, self._metrics, self._on_error = app, metrics, on_error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,12 +60,17 @@ class RequestMiddleware:
             self._report(scope, request_id, status, time.perf_counter() - started)
 
     def _report(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "none")  # never what the client wrote: it could be anything
+        route = getattr(
+            scope.get("route"), "path", "none"
+        )  # never what the client wrote: it could be anything
         self._metrics.requests.labels(route, str(status)).inc()
         line: dict[str, Any] = {
-            "request_id": request_id, "method": scope["method"], "route": route, "status": status,
+            "request_id": request_id,
+            "method": scope["method"],
+            "route": route,
+            "status": status,
             "ms": round(1000 * seconds, 1),
-        }  # fmt: skip
+        }
         if (trace := trace_id()) is not None:
             line["trace_id"] = trace
         log.info("request", extra={"fields": line})
@@ -72,8 +79,10 @@ class RequestMiddleware:
 class _Body:
     """Knows whether a request's body has been read, and reads what is left of one that is refused and must be closed.
 
-    A connection that is closed on a client which is still sending is reset, and takes the refusal with it. One that stays
-    open is answered at once: uvicorn's parser passes over the rest, which costs this event loop next to nothing.
+    A connection that is closed on a client which is still sending is reset, and takes the refusal with it.
+    One that stays
+    open is answered at once: uvicorn's parser passes over the rest, which costs this event loop next to
+        nothing.
     """
 
     def __init__(self, receive: Receive) -> None:
@@ -81,7 +90,9 @@ class _Body:
 
     async def receive(self) -> Message:
         message = await self._receive()
-        self._is_read = self._is_read or message["type"] != "http.request" or not message.get("more_body", False)
+        self._is_read = (
+            self._is_read or message["type"] != "http.request" or not message.get("more_body", False)
+        )
         return message
 
     async def discard(self) -> None:

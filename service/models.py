@@ -43,11 +43,17 @@ class Models:
     def _open(self, bundle: Bundle, num_threads: int, memory: Memory) -> Zorro:
         settings = self._settings
         model = Zorro(
-            bundle, providers=settings.providers, num_threads=num_threads, memory=memory,
-            allow_fallback=settings.allow_fallback, variant=settings.variant,
-            provider_options=settings.provider_options, max_batch_size=settings.max_batch_size,
-            engine_cache=settings.engine_cache, engine_context=settings.engine_context,
-        )  # fmt: skip
+            bundle,
+            providers=settings.providers,
+            num_threads=num_threads,
+            memory=memory,
+            allow_fallback=settings.allow_fallback,
+            variant=settings.variant,
+            provider_options=settings.provider_options,
+            max_batch_size=settings.max_batch_size,
+            engine_cache=settings.engine_cache,
+            engine_context=settings.engine_context,
+        )
         model.self_test()
         return model
 
@@ -64,7 +70,9 @@ class Models:
         if model_id is None:
             model_id = self._settings.default_model or self._first()
         if model_id not in self._by_id:
-            raise ServiceError("unknown_model", f"no model {model_id[:80]!r}; there are {', '.join(self._by_id)}")
+            raise ServiceError(
+                "unknown_model", f"no model {model_id[:80]!r}; there are {', '.join(self._by_id)}"
+            )
         return self._by_id[model_id]
 
     def _first(self) -> str:

@@ -82,7 +82,10 @@ COMMON: dict[str, tuple[Callable[[str], Any], str]] = {
     "stride_sec": (_at_least(MIN_STRIDE), "seconds from one segment's start to the next, from 0.1"),
     "segmentation.strategy": (Strategy, "none (one answer for the whole) or fixed"),
     "segmentation.duration_sec": (_at_least(0, above=True), "the model's window_sec, see /v1/models"),
-    "segmentation.overlap_sec": (_at_least(0), "seconds that segments share, from 0 to below the model's window_sec"),
+    "segmentation.overlap_sec": (
+        _at_least(0),
+        "seconds that segments share, from 0 to below the model's window_sec",
+    ),
     "scope": (Scope, "clip (each segment) or asset (the whole)"),
     "on_missing_modality": ({"error": False, "skip": True}.__getitem__, "error or skip"),
 }
@@ -97,7 +100,9 @@ EMBED = COMMON | {
 }
 
 
-def parse_options(fields: dict[str, str], known: dict[str, tuple[Callable[[str], Any], str]]) -> dict[str, Any]:
+def parse_options(
+    fields: dict[str, str], known: dict[str, tuple[Callable[[str], Any], str]]
+) -> dict[str, Any]:
     """Checked values of the fields that were given.
 
     Raises:
@@ -105,7 +110,9 @@ def parse_options(fields: dict[str, str], known: dict[str, tuple[Callable[[str],
     """
     unknown = sorted(fields.keys() - known.keys())
     if unknown:
-        raise ServiceError("invalid_option", f"unknown {', '.join(map(repr, unknown))}; there are {', '.join(known)}")
+        raise ServiceError(
+            "invalid_option", f"unknown {', '.join(map(repr, unknown))}; there are {', '.join(known)}"
+        )
     values = {}
     for name, text in fields.items():
         parse, wanted = known[name]
@@ -120,7 +127,8 @@ def resolve_segmentation(options: dict[str, Any], *, window_seconds: float) -> d
     """The options with `segmentation.*` turned into `scope` and `stride_sec`; a model's windows have one length.
 
     Raises:
-        ServiceError: a duration or overlap the model has no windows for, or options that contradict each other.
+        ServiceError: a duration or overlap the model has no windows for, or options that contradict each
+            other.
     """
     rest = {name: value for name, value in options.items() if not name.startswith("segmentation.")}
     strategy = options.get("segmentation.strategy", Strategy.FIXED)
@@ -128,13 +136,17 @@ def resolve_segmentation(options: dict[str, Any], *, window_seconds: float) -> d
     if strategy == Strategy.NONE:
         return _unsegmented(options, rest)
     if duration is not None and abs(duration - window_seconds) > DURATION_TOLERANCE:
-        raise _invalid("segmentation.duration_sec", duration, f"{window_seconds:g}, the length of this model's windows")
+        raise _invalid(
+            "segmentation.duration_sec", duration, f"{window_seconds:g}, the length of this model's windows"
+        )
     if overlap is None:
         return rest
     if "stride_sec" in options:
         raise _invalid("segmentation.overlap_sec", overlap, "it or stride_sec, not both")
     if window_seconds - overlap < MIN_STRIDE:
-        raise _invalid("segmentation.overlap_sec", overlap, f"at most {window_seconds - MIN_STRIDE:g} for this model")
+        raise _invalid(
+            "segmentation.overlap_sec", overlap, f"at most {window_seconds - MIN_STRIDE:g} for this model"
+        )
     return rest | {"stride_sec": window_seconds - overlap}
 
 

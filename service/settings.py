@@ -19,64 +19,98 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="ZORRO_", extra="forbid", frozen=True)
 
-    bundles: Path = Field(default=Path("bundles"), description="model repository: a folder of NAME/VERSION/ bundles")
+    bundles: Path = Field(
+        default=Path("bundles"), description="model repository: a folder of NAME/VERSION/ bundles"
+    )
     default_model: str | None = Field(
-        default=None, description="model that answers when none is named; default sights-sounds, else the first"
+        default=None,
+        description="model that answers when none is named; default sights-sounds, else the first",
     )
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on")
-    max_inside: int = Field(default=64, ge=1, description="requests at work or waiting; more get `overloaded`")
-    request_timeout_seconds: float = Field(default=60.0, gt=0, description="longest time to answer; clients may allow less")
+    max_inside: int = Field(
+        default=64, ge=1, description="requests at work or waiting; more get `overloaded`"
+    )
+    request_timeout_seconds: float = Field(
+        default=60.0, gt=0, description="longest time to answer; clients may allow less"
+    )
     max_body_bytes: int = Field(default=200_000_000, ge=1, description="largest request body")
     max_duration_seconds: float = Field(default=600.0, gt=0, description="longest media")
     max_pixels: int = Field(default=4096 * 2304, ge=1, description="most pixels of a video frame")
     max_streams: int = Field(default=8, ge=1, description="most streams of a file")
-    max_frames_per_second: float = Field(default=240.0, gt=0, description="most pictures of a film in a second")
-    max_windows: int = Field(default=1000, ge=1, description="most windows of one request")
-    num_decode_workers: int | None = Field(default=None, ge=1, description="decode processes; default one per core")
-    max_decode_cpu_seconds: float = Field(default=30.0, gt=0, description="processor time for 16 windows of a file")
-    max_decode_memory_bytes: int = Field(default=1_000_000_000, ge=1, description="memory of a decode process")
-    max_decode_growth_bytes: int = Field(
-        default=100_000_000, ge=1, description="a decode process that holds so much more than at first is replaced"
+    max_frames_per_second: float = Field(
+        default=240.0, gt=0, description="most pictures of a film in a second"
     )
-    decode_timeout_seconds: float = Field(default=60.0, gt=0, description="longest time to decode 16 windows of a file")
+    max_windows: int = Field(default=1000, ge=1, description="most windows of one request")
+    num_decode_workers: int | None = Field(
+        default=None, ge=1, description="decode processes; default one per core"
+    )
+    max_decode_cpu_seconds: float = Field(
+        default=30.0, gt=0, description="processor time for 16 windows of a file"
+    )
+    max_decode_memory_bytes: int = Field(
+        default=1_000_000_000, ge=1, description="memory of a decode process"
+    )
+    max_decode_growth_bytes: int = Field(
+        default=100_000_000,
+        ge=1,
+        description="a decode process that holds so much more than at first is replaced",
+    )
+    decode_timeout_seconds: float = Field(
+        default=60.0, gt=0, description="longest time to decode 16 windows of a file"
+    )
     num_sessions: int | None = Field(
-        default=None, ge=1, description="batches that run at a time; default one per core, on other providers than the CPU 1"
+        default=None,
+        ge=1,
+        description="batches that run at a time; default one per core, on other providers than the CPU 1",
     )
     num_threads: int | None = Field(
-        default=None, ge=1, description="threads of a batch that has the server to itself; default one per core"
+        default=None,
+        ge=1,
+        description="threads of a batch that has the server to itself; default one per core",
     )
     memory: Memory = Field(
-        default=Memory.FAST, description="fast: weights packed for the CPU; low: mapped from their file, a little slower"
+        default=Memory.FAST,
+        description="fast: weights packed for the CPU; low: mapped from their file, a little slower",
     )
     max_batch_size: int = Field(default=8, ge=1, description="most windows of one batch")
-    max_queue_windows: int = Field(default=1024, ge=1, description="windows that may wait per graph; more get `overloaded`")
+    max_queue_windows: int = Field(
+        default=1024, ge=1, description="windows that may wait per graph; more get `overloaded`"
+    )
     providers: tuple[str, ...] = Field(
         default=(CPU,), description="ONNX Runtime's execution providers, in order of preference"
     )
     provider_options: dict[str, dict[str, str]] = Field(
-        default={}, description="options of execution providers, as a JSON object by provider; see operating.md"
+        default={},
+        description="options of execution providers, as a JSON object by provider; see operating.md",
     )
     engine_cache: Path | None = Field(
-        default=None, description="folder that keeps TensorRT's engines from one start to the next; default none"
+        default=None,
+        description="folder that keeps TensorRT's engines from one start to the next; default none",
     )
     engine_context: bool = Field(
-        default=False, description="keep them as context models with their sha256, which open at once; see operating.md"
+        default=False,
+        description="keep them as context models with their sha256, which open at once; see operating.md",
     )
     variant: str | None = Field(
-        default=None, description="variant of every bundle; default what each bundle gives to the first provider"
+        default=None,
+        description="variant of every bundle; default what each bundle gives to the first provider",
     )
     allow_fallback: bool = Field(
         default=False, description="take another provider where one that was asked for does not run"
     )
     traces_endpoint: str | None = Field(
-        default=None, description="OTLP address for traces, as http://localhost:4318/v1/traces; needs the extra otel"
+        default=None,
+        description="OTLP address for traces, as http://localhost:4318/v1/traces; needs the extra otel",
     )
     drain_seconds: float = Field(default=2.0, ge=0, description="how long to go on answering after SIGTERM")
     stuck_seconds: float = Field(default=60.0, gt=0, description="a batch that runs longer fails /livez")
-    temporary_dir: Path | None = Field(default=None, description="where uploads are kept while in use; default the system's")
+    temporary_dir: Path | None = Field(
+        default=None, description="where uploads are kept while in use; default the system's"
+    )
     windows_dir: Path | None = Field(
-        default=None, description="where decoded windows are kept while in use; default shared memory, if there is any"
+        default=None,
+        description="where decoded windows are kept while in use; default shared memory, if there is any",
     )
 
     @property
@@ -113,4 +147,6 @@ class Settings(BaseSettings):
 class ServeCommand(Settings):
     """Serve the bundles of a model repository over HTTP. Options are environment variables, too: --port is ZORRO_PORT."""
 
-    model_config = SettingsConfigDict(cli_prog_name="zorro serve", cli_kebab_case=True, cli_implicit_flags=True)
+    model_config = SettingsConfigDict(
+        cli_prog_name="zorro serve", cli_kebab_case=True, cli_implicit_flags=True
+    )

@@ -57,6 +57,9 @@ def export_traces(app: FastAPI, exporter: "SpanExporter") -> Callable[[], None]:
     provider.add_span_processor(BatchSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
     app.add_middleware(
-        OpenTelemetryMiddleware, tracer_provider=provider, excluded_urls=NO_SPANS, exclude_spans=["receive", "send"]
+        OpenTelemetryMiddleware,
+        tracer_provider=provider,
+        excluded_urls=NO_SPANS,
+        exclude_spans=["receive", "send"],
     )
     return provider.shutdown

@@ -37,7 +37,8 @@ class Upload:
 async def receive(request: Request, *, max_bytes: int, folder: Path | None) -> AsyncIterator[Upload]:
     """The request's clip as a temporary file, and its fields.
 
-    The file is removed on leaving; if all went well only once the answer is on its way, which would wait for it otherwise.
+    The file is removed on leaving; if all went well only once the answer is on its way, which would wait for
+    it otherwise.
 
     Raises:
         ServiceError: the body is not what it should be, or over the limit.
@@ -50,10 +51,14 @@ async def receive(request: Request, *, max_bytes: int, folder: Path | None) -> A
             with span("upload"):
                 await _parse(request, MultipartParser(boundary, form.callbacks()), max_bytes)
             if not form.is_complete:
-                raise ServiceError("invalid_multipart", "the body ends before its last boundary; send all of it")
+                raise ServiceError(
+                    "invalid_multipart", "the body ends before its last boundary; send all of it"
+                )
             if form.num_files != 1:
                 got = f"got {form.num_files} parts called file"
-                raise ServiceError("missing_file", f"{got}; send the clip as one, e.g. curl -F file=@clip.mp4")
+                raise ServiceError(
+                    "missing_file", f"{got}; send the clip as one, e.g. curl -F file=@clip.mp4"
+                )
             file.flush()
             file.seek(0)
             yield Upload(cast(BinaryIO, file), form.num_file_bytes, form.fields)
@@ -70,16 +75,22 @@ async def _parse(request: Request, parser: MultipartParser, max_bytes: int) -> N
             parser.write(chunk)
         parser.finalize()
     except FormParserError as error:
-        raise ServiceError("invalid_multipart", "the body is no valid multipart/form-data; is it whole?") from error
+        raise ServiceError(
+            "invalid_multipart", "the body is no valid multipart/form-data; is it whole?"
+        ) from error
 
 
 def _boundary(request: Request) -> bytes:
     content_type, options = parse_options_header(request.headers.get("content-type", ""))
     if content_type != b"multipart/form-data":
         got = content_type.decode("latin-1") or "no content type"
-        raise ServiceError("unsupported_content_type", f"got {got}; send multipart/form-data, e.g. curl -F file=@clip.mp4")
+        raise ServiceError(
+            "unsupported_content_type", f"got {got}; send multipart/form-data, e.g. curl -F file=@clip.mp4"
+        )
     if not options.get(b"boundary"):
-        raise ServiceError("invalid_multipart", "multipart/form-data without a boundary; let your client set the header")
+        raise ServiceError(
+            "invalid_multipart", "multipart/form-data without a boundary; let your client set the header"
+        )
     return options[b"boundary"]
 
 
@@ -115,10 +126,14 @@ class _Form:
     def callbacks(self) -> "MultipartCallbacks":
         """For `MultipartParser`."""
         return {
-            "on_part_begin": self._begin, "on_part_data": self._data, "on_part_end": self._end_part,
-            "on_header_field": self._field, "on_header_value": self._value_part, "on_header_end": self._header,
+            "on_part_begin": self._begin,
+            "on_part_data": self._data,
+            "on_part_end": self._end_part,
+            "on_header_field": self._field,
+            "on_header_value": self._value_part,
+            "on_header_end": self._header,
             "on_end": self._end,
-        }  # fmt: skip
+        }
 
     def _begin(self) -> None:
         self._name, self._value = None, bytearray()
@@ -143,7 +158,9 @@ class _Form:
             return
         self._value += chunk[start:end]
         if len(self._value) > MAX_FIELD_BYTES or len(self.fields) >= MAX_FIELDS:
-            raise ServiceError("invalid_option", f"more than {MAX_FIELDS} options, or one over {MAX_FIELD_BYTES} bytes")
+            raise ServiceError(
+                "invalid_option", f"more than {MAX_FIELDS} options, or one over {MAX_FIELD_BYTES} bytes"
+            )
 
     def _end_part(self) -> None:
         if self._name is None:
@@ -151,7 +168,9 @@ class _Form:
         if self._name == "file":
             return
         if self._name in self.fields:
-            raise ServiceError("invalid_option", f"{self._name} is given twice; give it once, lists with commas")
+            raise ServiceError(
+                "invalid_option", f"{self._name} is given twice; give it once, lists with commas"
+            )
         self.fields[self._name] = self._value.decode("utf-8", "replace")
 
     def _end(self) -> None:

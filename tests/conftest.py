@@ -34,11 +34,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, spec: ClipSpec) -> Path
     """A small untrained model of four labels."""
     import torch
 
-    from models import Zorro, preset
+    from models import ZorroModel, preset
     from models.weights import save_checkpoint
 
     torch.manual_seed(0)
-    model = Zorro(preset("vit-tiny", num_classes=4, **SMALL))
+    model = ZorroModel(preset("vit-tiny", num_classes=4, **SMALL))
     folder = tmp_path_factory.mktemp("checkpoint")
     labels = [{"id": x, "label": x.upper(), "modalities": ["audio", "video"]} for x in "abcd"]
     save_checkpoint(folder, model, clip_spec=spec.to_dict(), labels=labels)
@@ -50,7 +50,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
     """The small model as a bundle, exported by the real exporter."""
     from export.bundle_writer import export_checkpoint
 
-    return export_checkpoint(checkpoint, tmp_path_factory.mktemp("bundles") / "small" / "1", name="small", version="1")
+    return export_checkpoint(
+        checkpoint, tmp_path_factory.mktemp("bundles") / "small" / "1", name="small", version="1"
+    )
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pytest
 
 import export.bundle_writer as writer
 from media import ClipSpec, Modality
-from models import Zorro
+from models import ZorroModel
 from models.weights import load_checkpoint
 from tests.tiny_bundle import graphs_in
 
@@ -24,7 +24,7 @@ def known_graphs(bundle: Path, damage: Callable[[Path], None] = lambda _: None) 
     """
     known = load_checkpoint(bundle / "checkpoint").model.state_dict()
 
-    def export_graphs(model: Zorro, _: ClipSpec, folder: Path) -> dict[Modality, Path]:
+    def export_graphs(model: ZorroModel, _: ClipSpec, folder: Path) -> dict[Modality, Path]:
         given = model.state_dict()
         assert given.keys() == known.keys()
         assert all(given[name].equal(known[name]) for name in known), "these weights have other graphs"

@@ -122,7 +122,9 @@ def write_film(
                 shown.set_display_matrix([a, b, 0, c, d, 0, 0, 0, 1 << 30])
         if audio:
             codec = AUDIO_CODECS.get(suffix, "aac")
-            heard = container.add_stream(codec, rate=48_000 if codec == "libopus" else sample_rate, layout=layout)
+            heard = container.add_stream(
+                codec, rate=48_000 if codec == "libopus" else sample_rate, layout=layout
+            )
         if shown is not None:
             times = frame_times or [i / fps for i in range(round(seconds * fps))]
             _write_frames(container, shown, picture or grey(size), times, video_start_seconds)
@@ -131,14 +133,18 @@ def write_film(
     return path
 
 
-def write_wav(path: Path, samples: np.ndarray, *, sample_rate: int = 16_000, codec: str = "pcm_f32le") -> Path:
+def write_wav(
+    path: Path, samples: np.ndarray, *, sample_rate: int = 16_000, codec: str = "pcm_f32le"
+) -> Path:
     """Write exactly these samples, [samples] or [channels, samples], with no resampler in between."""
     samples = np.atleast_2d(samples)
     sample_format, dtype, scale, offset = {
-        "pcm_u8": ("u8", np.uint8, 127.0, 128), "pcm_s16le": ("s16", np.int16, 32767.0, 0),
-        "pcm_s24le": ("s32", np.int32, 2147483647.0, 0), "pcm_f32le": ("flt", np.float32, 1.0, 0),
+        "pcm_u8": ("u8", np.uint8, 127.0, 128),
+        "pcm_s16le": ("s16", np.int16, 32767.0, 0),
+        "pcm_s24le": ("s32", np.int32, 2147483647.0, 0),
+        "pcm_f32le": ("flt", np.float32, 1.0, 0),
         "pcm_f64le": ("dbl", np.float64, 1.0, 0),
-    }[codec]  # fmt: skip
+    }[codec]
     layout = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}[len(samples)]
     interleaved = (samples.T.reshape(1, -1) * scale + offset).astype(dtype)
     frame = av.AudioFrame.from_ndarray(interleaved, format=sample_format, layout=layout)
@@ -176,7 +182,9 @@ def _add_video(container: OutputContainer, codec: str, fps: int, size: tuple[int
     stream = container.add_stream(codec, rate=fps)
     stream.width, stream.height = size
     stream.pix_fmt = "rgb8" if codec == "gif" else "yuv420p"
-    stream.codec_context.time_base = {"mpeg4": Fraction(1, fps), "gif": Fraction(1, 100)}.get(codec, Fraction(1, 1000))
+    stream.codec_context.time_base = {"mpeg4": Fraction(1, fps), "gif": Fraction(1, 100)}.get(
+        codec, Fraction(1, 1000)
+    )
     if codec == "libx264":
         stream.options = {"preset": "ultrafast", "crf": "12"}
     elif codec == "libvpx":
@@ -212,7 +220,9 @@ def _write_sound(
         last = min(first + size, round(seconds * rate))
         if gap[0] <= first / rate + start and last / rate + start <= gap[1]:
             continue
-        samples = np.broadcast_to(sound(np.arange(first, last) / rate), (context.layout.nb_channels, last - first))
+        samples = np.broadcast_to(
+            sound(np.arange(first, last) / rate), (context.layout.nb_channels, last - first)
+        )
         frame = av.AudioFrame.from_ndarray(
             np.ascontiguousarray(samples, np.float32), format="fltp", layout=context.layout.name
         )

@@ -7,13 +7,21 @@ from pathlib import Path
 import av
 import numpy as np
 
-AUDIO_CODECS = {".webm": "libopus", ".mkv": "libopus", ".wav": "pcm_s16le", ".mp3": "libmp3lame", ".flac": "flac"}
+AUDIO_CODECS = {
+    ".webm": "libopus",
+    ".mkv": "libopus",
+    ".wav": "pcm_s16le",
+    ".mp3": "libmp3lame",
+    ".flac": "flac",
+}
 VIDEO_CODECS = {".webm": "libvpx", ".mkv": "libx264"}
 
 
 def tone(seconds: float, *, hz: float = 440.0, sample_rate: int = 16_000, level: float = 0.5) -> np.ndarray:
     """Mono float32 sine."""
-    return (level * np.sin(2 * np.pi * hz * np.arange(round(seconds * sample_rate)) / sample_rate)).astype(np.float32)
+    return (level * np.sin(2 * np.pi * hz * np.arange(round(seconds * sample_rate)) / sample_rate)).astype(
+        np.float32
+    )
 
 
 def moving_frames(seconds: float, *, fps: int = 25, size: tuple[int, int] = (96, 64)) -> list[np.ndarray]:
@@ -89,7 +97,9 @@ def _write_audio(container, stream, waveform: np.ndarray, sample_rate: int, chan
     step = 960
     for start in range(0, len(waveform), step):
         part = np.repeat(waveform[None, start : start + step], channels, axis=0)
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(part), format="fltp", layout=stream.layout.name)
+        frame = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(part), format="fltp", layout=stream.layout.name
+        )
         frame.sample_rate, frame.pts, frame.time_base = sample_rate, start, Fraction(1, sample_rate)
         container.mux(stream.encode(frame))
     container.mux(stream.encode(None))

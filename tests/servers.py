@@ -42,7 +42,9 @@ class Server:
         return httpx.post(f"{self.url}/v1/classify", files={"file": content}, timeout=60)
 
     def metric(self, name: str) -> float:
-        found = re.search(rf"^{name}(?:{{[^}}]*}})? (\S+)$", httpx.get(f"{self.url}/metrics").text, flags=re.MULTILINE)
+        found = re.search(
+            rf"^{name}(?:{{[^}}]*}})? (\S+)$", httpx.get(f"{self.url}/metrics").text, flags=re.MULTILINE
+        )
         return float(found[1]) if found else 0.0
 
     def decode_processes(self) -> list[psutil.Process]:

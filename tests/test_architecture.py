@@ -33,7 +33,9 @@ for name in {names}:
 
 
 def run_python(code: str, *, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120
+    )
 
 
 @pytest.fixture
@@ -112,7 +114,9 @@ def test_names_are_ours_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def requirements(extra: str | None = None) -> set[str]:
-    listed = PROJECT["project"]["optional-dependencies"][extra] if extra else PROJECT["project"]["dependencies"]
+    listed = (
+        PROJECT["project"]["optional-dependencies"][extra] if extra else PROJECT["project"]["dependencies"]
+    )
     return {match[0] for line in listed if (match := re.match(r"[A-Za-z0-9_-]+", line))}
 
 

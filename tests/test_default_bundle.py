@@ -43,7 +43,9 @@ def test_its_proofs_are_on_record(path: Path) -> None:
             assert report["max_abs_error"] < (1e-4 if name == "fp32" else 0.05 if name == "fp16" else 1.5)
             assert report["min_cosine"] > 0.99
             assert {1, 8} <= set(report["batch_sizes"])
-        assert min(report["top1_agreement"] for report in variant["parity"]["real"]) >= (1 if name == "fp32" else 0.97)
+        assert min(report["top1_agreement"] for report in variant["parity"]["real"]) >= (
+            1 if name == "fp32" else 0.97
+        )
 
 
 def test_its_scores_are_what_was_asked_of_it(zorro: Zorro) -> None:
@@ -66,7 +68,9 @@ def test_words_are_heard_and_seen_by_one_who_was_asked_for_little() -> None:
     """Scores of the test split of GRID's talker 1: guessing gives 0.19."""
     manifest = Zorro.open(WORDS).bundle.manifest
     wanted = {"audio": 0.85, "video": 0.75, "fused": 0.9}
-    assert {name: least for name, least in wanted.items() if manifest["metrics"][name]["within_groups"] < least} == {}
+    assert {
+        name: least for name, least in wanted.items() if manifest["metrics"][name]["within_groups"] < least
+    } == {}
     assert manifest["metrics"]["video"]["groups"]["digit"]["accuracy"] > 0.77, "a linear model's"
     assert {label.id for label in Zorro.open(WORDS).bundle.labels} >= {"bin", "blue", "at", "f", "two", "now"}
 

@@ -1,7 +1,7 @@
 """Every registered preset keeps every promise: shapes, gradients, purity, missing modalities, export, and being served.
 
-At full size on the meta device, where a tensor is its shape alone; for the rest each preset's wiring with small numbers,
-once for those that differ in size alone.
+At full size on the meta device, where a tensor is its shape alone; for the rest each preset's wiring with
+small numbers, once for those that differ in size alone.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from export.bundle_writer import export_checkpoint
 from media import ClipSpec
-from models import PRESETS, BackboneName, Stream, Zorro, ZorroConfig, preset
+from models import PRESETS, BackboneName, Stream, ZorroConfig, ZorroModel, preset
 from models.weights import load_checkpoint, save_checkpoint
 from service.app import create_app
 from service.settings import Settings
@@ -44,7 +44,7 @@ DISTINCT = list({small(name): name for name in PRESETS}.values())
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model whose weights are as if trained: no zero biases, no small weights."""
     torch.manual_seed(0)
-    model = Zorro(small(request.param))
+    model = ZorroModel(small(request.param))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     folder = tmp_path_factory.mktemp(request.param)
@@ -55,7 +55,7 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 
 @pytest.fixture
-def model(checkpoint: Path) -> Zorro:
+def model(checkpoint: Path) -> ZorroModel:
     return load_checkpoint(checkpoint).model
 
 
@@ -66,14 +66,18 @@ def audio() -> Tensor:
 
 @pytest.fixture
 def video() -> Tensor:
-    return torch.randint(0, 256, (3, 2, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    return torch.randint(
+        0, 256, (3, 2, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(2)
+    )
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_full_size_shapes(name: str) -> None:
     config = preset(name, num_classes=527)
     with torch.device("meta"):
-        out = Zorro(config)(torch.empty(2, *config.audio_shape), torch.empty(2, *config.video_shape, dtype=torch.uint8))
+        out = ZorroModel(config)(
+            torch.empty(2, *config.audio_shape), torch.empty(2, *config.video_shape, dtype=torch.uint8)
+        )
     for answer in (out.audio, out.video, out.fusion, out.overall):
         assert answer.features.shape == (2, config.features_dim)
         assert answer.embedding.shape == (2, config.projection_dim)
@@ -83,13 +87,15 @@ def test_full_size_shapes(name: str) -> None:
 @pytest.mark.parametrize("name", DISTINCT)
 def test_every_parameter_gets_a_gradient(name: str, audio: Tensor, video: Tensor) -> None:
     torch.manual_seed(3)
-    model = Zorro(small(name)).train()
+    model = ZorroModel(small(name)).train()
     out = model(audio, video)
-    sum((a.logits**2).sum() + a.embedding[:, 0].sum() for a in (out.audio, out.video, out.fusion, out.overall)).backward()
+    sum(
+        (a.logits**2).sum() + a.embedding[:, 0].sum() for a in (out.audio, out.video, out.fusion, out.overall)
+    ).backward()
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-def test_purity_is_bit_for_bit(model: Zorro, audio: Tensor, video: Tensor) -> None:
+def test_purity_is_bit_for_bit(model: ZorroModel, audio: Tensor, video: Tensor) -> None:
     both = model(audio, video)
     for other in (None, 255 - video, torch.full(video.shape, torch.nan)):
         assert torch.equal(both.audio.logits, model(audio, other).audio.logits)
@@ -100,7 +106,7 @@ def test_purity_is_bit_for_bit(model: Zorro, audio: Tensor, video: Tensor) -> No
     assert torch.equal(both.audio.features, model.forward_stream(Stream.AUDIO, audio).features)
 
 
-def test_a_missing_modality_is_absent(model: Zorro, audio: Tensor, video: Tensor) -> None:
+def test_a_missing_modality_is_absent(model: ZorroModel, audio: Tensor, video: Tensor) -> None:
     has_audio, has_video = torch.tensor([True, False, True]), torch.tensor([True, True, False])
     out = model(audio, video, has_audio=has_audio, has_video=has_video)
     assert not out.audio.logits[1].any()
@@ -110,7 +116,9 @@ def test_a_missing_modality_is_absent(model: Zorro, audio: Tensor, video: Tensor
         torch.testing.assert_close(row, single, atol=2e-5, rtol=1e-4)
 
 
-def test_separable_towers_share_no_weights_of_the_trunk(model: Zorro, audio: Tensor, video: Tensor) -> None:
+def test_separable_towers_share_no_weights_of_the_trunk(
+    model: ZorroModel, audio: Tensor, video: Tensor
+) -> None:
     used = {}
     for stream, x in ((Stream.AUDIO, audio), (Stream.VIDEO, video)):
         model.zero_grad()
@@ -122,7 +130,9 @@ def test_separable_towers_share_no_weights_of_the_trunk(model: Zorro, audio: Ten
 
 def test_a_bundle_is_proven_and_served(checkpoint: Path, tmp_path: Path, film: Path) -> None:
     """The exporter refuses what is not equal to the model, not pure, or not for TensorRT; then a server answers."""
-    export_checkpoint(checkpoint, tmp_path / "small" / "1", name="small", version="1", variants=("fp32", "fp16"))
+    export_checkpoint(
+        checkpoint, tmp_path / "small" / "1", name="small", version="1", variants=("fp32", "fp16")
+    )
     with ready_client(create_app(Settings(bundles=tmp_path, num_decode_workers=1))) as client:
         answer = client.post("/v1/classify", files={"file": film.read_bytes()}).json()
     assert answer["streams"] == dict.fromkeys(("audio", "video", "fused"), "answered")

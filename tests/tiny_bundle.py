@@ -6,7 +6,7 @@ import torch
 
 from export.bundle_writer import export_checkpoint
 from media import ClipSpec, Modality
-from models import Zorro, preset
+from models import ZorroModel, preset
 from models.weights import save_checkpoint
 from tests.conftest import SMALL
 
@@ -21,7 +21,7 @@ def graphs_in(folder: Path) -> dict[Modality, Path]:
 def make_tiny_checkpoint(folder: Path, *, num_classes: int = 4, num_labels: int | None = None) -> Path:
     """Save an untrained model; labels are a, b, c and so on, as many as classes unless told otherwise."""
     torch.manual_seed(0)
-    model = Zorro(preset("vit-tiny", num_classes=num_classes, **SMALL))
+    model = ZorroModel(preset("vit-tiny", num_classes=num_classes, **SMALL))
     names = [chr(ord("a") + i) for i in range(num_classes if num_labels is None else num_labels)]
     labels = [{"id": name, "label": name.upper(), "modalities": ["audio", "video"]} for name in names]
     save_checkpoint(folder, model, clip_spec=TINY_SPEC.to_dict(), labels=labels)

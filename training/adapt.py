@@ -1,7 +1,8 @@
 """What fine-tuning changes about a model: parts that stand still, rates that fall layer by layer, LoRA, one stream alone.
 
-All of it is set before the optimizer is made and asks nothing of the loop: a module with nothing left to train stays in eval
-mode even under `model.train()`, so the batch norms of a frozen stem keep their statistics.
+All of it is set before the optimizer is made and asks nothing of the loop: a module with nothing left to
+    train stays in eval mode even under `model.train()`, so the batch norms of a frozen stem keep their
+    statistics.
 """
 
 import copy
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from models.mask import Stream
-from models.zorro import Zorro
+from models.zorro import ZorroModel
 
 PARTS = {
     "audio_tokens": "audio_tokens.", "video_tokens": "video_tokens.", "fusion": "fusion_tokens", "trunk": "trunk.",
@@ -27,7 +28,7 @@ PLAIN = ("pos_", "queries", "fusion_tokens")
 """Words in the names of weights that get no decay, as biases and norms get none."""
 
 
-def freeze(model: Zorro, parts: Iterable[str]) -> None:
+def freeze(model: ZorroModel, parts: Iterable[str]) -> None:
     """Keep parts of a model as they are: no gradients, and eval mode for good.
 
     Args:
@@ -44,11 +45,12 @@ def freeze(model: Zorro, parts: Iterable[str]) -> None:
     _hold_still(model)
 
 
-def only_stream(model: Zorro, stream: Stream) -> tuple[str, ...]:
+def only_stream(model: ZorroModel, stream: Stream) -> tuple[str, ...]:
     """Freeze all that the answer of one unimodal stream does not depend on, and return the names of what is still trained.
 
-    What an answer depends on is asked of autograd, not of names, so it holds for trunks whose weights the streams share and
-    for those with a tower each. The query of the other streams lies in a shared weight and gets a gradient of zero.
+    What an answer depends on is asked of autograd, not of names, so it holds for trunks whose weights the
+    streams share and for those with a tower each. The query of the other streams lies in a shared weight and
+    gets a gradient of zero.
 
     Raises:
         ValueError: fusion and global read both modalities.
@@ -70,7 +72,7 @@ def only_stream(model: Zorro, stream: Stream) -> tuple[str, ...]:
     return names
 
 
-def _weights_of(model: Zorro, part: str) -> list[str]:
+def _weights_of(model: ZorroModel, part: str) -> list[str]:
     if part in PARTS:
         return [name for name, _ in model.named_parameters() if name.startswith(PARTS[part])]
     kind, _, count = part.partition(":")
@@ -79,7 +81,9 @@ def _weights_of(model: Zorro, part: str) -> list[str]:
         if 1 <= int(count) <= num_layers:
             return [f"trunk.{name}" for name, level in levels.items() if 1 <= level <= int(count)]
         raise ValueError(f"no part {part!r} to freeze; this trunk has {num_layers} layers")
-    raise ValueError(f"no part {part!r} to freeze; there are {', '.join(PARTS)}, and trunk:N for its first N layers")
+    raise ValueError(
+        f"no part {part!r} to freeze; there are {', '.join(PARTS)}, and trunk:N for its first N layers"
+    )
 
 
 def _hold_still(model: nn.Module) -> None:
@@ -88,7 +92,8 @@ def _hold_still(model: nn.Module) -> None:
         parameters = list(module.parameters())
         if parameters and not any(parameter.requires_grad for parameter in parameters):
             module.eval()
-            # A method of this one instance: `train` of a parent calls it, and a deep copy binds it to the copy.
+            # A method of this one instance: `train` of a parent calls it, and a deep copy binds it to the
+            # copy.
             module.train = MethodType(_stay, module)
 
 
@@ -97,13 +102,13 @@ def _stay(module: nn.Module, _mode: bool = True) -> nn.Module:
 
 
 def parameter_groups(
-    model: Zorro, *, weight_decay: float, learning_rate: float, layer_decay: float = 1.0
+    model: ZorroModel, *, weight_decay: float, learning_rate: float, layer_decay: float = 1.0
 ) -> list[dict[str, Any]]:
     """Groups for an optimizer: rates that fall by `layer_decay` per layer from the heads down, as in BEiT and MAE.
 
-    Heads, pool and the trunk's last norm learn at the full rate, the deepest layer at `layer_decay` of it, and so on down to
-    the embeddings. Weight decay is on matrices and kernels; none on biases, norms, positions, queries and tokens.
-    Frozen weights are in no group.
+    Heads, pool and the trunk's last norm learn at the full rate, the deepest layer at `layer_decay` of it,
+    and so on down to the embeddings. Weight decay is on matrices and kernels; none on biases, norms,
+    positions, queries and tokens. Frozen weights are in no group.
 
     Args:
         model: frozen or given LoRA before, if at all.
@@ -115,7 +120,8 @@ def parameter_groups(
         `params`, `weight_decay`, `lr`, and `scale`, by which a schedule multiplies its rate for the group.
 
     Raises:
-        ValueError: `layer_decay` lies outside (0, 1], everything is frozen, or the trunk does not say what its layers are.
+        ValueError: `layer_decay` lies outside (0, 1], everything is frozen, or the trunk does not say what
+            its layers are.
     """
     if not 0 < layer_decay <= 1:
         raise ValueError(f"{layer_decay=} must lie in (0, 1]")
@@ -142,7 +148,7 @@ def _is_plain(name: str, parameter: nn.Parameter) -> bool:
     return parameter.dim() < 2 or any(word in name for word in PLAIN)
 
 
-def _levels(model: Zorro) -> dict[str, int]:
+def _levels(model: ZorroModel) -> dict[str, int]:
     """Level of every weight: 0 for embeddings, 1 and up for the trunk's layers, one more for all after them."""
     inside, num_layers = _trunk_levels(model.trunk)
     levels = {f"trunk.{name}": level for name, level in inside.items()}
@@ -154,16 +160,21 @@ def _levels(model: Zorro) -> dict[str, int]:
 def _trunk_levels(trunk: nn.Module) -> tuple[dict[str, int], int]:
     """Level of every weight of a trunk, and the number of its layers.
 
-    A layer is a place: the indices of the `nn.ModuleList`s on the way to a weight, so `blocks.3.qkv.weight` is of layer (3),
-    and stage 1, block 0 of an audio tower and of a video tower are one layer. A weight of a stage but of none of its blocks
-    goes with the last of them. Weights in no list are level 0 where they are registered before the lists, such as learned
-    latents, and above the layers where they come after, such as the last norm.
+    A layer is a place: the indices of the `nn.ModuleList`s on the way to a weight, so `blocks.3.qkv.weight`
+        is of layer (3), and stage 1, block 0 of an audio tower and of a video tower are one layer. A weight
+        of a stage but of none of its blocks goes with the last of them. Weights in no list are level 0 where
+        they are registered before the lists, such as learned latents, and above the layers where they come
+        after, such as the last norm.
     """
     places = _places(trunk)
     found = {place for place in places.values() if place}
     if not found:
-        raise ValueError(f"{type(trunk).__name__} has no nn.ModuleList of layers: use layer_decay=1, freeze it whole or not")
-    layers = sorted(place for place in found if not any(_is_within(other, place) for other in found - {place}))
+        raise ValueError(
+            f"{type(trunk).__name__} has no nn.ModuleList of layers: use layer_decay=1, freeze it whole or not"
+        )
+    layers = sorted(
+        place for place in found if not any(_is_within(other, place) for other in found - {place})
+    )
     levels, has_begun = {}, False
     for name, place in places.items():
         has_begun = has_begun or bool(place)
@@ -205,13 +216,16 @@ class LowRank(nn.Module):
         return weight + self.scale * (self.b @ self.a)
 
 
-def add_lora(model: Zorro, rank: int, alpha: float, *, suffixes: Sequence[str] = ("qkv", "proj")) -> tuple[str, ...]:
+def add_lora(
+    model: ZorroModel, rank: int, alpha: float, *, suffixes: Sequence[str] = ("qkv", "proj")
+) -> tuple[str, ...]:
     """Low-rank adaptation (Hu et al. 2021, arXiv:2106.09685) of the trunk; returns the names of the maps that have it.
 
-    The whole trunk is frozen and its chosen linear maps learn A and B alone; the other parts are as they were, so that new
-    heads learn: see `freeze` for those that shall not. A parametrization of torch, because peft would bring transformers,
-    accelerate and more for these few lines. Its price is that the sum is made at every use of a weight; under
-    `torch.nn.utils.parametrize.cached()` it is made once per step.
+    The whole trunk is frozen and its chosen linear maps learn A and B alone; the other parts are as they
+    were, so that new
+    heads learn: see `freeze` for those that shall not. A parametrization of torch, because peft would bring
+        transformers, accelerate and more for these few lines. Its price is that the sum is made at every use
+        of a weight; under `torch.nn.utils.parametrize.cached()` it is made once per step.
 
     Args:
         model: changed in place; call `merge_lora` before it is saved or exported.
@@ -224,12 +238,18 @@ def add_lora(model: Zorro, rank: int, alpha: float, *, suffixes: Sequence[str] =
     """
     if _adapted(model):
         raise ValueError("the model has LoRA already; merge_lora first")
-    maps = {f"trunk.{name}": module for name, module in model.trunk.named_modules() if isinstance(module, nn.Linear)}
+    maps = {
+        f"trunk.{name}": module
+        for name, module in model.trunk.named_modules()
+        if isinstance(module, nn.Linear)
+    }
     for suffix in suffixes:
         if not any(f".{name}".endswith(f".{suffix}") for name in maps):
             ends = sorted({name.rpartition(".")[2] for name in maps})
             raise ValueError(f"no linear map of the trunk ends in {suffix!r}; they end in {', '.join(ends)}")
-    chosen = {name: m for name, m in maps.items() if any(f".{name}".endswith(f".{suffix}") for suffix in suffixes)}
+    chosen = {
+        name: m for name, m in maps.items() if any(f".{name}".endswith(f".{suffix}") for suffix in suffixes)
+    }
     low_ranks = {name: LowRank(module.weight, rank=rank, alpha=alpha) for name, module in chosen.items()}
     model.trunk.requires_grad_(False)
     for name, low_rank in low_ranks.items():
@@ -250,7 +270,8 @@ def merge_lora(model: nn.Module) -> None:
     for linear in adapted:
         weight = linear.parametrizations.weight.original
         weight.copy_(linear.weight)
-        # Not torch's remove_parametrizations: that changes the class, which deep copies share, and would break the others.
+        # Not torch's remove_parametrizations: that changes the class, which deep copies share, and would
+        # break the others.
         del linear.parametrizations
         linear.__class__ = type(linear).__bases__[0]
         linear.weight = weight
@@ -260,5 +281,6 @@ def _adapted(model: nn.Module) -> list[Any]:
     return [
         module
         for module in model.modules()
-        if parametrize.is_parametrized(module, "weight") and isinstance(module.parametrizations.weight[0], LowRank)
+        if parametrize.is_parametrized(module, "weight")
+        and isinstance(module.parametrizations.weight[0], LowRank)
     ]

@@ -1,7 +1,7 @@
 """Augmentation, in batches of tensors: crops and cameras for sights, crops, stretch, shift, tilt and noise for sounds.
 
-Nothing here runs at evaluation. Sounds are moved about as spectrograms: `power = exp(log_mel) - log_offset`, so
-that gain and noise act on power, as they would on the waveform.
+Nothing here runs at evaluation. Sounds are moved about as spectrograms: `power = exp(log_mel) - log_offset`,
+so that gain and noise act on power, as they would on the waveform.
 """
 
 import math
@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from datasets.unpaired import Sight, Sound
 from media.spec import ClipSpec
 
-from .data import Sight, Sound
 from .recipe import Augmentation
 
 
@@ -40,7 +40,9 @@ def augment_sounds(x: Tensor, spec: ClipSpec, how: Augmentation) -> Tensor:
 def add_noise(power: Tensor, snr_db: Tensor) -> Tensor:
     """Add noise with a random spectral slope at the given ratio of mean powers, [batch] in dB."""
     slope = torch.linspace(-1, 1, power.shape[2]) * torch.randn(len(power), 1)
-    noise = torch.empty_like(power).exponential_() * slope.exp()[:, None]  # power of Gaussian noise is exponential
+    noise = (
+        torch.empty_like(power).exponential_() * slope.exp()[:, None]
+    )  # power of Gaussian noise is exponential
     ratio = power.mean((1, 2)) / noise.mean((1, 2)) / 10 ** (snr_db / 10)
     return power + noise * ratio[:, None, None]
 
@@ -51,7 +53,9 @@ def sight_batch(sights: list[Sight], spec: ClipSpec, how: Augmentation) -> Tenso
     B, T, C, _, _ = source.shape
     aspect = torch.tensor([sight.aspect for sight in sights])
     theta = _camera(aspect, T, how)
-    grid = F.affine_grid(theta.flatten(0, 1), [B * T, C, spec.frame_size, spec.frame_size], align_corners=False)
+    grid = F.affine_grid(
+        theta.flatten(0, 1), [B * T, C, spec.frame_size, spec.frame_size], align_corners=False
+    )
     flat = source.flatten(0, 1).float()
     seen = F.grid_sample(flat, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     video = _jitter_colours(seen.unflatten(0, (B, T)), how)
@@ -61,9 +65,10 @@ def sight_batch(sights: list[Sight], spec: ClipSpec, how: Augmentation) -> Tenso
 def augment_windows(video: Tensor, how: Augmentation, *, mean: Tensor | None = None) -> Tensor:
     """Windows of film, uint8 [batch, frames, height, width, 3], moved by whole pixels, mirrored, with other light.
 
-    All frames of a clip are treated alike. Far cheaper than the camera of `sight_batch`, and enough where pictures are
-    framed alike. With `mean`, [height, width, 3], it is the difference from it that is moved and lit, since a model that
-    subtracts the mean picture would otherwise see the mean's own edges. Float, around 0 to 255.
+    All frames of a clip are treated alike. Far cheaper than the camera of `sight_batch`, and enough where
+    pictures are framed alike. With `mean`, [height, width, 3], it is the difference from it that is moved and
+    lit, since a model that subtracts the mean picture would otherwise see the mean's own edges. Float, around
+    0 to 255.
     """
     B, _, H, W, _ = video.shape
     margin = how.max_shift_pixels
@@ -157,7 +162,9 @@ def _stretch_and_shift(x: Tensor, how: Augmentation, floor: float) -> Tensor:
     theta[:, 0, 2] = torch.empty(len(x)).uniform_(-1, 1) * how.max_frequency_shift * 2 / bins
     theta[:, 1, 1] = 1 + torch.empty(len(x)).uniform_(-1, 1) * how.max_time_stretch
     grid = F.affine_grid(theta, [len(x), 1, *x.shape[1:]], align_corners=False)
-    moved = F.grid_sample((x - floor)[:, None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    moved = F.grid_sample(
+        (x - floor)[:, None], grid, mode="bilinear", padding_mode="zeros", align_corners=False
+    )
     return moved[:, 0] + floor
 
 

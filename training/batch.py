@@ -1,7 +1,8 @@
 """One training step's material: audio items, video items, and the fusion rows over them.
 
-Rows are a patchwork: each item alone, pairs of one label, and pairs at random. A row's target is the mean of the
-targets of what it reads, so that fusion answers all labels, whatever is missing, and reports both of a contradiction.
+Rows are a patchwork: each item alone, pairs of one label, and pairs at random. A row's target is the mean of
+    the targets of what it reads, so that fusion answers all labels, whatever is missing, and reports both of
+    a contradiction.
 """
 
 from collections.abc import Mapping
@@ -12,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from datasets.unpaired import BalancedSampler, Material
 from media.spec import ClipSpec
 from models.attention import Pairing
 
 from .augment import mix, ruin_sights, ruin_sounds, sight_batch, sound_batch
-from .data import BalancedSampler, Material
 from .recipe import Recipe
 
 
@@ -60,7 +61,9 @@ class Batch:
 class BatchMaker:
     """Composes batches of a recipe's shape from a split's material."""
 
-    def __init__(self, material: Material, recipe: Recipe, num_classes: int, generator: torch.Generator) -> None:
+    def __init__(
+        self, material: Material, recipe: Recipe, num_classes: int, generator: torch.Generator
+    ) -> None:
         self.material, self.recipe, self.num_classes = material, recipe, num_classes
         self.spec: ClipSpec = recipe.spec
         self.sounds = BalancedSampler([s.target for s in material.sounds], generator)
@@ -75,7 +78,10 @@ class BatchMaker:
         labels = [self.doubles.labels[i] for i in self.doubles.draw(num_pairs)] if self.doubles else []
         sound_ids = [self.sounds.draw_of(x) for x in labels] + self.sounds.draw(recipe.num_audio - num_pairs)
         sight_ids = [self.sights.draw_of(x) for x in labels] + self.sights.draw(recipe.num_video - num_pairs)
-        sounds, sights = [self.material.sounds[i] for i in sound_ids], [self.material.sights[i] for i in sight_ids]
+        sounds, sights = (
+            [self.material.sounds[i] for i in sound_ids],
+            [self.material.sights[i] for i in sight_ids],
+        )
         audio, video = sound_batch(sounds, self.spec, how), sight_batch(sights, self.spec, how)
         audio, audio_targets = mix(audio, self._one_hot([s.target for s in sounds]), how, cut=False)
         video, video_targets = mix(video, self._one_hot([s.target for s in sights]), how, cut=True)

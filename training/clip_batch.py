@@ -1,6 +1,7 @@
 """Batches of co-recorded clips: each joins its own sound and picture, and some are read by halves too.
 
-A batch depends on the recipe's seed and its number alone, so that a stopped run goes on exactly, whatever drew the
+A batch depends on the recipe's seed and its number alone, so that a stopped run goes on exactly, whatever
+drew the
 batches: this process or workers that draw ahead.
 """
 
@@ -13,15 +14,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from datasets.manifests import Item
+from datasets.recordings import Recording, Recordings, Window, cut_window, window_start
 from media.spec import ClipSpec
 from models.attention import Pairing
 
 from .augment import augment_sounds, augment_windows, mix_clips
 from .batch import Batch, row_target
 from .distributed import Ranks, share
-from .manifests import Item
 from .recipe import Recipe
-from .recordings import Recording, Recordings, Window, cut_window, window_start
 
 
 class Drawn(NamedTuple):
@@ -62,7 +63,9 @@ class DecodedClips:
         """See `Clips`."""
         chosen = sorted(chosen, key=lambda i: not _is_whole(self._recordings[self.items[i].path]))
         places = torch.rand(len(chosen)).tolist()
-        return Drawn(chosen, [self._cut(self.items[i], place) for i, place in zip(chosen, places, strict=True)])
+        return Drawn(
+            chosen, [self._cut(self.items[i], place) for i, place in zip(chosen, places, strict=True)]
+        )
 
     def _cut(self, item: Item, place: float) -> Window:
         recording, spec = self._recordings[item.path], self._recipe.spec
@@ -81,7 +84,13 @@ class ClipBatches(Dataset[list[Batch]]):
     """
 
     def __init__(
-        self, clips: Clips, targets: dict[str, int], recipe: Recipe, ranks: Ranks, *, mean: Tensor | None = None
+        self,
+        clips: Clips,
+        targets: dict[str, int],
+        recipe: Recipe,
+        ranks: Ranks,
+        *,
+        mean: Tensor | None = None,
     ) -> None:
         self.clips, self.recipe, self.ranks, self.mean = clips, recipe, ranks, mean
         self.labels = label_vectors(clips.items, targets)
@@ -100,7 +109,9 @@ class ClipBatches(Dataset[list[Batch]]):
         count, total = self.recipe.num_clips, len(self.clips.items)
         places = range(step * count, (step + 1) * count)
         orders = {
-            epoch: torch.randperm(total, generator=torch.Generator().manual_seed(_mixed(self.recipe.seed, epoch, -1)))
+            epoch: torch.randperm(
+                total, generator=torch.Generator().manual_seed(_mixed(self.recipe.seed, epoch, -1))
+            )
             for epoch in {place // total for place in places}
         }
         return [int(orders[place // total][place % total]) for place in places]
@@ -133,14 +144,24 @@ class ClipBatches(Dataset[list[Batch]]):
         kept = torch.ones(len(audio)), torch.ones(len(video))
         row_targets, row_kept = row_target(pairing, heard, seen, *kept)
         return Batch(
-            audio=audio, video=video, pairing=pairing, audio_targets=heard, video_targets=seen, row_targets=row_targets,
-            audio_kept=kept[0], video_kept=kept[1], row_kept=row_kept, pairs=slice(0, num_whole),
-            contrast_rows=torch.cat([
-                pairs,
-                num_whole + torch.arange(len(audio) - num_whole),
-                num_whole + len(alone_audio) + torch.arange(len(video) - num_whole),
-            ]),
-        )  # fmt: skip
+            audio=audio,
+            video=video,
+            pairing=pairing,
+            audio_targets=heard,
+            video_targets=seen,
+            row_targets=row_targets,
+            audio_kept=kept[0],
+            video_kept=kept[1],
+            row_kept=row_kept,
+            pairs=slice(0, num_whole),
+            contrast_rows=torch.cat(
+                [
+                    pairs,
+                    num_whole + torch.arange(len(audio) - num_whole),
+                    num_whole + len(alone_audio) + torch.arange(len(video) - num_whole),
+                ]
+            ),
+        )
 
 
 def stack_windows(windows: Sequence[Window], spec: ClipSpec) -> tuple[Tensor, Tensor]:
@@ -173,4 +194,3 @@ def _is_whole(recording: Recording) -> bool:
 def _mixed(seed: int, number: int, stream: int) -> int:
     """A seed that differs for each number and stream of a run."""
     return int.from_bytes(hashlib.sha256(f"{seed} {number} {stream}".encode()).digest()[:7], "big")
-

@@ -1,8 +1,9 @@
 """Contrastive pre-training: InfoNCE between the streams, over the rows of all ranks, in as little memory as there is.
 
-A row that lacks a modality is dropped from rows and columns of every contrast that needs it: it is nobody's negative.
-Rows travel as one dict, which `embedding_rows` makes, `gather_rows` joins and `contrastive_losses` takes:
-`contrastive_losses(**gather_rows(embedding_rows(out, pairing)), temperature=0.08)`.
+A row that lacks a modality is dropped from rows and columns of every contrast that needs it: it is nobody's
+    negative. Rows travel as one dict, which `embedding_rows` makes, `gather_rows` joins and
+    `contrastive_losses` takes: `contrastive_losses(**gather_rows(embedding_rows(out, pairing)),
+    temperature=0.08)`.
 """
 
 import math
@@ -62,9 +63,13 @@ def contrastive_losses(
     Raises:
         ValueError: shapes differ, or the temperature is not positive.
     """
-    if not (audio.shape == video.shape == fusion.shape and has_audio.shape == has_video.shape == audio.shape[:1]):
+    if not (
+        audio.shape == video.shape == fusion.shape and has_audio.shape == has_video.shape == audio.shape[:1]
+    ):
         shapes = [tuple(x.shape) for x in (audio, video, fusion, has_audio, has_video)]
-        raise ValueError(f"got shapes {shapes}, wanted three times (batch, dim) and twice (batch,), one row per clip")
+        raise ValueError(
+            f"got shapes {shapes}, wanted three times (batch, dim) and twice (batch,), one row per clip"
+        )
     if isinstance(temperature, float | int) and temperature <= 0:
         raise ValueError(f"{temperature=} must be positive; 0.08 is usual")
     group = torch.arange(len(audio), device=audio.device) if group is None else group
@@ -96,8 +101,9 @@ def _accuracy(queries: Tensor, answers: Tensor, group: Tensor) -> Tensor:
 class LearnedTemperature(nn.Module):
     """A temperature learned by its logarithm (Radford et al. 2021, arXiv:2103.00020), held within [0.01, 1].
 
-    It belongs to no model: give it to the optimizer without weight decay, and under DDP or FSDP, which do not know it, to
-    `distributed.average_gradients`. A step that leaves the bounds is undone at the next call, so its gradient never dies.
+    It belongs to no model: give it to the optimizer without weight decay, and under DDP or FSDP, which do not
+        know it, to `distributed.average_gradients`. A step that leaves the bounds is undone at the next call,
+        so its gradient never dies.
 
     Raises:
         ValueError: it would start outside the bounds.
@@ -137,15 +143,16 @@ def _of_rows(out: StreamOutput | None, index: Tensor | None, like: Tensor) -> tu
 def gather_rows(rows: Rows) -> Rows:
     """The rows of all ranks, in the order of the ranks; what is given, if no process group is there.
 
-    Gradients: every rank must compute one and the same loss L of all the rows. Then autograd on rank r knows the whole of
-    dL/d(rows of r), because the other ranks' parts of it are copies of what it computes itself, and nothing need be sent
-    back. With J_r the derivative of rank r's rows by the weights, the gradient of one rank with the joint batch is the sum
-    of J_r^T dL/d(rows of r) over ranks. DDP and FSDP average over ranks instead, so the gradient that enters each rank's
-    rows is multiplied by the number of ranks here, and the average is the joint gradient. A weight that L reads directly,
-    such as a temperature, has the joint gradient on every rank, and its average is the same.
+    Gradients: every rank must compute one and the same loss L of all the rows. Then autograd on rank r knows
+        the whole of dL/d(rows of r), because the other ranks' parts of it are copies of what it computes
+        itself, and nothing need be sent back. With J_r the derivative of rank r's rows by the weights, the
+        gradient of one rank with the joint batch is the sum of J_r^T dL/d(rows of r) over ranks. DDP and FSDP
+        average over ranks instead, so the gradient that enters each rank's rows is multiplied by the number
+        of ranks here, and the average is the joint gradient. A weight that L reads directly, such as a
+        temperature, has the joint gradient on every rank, and its average is the same.
 
-    That no collective runs in the backward pass matters: DDP starts its own as gradients appear, and where one rank lacks a
-    modality, its order would differ from that of the others, who would wait for ever.
+    That no collective runs in the backward pass matters: DDP starts its own as gradients appear, and where
+        one rank lacks a modality, its order would differ from that of the others, who would wait for ever.
 
     Raises:
         ValueError: on every rank, if the ranks have unequal numbers of rows.
@@ -159,7 +166,10 @@ def gather_rows(rows: Rows) -> Rows:
             f"ranks have {by_rank} rows of {list(rows)}, wanted equal numbers on all: "
             "give each its share of one batch, with flags has_audio and has_video for what is missing"
         )
-    return {name: _GatherRows.apply(x) if x.is_floating_point() else torch.cat(_all_gather(x)) for name, x in rows.items()}
+    return {
+        name: _GatherRows.apply(x) if x.is_floating_point() else torch.cat(_all_gather(x))
+        for name, x in rows.items()
+    }
 
 
 class _GatherRows(torch.autograd.Function):
@@ -192,18 +202,21 @@ def cached_backward(
 ) -> dict[str, Tensor]:
     """Backward of a contrast over all chunks in the memory of one (GradCache, Gao et al. 2021, arXiv:2101.06983).
 
-    Embeddings are made without gradient, chunk by chunk; the loss of all gives their gradients; then each chunk is encoded
-    again, with the same random state, and its gradients go on into the weights. So gradients are those of the plain
-    backward through the same chunks, for a second forward. Batch norm has the statistics of a chunk, not of the batch,
-    and takes each chunk into its running averages twice: a model with the conv stem learns something else in chunks,
-    one with the patch stem does not. Under stochastic depth, chunks draw one after the other, as they would in a plain loop.
+    Embeddings are made without gradient, chunk by chunk; the loss of all gives their gradients; then each
+    chunk is encoded again, with the same random state, and its gradients go on into the weights. So gradients
+    are those of the plain backward through the same chunks, for a second forward. Batch norm has the
+    statistics of a chunk, not of the batch,
+    and takes each chunk into its running averages twice: a model with the conv stem learns something else in
+        chunks, one with the patch stem does not. Under stochastic depth, chunks draw one after the other, as
+        they would in a plain loop.
 
     Args:
         encode: a chunk to rows by name, the same names for every chunk; called twice for each.
         chunks: parts of the batch, each small enough for a backward pass.
         losses_of: named losses of the rows of all chunks; they are summed. `gather_rows` belongs in here.
         unsynced: for all chunks but the last, what keeps gradients from being averaged over ranks, such as
-            `partial(distributed.unsynced, wrapped)`. Without it they are averaged for every chunk, to the same sum.
+            `partial(distributed.unsynced, wrapped)`. Without it they are averaged for every chunk, to the
+            same sum.
 
     Returns:
         The losses, without gradient; gradients are added to those of the weights.
@@ -219,7 +232,9 @@ def cached_backward(
         with torch.no_grad():
             parts.append(encode(chunk))
     if any(part.keys() != parts[0].keys() for part in parts):
-        raise ValueError(f"chunks have rows of {[sorted(part) for part in parts]}; encode each to the same names")
+        raise ValueError(
+            f"chunks have rows of {[sorted(part) for part in parts]}; encode each to the same names"
+        )
     whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     learned = {name: x.requires_grad_() for name, x in whole.items() if x.is_floating_point()}
     losses = losses_of(whole)
@@ -231,7 +246,11 @@ def cached_backward(
         with unsynced() if i < len(chunks) - 1 else nullcontext():
             _set_random_state(states[i])
             again = encode(chunk)
-            pairs = [(again[name], gradient[i]) for name, gradient in gradients.items() if again[name].requires_grad]
+            pairs = [
+                (again[name], gradient[i])
+                for name, gradient in gradients.items()
+                if again[name].requires_grad
+            ]
             torch.autograd.backward([x for x, _ in pairs], [gradient for _, gradient in pairs])
     _set_random_state(after)
     return {name: loss.detach() for name, loss in losses.items()}

@@ -1,9 +1,9 @@
 """Several processes as one run: who is which rank, and a model whose gradients are of the joint batch.
 
-Processes are started by `torchrun`. DDP keeps the whole model on every rank; FSDP keeps a share of each weight. Either acts
-on a module's `forward` alone, so what is wrapped is `PairsForward`, and a step is the same under any engine:
-`wrapped(audio, video, pairing, read)`. Freeze, add LoRA and move to the device before `wrap`, make the optimizer after it,
-from `zorro_of(wrapped)`.
+Processes are started by `torchrun`. DDP keeps the whole model on every rank; FSDP keeps a share of each
+weight. Either acts on a module's `forward` alone, so what is wrapped is `PairsForward`, and a step is the
+same under any engine: `wrapped(audio, video, pairing, read)`. Freeze, add LoRA and move to the device before
+`wrap`, make the optimizer after it, from `zorro_of(wrapped)`.
 """
 
 import copy
@@ -18,7 +18,10 @@ from typing import Any, TypeVar, assert_never
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import _CHECKPOINT_PREFIX, apply_activation_checkpointing
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
+    _CHECKPOINT_PREFIX,
+    apply_activation_checkpointing,
+)
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -32,7 +35,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from models import hip, swin, vit
 from models.attention import Pairing
-from models.zorro import Zorro, ZorroOutput
+from models.zorro import ZorroModel, ZorroOutput
 
 T = TypeVar("T")
 
@@ -79,13 +82,20 @@ def ranks_from_environment() -> Ranks:
         ValueError: they are there in part, or are no such numbers.
     """
     got = {name: os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
-    numbers = [int(x) if x and x.isdecimal() else -1 for x in (got.values() if any(got.values()) else ("0", "1", "0"))]
+    numbers = [
+        int(x) if x and x.isdecimal() else -1
+        for x in (got.values() if any(got.values()) else ("0", "1", "0"))
+    ]
     rank, world_size, local_rank = numbers
     if not (0 <= rank < world_size and 0 <= local_rank < world_size):
-        raise ValueError(f"got {got}, wanted 0 <= RANK < WORLD_SIZE and a LOCAL_RANK: start with torchrun, or unset them")
+        raise ValueError(
+            f"got {got}, wanted 0 <= RANK < WORLD_SIZE and a LOCAL_RANK: start with torchrun, or unset them"
+        )
     has_gpu = torch.cuda.is_available()
     return Ranks(
-        rank=rank, world_size=world_size, device=torch.device("cuda", local_rank) if has_gpu else torch.device("cpu")
+        rank=rank,
+        world_size=world_size,
+        device=torch.device("cuda", local_rank) if has_gpu else torch.device("cpu"),
     )
 
 
@@ -96,7 +106,9 @@ def share(indices: Sequence[T], ranks: Ranks) -> Sequence[T]:
         ValueError: the parts would be unequal, and an average over ranks no average over the batch.
     """
     if len(indices) % ranks.world_size:
-        raise ValueError(f"{len(indices)} clips do not divide among {ranks.world_size} ranks; change the number of either")
+        raise ValueError(
+            f"{len(indices)} clips do not divide among {ranks.world_size} ranks; change the number of either"
+        )
     return indices[ranks.rank :: ranks.world_size]
 
 
@@ -109,14 +121,16 @@ class Engine(StrEnum):
 
 
 class PairsForward(nn.Module):
-    """`Zorro.forward_pairs` as a forward, which is all that DDP and FSDP act on, ended by what the step reads of it.
+    """`ZorroModel.forward_pairs` as a forward, which is all that DDP and FSDP act on, ended by what the step reads of it.
 
-    `read` turns the output into named tensors, losses or embeddings, of which the step must use every one, and no others.
-    DDP asks these which weights will get a gradient: a contrastive step that returned logits as well would have it wait for
-    the gradients of classifiers that never come. FSDP finds tensors in a dict, but not in a `ZorroOutput`.
+    `read` turns the output into named tensors, losses or embeddings, of which the step must use every one,
+    and no others.
+    DDP asks these which weights will get a gradient: a contrastive step that returned logits as well would
+        have it wait for the gradients of classifiers that never come. FSDP finds tensors in a dict, but not
+        in a `ZorroOutput`.
     """
 
-    def __init__(self, zorro: Zorro) -> None:
+    def __init__(self, zorro: ZorroModel) -> None:
         super().__init__()
         self.zorro = zorro
 
@@ -131,25 +145,33 @@ class PairsForward(nn.Module):
         return read(self.zorro.forward_pairs(audio, video, pairing))
 
 
-def wrap(model: Zorro, engine: Engine, *, bfloat16_blocks: bool = False, checkpoint_activations: bool = False) -> nn.Module:
+def wrap(
+    model: ZorroModel, engine: Engine, *, bfloat16_blocks: bool = False, checkpoint_activations: bool = False
+) -> nn.Module:
     """A `PairsForward` of the model whose gradients are averaged over ranks; all ranks begin with the weights of rank 0.
 
-    Under FSDP every rank must be given the same modalities in a step: ranks without video would not take part when the
-    weights that only video uses are gathered and reduced. Under DDP such a rank counts zeros.
+    Under FSDP every rank must be given the same modalities in a step: ranks without video would not take part
+        when the weights that only video uses are gathered and reduced. Under DDP such a rank counts zeros.
 
     Args:
         model: on this rank's device; changed in place.
         engine: NONE for one process, the others within `started_ranks` under `torchrun`.
-        bfloat16_blocks: under FSDP, gather and compute the trunk's blocks in bfloat16, and the tokens between them too;
-            gradients are reduced in float32. For use under `torch.autocast`, which is what the other parts compute in.
-        checkpoint_activations: keep only the tokens between the trunk's blocks; the backward pass computes a block anew.
+        bfloat16_blocks: under FSDP, gather and compute the trunk's blocks in bfloat16, and the tokens between
+            them too; gradients are reduced in float32. For use under `torch.autocast`, which is what the
+            other parts
+            compute in.
+        checkpoint_activations: keep only the tokens between the trunk's blocks; the backward pass computes a
+            block anew.
 
     Raises:
-        ValueError: the engine does not go with the number of processes, or `bfloat16_blocks` not with the engine.
+        ValueError: the engine does not go with the number of processes, or `bfloat16_blocks` not with the
+            engine.
     """
     num_started = dist.get_world_size() if dist.is_initialized() else 0
     if num_started > 1 if engine == Engine.NONE else num_started == 0:
-        raise ValueError(f"{engine=} with {num_started} ranks started; use none for one process, start others by torchrun")
+        raise ValueError(
+            f"{engine=} with {num_started} ranks started; use none for one process, start others by torchrun"
+        )
     if bfloat16_blocks and engine != Engine.FSDP:
         raise ValueError(f"bfloat16_blocks is for fsdp, got {engine=}; use torch.autocast alone")
     if checkpoint_activations:
@@ -168,16 +190,22 @@ def wrap(model: Zorro, engine: Engine, *, bfloat16_blocks: bool = False, checkpo
 
 def _shard(forward: PairsForward, *, bfloat16_blocks: bool) -> nn.Module:
     for tensor in itertools.chain(forward.parameters(), forward.buffers()):
-        dist.broadcast(tensor.detach(), src=0)  # DDP does so by itself; FSDP would join shares of different weights
+        dist.broadcast(
+            tensor.detach(), src=0
+        )  # DDP does so by itself; FSDP would join shares of different weights
     mesh = init_device_mesh(forward.zorro.fusion_tokens.device.type, (dist.get_world_size(),))
-    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32) if bfloat16_blocks else None
+    policy = (
+        MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        if bfloat16_blocks
+        else None
+    )
     for module in forward.zorro.trunk.modules():
         if isinstance(module, BLOCKS):
             fully_shard(module, mesh=mesh, mp_policy=policy or MixedPrecisionPolicy())
     return fully_shard(forward, mesh=mesh)
 
 
-def zorro_of(wrapped: nn.Module) -> Zorro:
+def zorro_of(wrapped: nn.Module) -> ZorroModel:
     """The model that `wrap` was given."""
     forward = wrapped.module if isinstance(wrapped, DistributedDataParallel) else wrapped
     assert isinstance(forward, PairsForward)
@@ -233,10 +261,14 @@ def restore(wrapped: nn.Module, state: dict[str, Tensor]) -> None:
         ValueError: weights are missing, unknown or of another shape.
     """
     zorro = zorro_of(wrapped)
-    got, wanted = ({name: tuple(x.shape) for name, x in weights.items()} for weights in (state, zorro.state_dict()))
+    got, wanted = (
+        {name: tuple(x.shape) for name, x in weights.items()} for weights in (state, zorro.state_dict())
+    )
     if got != wanted:
         wrong = sorted(name for name in got.keys() | wanted.keys() if got.get(name) != wanted.get(name))
-        raise ValueError(f"{len(wrong)} weights are missing, unknown or of another shape, such as {wrong[0]}: other model")
+        raise ValueError(
+            f"{len(wrong)} weights are missing, unknown or of another shape, such as {wrong[0]}: other model"
+        )
     set_model_state_dict(zorro, dict(state), options=StateDictOptions(full_state_dict=True))
 
 
@@ -256,8 +288,11 @@ def restore_optimizer(wrapped: nn.Module, optimizer: torch.optim.Optimizer, stat
     got = {name for group in state["param_groups"] for name in group["params"]}
     wanted = {names[parameter] for group in optimizer.param_groups for parameter in group["params"]}
     if got != wanted:
-        raise ValueError(f"the optimizer's state is of other weights, such as {min(got ^ wanted)}: freeze the same parts")
-    # Strict, torch would want a state of every weight; and of those that have none it would make one, of a step by zero.
+        raise ValueError(
+            f"the optimizer's state is of other weights, such as {min(got ^ wanted)}: freeze the same parts"
+        )
+    # Strict, torch would want a state of every weight; and of those that have none it would make one, of a
+    # step by zero.
     set_optimizer_state_dict(
         zorro, optimizer, copy.deepcopy(state), options=StateDictOptions(full_state_dict=True, strict=False)
     )

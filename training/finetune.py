@@ -2,23 +2,31 @@
 
 from collections.abc import Sequence
 
+from datasets.manifests import Item, ManifestError
 from models.weights import Checkpoint
 
-from .manifests import Item, ManifestError
 from .recipe import Pairs, Recipe, trained_spans
 
 MAX_CLIPS = 32  # per step
 EPOCHS = 20
 MIN_STEPS, MAX_STEPS = 100, 5_000
-OF_THE_DATA = ("num_classes", "audio_shape", "video_shape", "audio_mean", "audio_std", "video_mean", "video_std")
+OF_THE_DATA = (
+    "num_classes",
+    "audio_shape",
+    "video_shape",
+    "audio_mean",
+    "audio_std",
+    "video_mean",
+    "video_std",
+)
 """Numbers of a config that follow from labels and `ClipSpec`."""
 
 
 def finetuning_recipe(start: Checkpoint, items: Sequence[Item], *, seed: int = 0) -> Recipe:
     """The model and the preprocessing of `start`, lower rates for lower layers, and about twenty epochs.
 
-    Sounds and sights apart are paired by label, clips that may hold both by clip; a clip with several labels makes the
-    set multi-label.
+    Sounds and sights apart are paired by label, clips that may hold both by clip; a clip with several labels
+    makes the set multi-label.
 
     What one clip is, where a list names spans, is what it was for `start`.
 
@@ -29,10 +37,14 @@ def finetuning_recipe(start: Checkpoint, items: Sequence[Item], *, seed: int = 0
     items = spans.of(list(items))
     learned = [item for item in items if item.split == "train"]
     if not learned:
-        raise ManifestError(f"none of {len(items)} clips is of the split 'train', so there is nothing to train on")
+        raise ManifestError(
+            f"none of {len(items)} clips is of the split 'train', so there is nothing to train on"
+        )
     unlabelled = [item.path for item in items if not item.labels]
     if unlabelled:
-        raise ManifestError(f"{len(unlabelled)} clips have no label, the first is {unlabelled[0]}; fine-tuning needs labels")
+        raise ManifestError(
+            f"{len(unlabelled)} clips have no label, the first is {unlabelled[0]}; fine-tuning needs labels"
+        )
     kinds = {item.modality for item in items}
     pairs = Pairs.BY_LABEL if kinds == {"audio", "video"} else Pairs.BY_CLIP
     num_clips = min(MAX_CLIPS, len(learned))

@@ -1,12 +1,14 @@
 """The training loop: `train(recipe, run_dir, data_dir=...)` makes a checkpoint, and after a kill goes on exactly.
 
-A run folder holds `state.pt` (all that exact resume needs), `metrics.jsonl`, `curves.png`, and `checkpoint/` with the
-averaged weights of the end.
+A run folder holds `state.pt` (all that exact resume needs), `metrics.jsonl`, `curves.png`, and `checkpoint/`
+with the averaged weights of the end.
 """
 
 import time
 from pathlib import Path
 
+from datasets.layouts import read_items
+from datasets.shard_reader import StoredItems, has_shards
 from media.spec import ClipSpec
 from models.config import ZorroConfig
 from models.presets import preset
@@ -15,10 +17,8 @@ from models.weights import load_checkpoint
 from .curves import draw_curves
 from .distributed import Engine, Ranks, started_ranks
 from .finetune import finetuning_recipe
-from .layouts import read_items
 from .recipe import Recipe
 from .run import METRICS_FILE, STATE_FILE, Run
-from .stored import StoredItems, has_shards
 from .tasks import Progress, open_task
 
 
@@ -35,7 +35,8 @@ def train(
     """Run a recipe to its end and return the checkpoint's folder.
 
     Args:
-        recipe: or the path of one as TOML; None for what `finetune` makes of the data and of the checkpoint to start from.
+        recipe: or the path of one as TOML; None for what `finetune` makes of the data and of the checkpoint
+            to start from.
         run_dir: made if absent; a run found there is continued from its last saved step.
         data_dir: a folder of one of the layouts that `layouts.read_items` knows, or of shards of one.
         start_from: a checkpoint whose weights the run starts from; its labels need not be these.

@@ -20,12 +20,16 @@ def soft_cross_entropy(
 
 
 def info_nce(
-    a: Float[Tensor, "batch dim"], b: Float[Tensor, "batch dim"], *, temperature: float, group: Int[Tensor, " batch"]
+    a: Float[Tensor, "batch dim"],
+    b: Float[Tensor, "batch dim"],
+    *,
+    temperature: float,
+    group: Int[Tensor, " batch"],
 ) -> Float[Tensor, ""]:
     """Symmetric InfoNCE (van den Oord et al. 2018) of L2-normalised rows.
 
-    Rows of one `group` are positives of each other, the rest negatives: pairs made by label are as good as each other.
-    With all groups distinct this is the usual loss.
+    Rows of one `group` are positives of each other, the rest negatives: pairs made by label are as good as
+    each other. With all groups distinct this is the usual loss.
     """
     similarity = a.float() @ b.float().T / temperature
     positives = (group[:, None] == group[None, :]).float()
@@ -33,6 +37,8 @@ def info_nce(
     return (soft_cross_entropy(similarity, targets) + soft_cross_entropy(similarity.T, targets)) / 2
 
 
-def distillation(student: Float[Tensor, "batch classes"], teacher: Float[Tensor, "batch classes"]) -> Float[Tensor, ""]:
+def distillation(
+    student: Float[Tensor, "batch classes"], teacher: Float[Tensor, "batch classes"]
+) -> Float[Tensor, ""]:
     """Cross-entropy of the student against the teacher's probabilities; no gradient flows into the teacher."""
     return soft_cross_entropy(student, teacher.detach().float().softmax(-1))

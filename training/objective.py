@@ -26,7 +26,9 @@ def step_losses(
         losses |= _supervised(out, batch, recipe)
     count = batch.pairs.stop - batch.pairs.start
     if count and recipe.contrastive_weight:
-        losses["contrastive"] = recipe.contrastive_weight * contrast_loss(contrast_rows(out, batch), recipe, temperature)
+        losses["contrastive"] = recipe.contrastive_weight * contrast_loss(
+            contrast_rows(out, batch), recipe, temperature
+        )
     if count and recipe.distillation_weight:
         teacher = out.fusion.logits[batch.pairs]
         students = (out.audio.logits[:count], out.video.logits[:count])
@@ -71,5 +73,11 @@ def contrast_rows(out: ZorroOutput, batch: Batch) -> Rows:
 def contrast_loss(rows: Rows, recipe: Recipe, temperature: float | Tensor) -> Tensor:
     """Weighted mean of the three contrasts over the rows of all ranks."""
     found = contrastive_losses(**gather_rows(rows), temperature=temperature).losses
-    weights = {"audio_video": 1.0, "fusion_audio": recipe.fusion_contrast, "fusion_video": recipe.fusion_contrast}
-    return torch.stack([found[name] * weight for name, weight in weights.items()]).sum() / sum(weights.values())
+    weights = {
+        "audio_video": 1.0,
+        "fusion_audio": recipe.fusion_contrast,
+        "fusion_video": recipe.fusion_contrast,
+    }
+    return torch.stack([found[name] * weight for name, weight in weights.items()]).sum() / sum(
+        weights.values()
+    )

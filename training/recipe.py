@@ -8,9 +8,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
+from datasets.manifests import Spans
 from media.spec import ClipSpec
-
-from .manifests import Spans
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +62,14 @@ class Recipe:
     pairs: Pairs = Pairs.BY_LABEL
     supervised: bool = True  # if not, contrast between the streams alone: pre-training, no labels are read
     multi_label: bool = False  # any number of labels per clip: binary cross-entropy
-    spans: Spans = Spans.EACH  # or "whole": a file that a list names spans of is one clip, with all their labels
+    spans: Spans = (
+        Spans.EACH
+    )  # or "whole": a file that a list names spans of is one clip, with all their labels
     num_clips: int = 64  # co-recorded clips per step, over all ranks
     modality: str = "both"  # or "audio", "video": a run by sound or by sight alone
-    alone_share: float = 0.25  # of the clips of a step, read by fusion once more by sound, and by sight, alone
+    alone_share: float = (
+        0.25  # of the clips of a step, read by fusion once more by sound, and by sight, alone
+    )
     max_jitter_seconds: float = 0.0  # of windows around spans shorter than they
     num_audio: int = 32  # audio items per step
     num_video: int = 32  # video items per step
@@ -85,7 +88,9 @@ class Recipe:
     fusion_weight: float = 1.0
     overall_weight: float = 0.5
     contrastive_weight: float = 0.2
-    fusion_contrast: float = 1.0  # weight of fusion's contrast with sound and with sight, beside theirs with each other
+    fusion_contrast: float = (
+        1.0  # weight of fusion's contrast with sound and with sight, beside theirs with each other
+    )
     distillation_weight: float = 0.0
     temperature: float = 0.08
     average_decay: float = 0.998
@@ -106,13 +111,17 @@ class Recipe:
         if self.modality not in ("both", "audio", "video"):
             raise ValueError(f"modality={self.modality!r}; choose both, audio or video")
         if self.modality != "both" and self.pairs == Pairs.BY_LABEL:
-            raise ValueError(f"modality={self.modality!r} with pairs='by_label', which pairs sounds with sights; "
-                             "set pairs = 'by_clip', or leave modality out")  # fmt: skip
+            raise ValueError(
+                f"modality={self.modality!r} with pairs='by_label', which pairs sounds with sights; "
+                "set pairs = 'by_clip', or leave modality out"
+            )
         if min(self.num_steps, self.num_audio, self.num_video, self.num_clips) < 1:
             raise ValueError("num_steps, num_audio, num_video and num_clips must be at least 1")
         if not (self.supervised or (self.contrastive_weight and self.pairs == Pairs.BY_CLIP)):
-            raise ValueError("without supervision nothing is learned but by contrast of co-recorded pairs: "
-                             "set contrastive_weight, and pairs = 'by_clip'")  # fmt: skip
+            raise ValueError(
+                "without supervision nothing is learned but by contrast of co-recorded pairs: "
+                "set contrastive_weight, and pairs = 'by_clip'"
+            )
         if self.num_pairs > min(self.num_audio, self.num_video):
             raise ValueError(f"{self.num_pairs=} exceeds {self.num_audio=} or {self.num_video=}")
 

@@ -1,7 +1,7 @@
 """Run: everything that changes while training, one step of it, and how it is saved and restored.
 
-Every rank of a distributed run has one; rank 0 alone scores and writes. What a step draws, such as dropped paths, is seeded
-by the recipe's seed, the step and the rank, so there is little to save.
+Every rank of a distributed run has one; rank 0 alone scores and writes. What a step draws, such as dropped
+paths, is seeded by the recipe's seed, the step and the rank, so there is little to save.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from models.config import ZorroConfig
 from models.transfer import transfer
 from models.weights import Checkpoint, save_checkpoint
-from models.zorro import Zorro
+from models.zorro import ZorroModel
 
 from .adapt import add_lora, freeze, merge_lora, parameter_groups
 from .batch import Batch
@@ -77,7 +77,7 @@ class Run:
         self.recipe, self.run_dir, self.task = recipe, run_dir, task
         self.ranks = ranks or ranks_from_environment()
         torch.manual_seed(recipe.seed)
-        model = Zorro(config)
+        model = ZorroModel(config)
         if engine != Engine.FSDP:  # which takes contiguous weights only
             model = model.to(memory_format=torch.channels_last)
         if start is None:
@@ -88,10 +88,11 @@ class Run:
         if recipe.lora_rank:
             add_lora(model, recipe.lora_rank, recipe.lora_alpha)
         self.wrapped = wrap(
-            model.to(self.ranks.device), engine,
+            model.to(self.ranks.device),
+            engine,
             bfloat16_blocks=recipe.bfloat16 and engine == Engine.FSDP,
             checkpoint_activations=recipe.checkpoint_activations,
-        )  # fmt: skip
+        )
         self.model = zorro_of(self.wrapped)
         self.average = WeightAverage(self.model, recipe.average_decay)
         groups = parameter_groups(
@@ -114,8 +115,8 @@ class Run:
         """One optimiser step on this rank's part of a batch; returns its losses.
 
         Args:
-            chunks: parts of the batch, of which one is in memory at a time. Contrast alone keeps the negatives of all of
-                them; with supervision it is of each chunk.
+            chunks: parts of the batch, of which one is in memory at a time. Contrast alone keeps the
+                negatives of all of them; with supervision it is of each chunk.
 
         Raises:
             FloatingPointError: the loss is not finite.
@@ -148,9 +149,12 @@ class Run:
     def _set_rates(self) -> float:
         recipe = self.recipe
         rate = warmup_cosine(
-            self.step, num_steps=recipe.num_steps, num_warmup_steps=recipe.num_warmup_steps,
-            peak=recipe.learning_rate, final=recipe.min_learning_rate,
-        )  # fmt: skip
+            self.step,
+            num_steps=recipe.num_steps,
+            num_warmup_steps=recipe.num_warmup_steps,
+            peak=recipe.learning_rate,
+            final=recipe.min_learning_rate,
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
         self.temperature_optimizer.param_groups[0]["lr"] = rate
@@ -177,9 +181,11 @@ class Run:
             return {"contrastive": self.recipe.contrastive_weight * loss}
 
         return cached_backward(
-            lambda chunk: self._forward(chunk, partial(contrast_rows, batch=chunk)), chunks, losses_of,
+            lambda chunk: self._forward(chunk, partial(contrast_rows, batch=chunk)),
+            chunks,
+            losses_of,
             unsynced=partial(unsynced, self.wrapped),
-        )  # fmt: skip
+        )
 
     def _forward(self, batch: Batch, read: Any) -> dict[str, Tensor]:
         audio, video = (x if len(x) else None for x in (batch.audio, batch.video))
@@ -189,10 +195,10 @@ class Run:
     def _temperature(self) -> float | Tensor:
         return self.temperature() if self.recipe.learn_temperature else self.recipe.temperature
 
-    def averaged_model(self) -> Zorro:
+    def averaged_model(self) -> ZorroModel:
         """A model of its own on the CPU that holds the averaged weights, in eval mode; every rank makes this call."""
         weights = self._whole_average()
-        model = Zorro(self.model.config)
+        model = ZorroModel(self.model.config)
         if self.recipe.lora_rank:
             add_lora(model, self.recipe.lora_rank, self.recipe.lora_alpha)
         model.load_state_dict(weights, strict=False)
@@ -202,7 +208,8 @@ class Run:
 
     def _whole_average(self) -> dict[str, Tensor]:
         return {
-            name: (x.full_tensor() if isinstance(x, DTensor) else x).cpu() for name, x in self.average.weights.items()
+            name: (x.full_tensor() if isinstance(x, DTensor) else x).cpu()
+            for name, x in self.average.weights.items()
         }
 
     def evaluate(self) -> dict[str, float]:
@@ -220,10 +227,16 @@ class Run:
         if self.is_first:
             temperatures = self.task.calibrate(model)
             save_checkpoint(
-                folder, model, clip_spec=self.recipe.spec.to_dict(), labels=self.task.labels,
-                recipe=self.recipe.to_dict(), num_steps=self.step, seconds=round(self.seconds, 1),
-                validation=self.scores, temperatures=temperatures,
-            )  # fmt: skip
+                folder,
+                model,
+                clip_spec=self.recipe.spec.to_dict(),
+                labels=self.task.labels,
+                recipe=self.recipe.to_dict(),
+                num_steps=self.step,
+                seconds=round(self.seconds, 1),
+                validation=self.scores,
+                temperatures=temperatures,
+            )
         return folder
 
     def save(self) -> None:
@@ -249,10 +262,15 @@ class Run:
 
     def _restore(self) -> None:
         state = torch.load(self.run_dir / STATE_FILE, weights_only=True, map_location="cpu")
-        before, now = Recipe().to_dict() | state["recipe"], self.recipe.to_dict()  # a key that is newer has its default
+        before, now = (
+            Recipe().to_dict() | state["recipe"],
+            self.recipe.to_dict(),
+        )  # a key that is newer has its default
         if before != now:
             changed = [k for k, v in now.items() if before[k] != v]
-            raise ValueError(f"{self.run_dir} holds a run of another recipe (differs in {changed}); choose another")
+            raise ValueError(
+                f"{self.run_dir} holds a run of another recipe (differs in {changed}); choose another"
+            )
         self.step, self.seconds, self.scores = state["step"], state["seconds"], state["scores"]
         restore(self.wrapped, state["model"])
         restore_optimizer(self.wrapped, self.optimizer, state["optimizer"])

@@ -10,21 +10,21 @@ from typing import Any, Protocol
 import torch
 from torch.utils.data import DataLoader
 
+from datasets.manifests import Item, Listing, ManifestError, label_table, whole_files
+from datasets.recordings import Recordings, load_recordings, mean_picture
+from datasets.shard_reader import StoredItems
+from datasets.unpaired import load_material
+from evaluation.calibration import calibrate, fit_temperature, fold_temperatures
+from evaluation.predictors import ModelPredictor, evaluate_split
 from models.config import Centre
-from models.zorro import Zorro
+from models.zorro import ZorroModel
 
 from .batch import Batch, BatchMaker
-from .calibration import calibrate, fit_temperature, fold_temperatures
 from .clip_batch import ClipBatches, DecodedClips
-from .clip_table import STREAMS, ClipTable
-from .data import load_material
 from .distributed import Ranks, union_over_ranks
-from .evaluate import ModelPredictor, evaluate_split
-from .manifests import Item, Listing, ManifestError, label_table, whole_files
 from .recipe import Pairs, Recipe
-from .recordings import Recordings, load_recordings, mean_picture
-from .stored import StoredItems
-from .stream import StreamedClips, StreamTable
+from .streamed_clips import StreamedClips, StreamTable
+from .validation import STREAMS, ClipTable
 
 Progress = Callable[[str, int, int, dict[str, float]], None]
 """Called with the stage, how much is done, of how much, and figures worth showing."""
@@ -36,7 +36,7 @@ class Task(Protocol):
     labels: list[dict[str, Any]]
     """`{"id", "label", "modalities"}` of each class."""
 
-    def prepare(self, model: Zorro) -> None:
+    def prepare(self, model: ZorroModel) -> None:
         """Give a new model what it takes from the training data before the first step."""
         ...
 
@@ -44,11 +44,11 @@ class Task(Protocol):
         """Batches from this step to the recipe's last, each in parts of which one is in memory at a time."""
         ...
 
-    def validate(self, model: Zorro) -> dict[str, float]:
+    def validate(self, model: ZorroModel) -> dict[str, float]:
         """Scores on the validation split."""
         ...
 
-    def calibrate(self, model: Zorro) -> dict[str, float]:
+    def calibrate(self, model: ZorroModel) -> dict[str, float]:
         """Temperatures by stream, fitted on the validation split and folded into the model."""
         ...
 
@@ -73,12 +73,16 @@ def open_task(
     items = _as_learned(data.items, recipe)
     if isinstance(data, StoredItems):
         if recipe.pairs != Pairs.BY_CLIP:
-            raise ValueError(f"pairs = '{recipe.pairs}' draws from all of a collection at once; train on its folder instead")
+            raise ValueError(
+                f"pairs = '{recipe.pairs}' draws from all of a collection at once; train on its folder instead"
+            )
         return StreamTask(recipe, data, items, report, ranks)
     if recipe.pairs == Pairs.BY_CLIP:
         return ClipTask(recipe, items, cache_dir, report, ranks, names=data.names)
     if ranks.world_size > 1:
-        raise ValueError(f"pairs = 'by_label' trains in one process, got {ranks.world_size} ranks; start without torchrun")
+        raise ValueError(
+            f"pairs = 'by_label' trains in one process, got {ranks.world_size} ranks; start without torchrun"
+        )
     return PatchworkTask(recipe, items, cache_dir, report, names=data.names)
 
 
@@ -95,7 +99,9 @@ def _as_learned(items: list[Item], recipe: Recipe) -> list[Item]:
     items = recipe.spans.of(items)
     several = [item.path for item in items if len(item.labels) > 1]
     if several and not recipe.multi_label:
-        raise ManifestError(f"{len(several)} clips have several labels, the first is {several[0]}; set multi_label = true")
+        raise ManifestError(
+            f"{len(several)} clips have several labels, the first is {several[0]}; set multi_label = true"
+        )
     return items
 
 
@@ -103,20 +109,28 @@ class PatchworkTask:
     """Sounds and sights that were not recorded together: pairs are made by label; `names` as in `label_table`."""
 
     def __init__(
-        self, recipe: Recipe, items: list[Item], cache_dir: Path, report: Progress, *,
+        self,
+        recipe: Recipe,
+        items: list[Item],
+        cache_dir: Path,
+        report: Progress,
+        *,
         names: Mapping[str, str] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.recipe, self.labels = recipe, label_table(items, names)
         self.targets = {str(label["id"]): i for i, label in enumerate(self.labels)}
         self.validation, self._clips = _split(items, "val"), None
         material = load_material(
-            _split(items, "train"), recipe.spec, self.targets, cache_dir,
+            _split(items, "train"),
+            recipe.spec,
+            self.targets,
+            cache_dir,
             lambda done, total: report("decode", done, total, {}),
-        )  # fmt: skip
+        )
         self.generator = torch.Generator().manual_seed(recipe.seed)
         self.maker = BatchMaker(material, recipe, len(self.labels), self.generator)
 
-    def prepare(self, model: Zorro) -> None:
+    def prepare(self, model: ZorroModel) -> None:
         """See `Task`.
 
         Raises:
@@ -130,13 +144,15 @@ class PatchworkTask:
         for _ in range(first_step, self.recipe.num_steps):
             yield [self.maker.draw()]
 
-    def validate(self, model: Zorro) -> dict[str, float]:
+    def validate(self, model: ZorroModel) -> dict[str, float]:
         """Top-1 of sounds, sights and pairs."""
-        found = evaluate_split(ModelPredictor(model), self.validation, self.targets, self.recipe.spec, clips=self._clips)
+        found = evaluate_split(
+            ModelPredictor(model), self.validation, self.targets, self.recipe.spec, clips=self._clips
+        )
         self._clips = found.clips
         return {f"{name}_top1": table["top1"] for name, table in found.tables.items() if "top1" in table}
 
-    def calibrate(self, model: Zorro) -> dict[str, float]:
+    def calibrate(self, model: ZorroModel) -> dict[str, float]:
         """See `Task`; labels that do not compete need none."""
         if self.recipe.multi_label:
             return {}
@@ -155,17 +171,27 @@ class ClipTask:
     """Co-recorded clips: a sound's picture is its own; `names` as in `label_table`."""
 
     def __init__(
-        self, recipe: Recipe, items: list[Item], cache_dir: Path, report: Progress, ranks: Ranks, *,
+        self,
+        recipe: Recipe,
+        items: list[Item],
+        cache_dir: Path,
+        report: Progress,
+        ranks: Ranks,
+        *,
         names: Mapping[str, str] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.recipe, self.labels = recipe, label_table(items, names)
         self.targets = {str(label["id"]): i for i, label in enumerate(self.labels)}
 
         def load(split: str) -> tuple[list[Item], Recordings]:
             chosen, stage = _split(items, split), f"decode {split}"
-            found = load_recordings(chosen, recipe.spec, cache_dir, lambda done, total: report(stage, done, total, {}))
+            found = load_recordings(
+                chosen, recipe.spec, cache_dir, lambda done, total: report(stage, done, total, {})
+            )
             num_files = sum(found.counts.values())
-            report(stage, num_files, num_files, dict(found.counts))  # what is broken or lacks a modality is said
+            report(
+                stage, num_files, num_files, dict(found.counts)
+            )  # what is broken or lacks a modality is said
             return chosen, found
 
         learned, recordings = load("train")
@@ -174,24 +200,24 @@ class ClipTask:
         self.drawn = ClipBatches(clips, self.targets, recipe, ranks, mean=mean)
         self.validation: ClipTable | StreamTable = ClipTable(*load("val"), self.targets, recipe)
 
-    def prepare(self, model: Zorro) -> None:
+    def prepare(self, model: ZorroModel) -> None:
         """The mean picture, if the model subtracts one."""
         if model.config.centre == Centre.PICTURE:
             model.video_tokens.mean.copy_(self.drawn.mean)
 
     def batches(self, first_step: int) -> Iterator[list[Batch]]:
         """See `Task`; a worker draws ahead, if the recipe says so."""
-        # A decoder in a cycle of garbage must go before workers are forked: collected in one of them, it would wait for ever
-        # for its threads, which are not there.
+        # A decoder in a cycle of garbage must go before workers are forked: collected in one of them, it
+        # would wait for ever for its threads, which are not there.
         gc.collect()
         steps = range(first_step, self.recipe.num_steps)
         yield from DataLoader(self.drawn, batch_size=None, sampler=steps, num_workers=self.recipe.num_workers)
 
-    def validate(self, model: Zorro) -> dict[str, float]:
+    def validate(self, model: ZorroModel) -> dict[str, float]:
         """Accuracy or mean average precision by stream, or recall@1 in all directions."""
         return self.validation.scores(model)
 
-    def calibrate(self, model: Zorro) -> dict[str, float]:
+    def calibrate(self, model: ZorroModel) -> dict[str, float]:
         """See `Task`; sets of many labels, and pre-training, need none."""
         if self.recipe.multi_label or not self.recipe.supervised:
             return {}
@@ -215,7 +241,9 @@ class ClipTask:
             ValueError: the run was on shards.
         """
         if state:
-            raise ValueError("the run was on shards, so its clips would be others; give these, or choose another run folder")
+            raise ValueError(
+                "the run was on shards, so its clips would be others; give these, or choose another run folder"
+            )
 
 
 class StreamTask(ClipTask):
@@ -225,10 +253,14 @@ class StreamTask(ClipTask):
         self, recipe: Recipe, stored: StoredItems, items: list[Item], report: Progress, ranks: Ranks
     ) -> None:
         if recipe.model.get("centre") == Centre.PICTURE:
-            raise ValueError("centre = 'picture' wants the mean of all pictures first; from shards choose centre = 'motion'")
+            raise ValueError(
+                "centre = 'picture' wants the mean of all pictures first; from shards choose centre = 'motion'"
+            )
         self.recipe, self.labels = recipe, label_table(items, stored.index.names)
         self.targets = {str(label["id"]): i for i, label in enumerate(self.labels)}
-        self.drawn = ClipBatches(StreamedClips(stored, _split(items, "train"), recipe), self.targets, recipe, ranks)
+        self.drawn = ClipBatches(
+            StreamedClips(stored, _split(items, "train"), recipe), self.targets, recipe, ranks
+        )
         self.validation = StreamTable(StreamedClips(stored, _split(items, "val"), recipe), self.targets)
         self._faults: dict[str, str] = {}
         self._shards, self._report = stored.index.items_sha256, report
@@ -241,7 +273,7 @@ class StreamTask(ClipTask):
                 self._tell(chunk.faults)
             yield chunks
 
-    def validate(self, model: Zorro) -> dict[str, float]:
+    def validate(self, model: ZorroModel) -> dict[str, float]:
         """See `Task`."""
         scores = super().validate(model)
         self._tell(self.validation.faults)
@@ -259,7 +291,9 @@ class StreamTask(ClipTask):
             ValueError: the run was on other shards.
         """
         if state.get("shards") != self._shards:
-            raise ValueError("the run was not on these shards, so its clips would be others; choose another run folder")
+            raise ValueError(
+                "the run was not on these shards, so its clips would be others; choose another run folder"
+            )
         self._tell(state["faults"])
 
     def _tell(self, faults: Mapping[str, str]) -> None:

@@ -1,7 +1,8 @@
 """The server under load beside its peers: clips and tensors, closed loops and open ones, each server alone on the machine.
 
-Machines are shared and change their speed within minutes. So next to every load that is judged the ceiling is measured: what
-a process per core does that serves nobody. A server is its share of that ceiling, and servers are compared by their shares.
+Machines are shared and change their speed within minutes. So next to every load that is judged the ceiling is
+measured: what a process per core does that serves nobody. A server is its share of that ceiling, and servers
+are compared by their shares.
 """
 
 import os
@@ -34,7 +35,10 @@ TIMEOUT_SECONDS = {"clips": 2.0, "fused": 1.0}
 LOOP_SECONDS, CEILING_SECONDS, CAPACITY_SECONDS = 4.0, 2.0, 8.0
 IDLE_SECONDS = 12.0  # of one client's loop: the least of some 50 requests in a row is what is added
 OPEN_SECONDS, PEER_OPEN_SECONDS, FILLING_SECONDS = 15.0, 6.0, 2.0
-NUM_STORMS = {"clips": 3, "fused": 1}  # of ours in a round, at `OVERLOAD`; one of some hundred clips says little
+NUM_STORMS = {
+    "clips": 3,
+    "fused": 1,
+}  # of ours in a round, at `OVERLOAD`; one of some hundred clips says little
 STAGES = ("upload", "decode", "queue", "inference")
 CLIPS, TENSORS, BASE_TENSORS = "clips", "fused", "audio"
 MIN_SHARE, MIN_TENSOR_SHARE, MIN_BASE_SHARE = 0.9, 0.9, 0.97
@@ -47,12 +51,18 @@ def measure_servers(rounds: int) -> Result:
     parameters = {
         "clip": f"{CLIP_SECONDS} s, 640x360, 30 frames per second, stereo; 2 windows of 2 pictures each",
         "tensors": "one window of the fused graph of sights-sounds, raw bytes; of the audio graph of an untrained vit-base",
-        "cores": len(os.sched_getaffinity(0)), "rounds": rounds, "loop_seconds": LOOP_SECONDS, "idle_seconds": IDLE_SECONDS,
+        "cores": len(os.sched_getaffinity(0)),
+        "rounds": rounds,
+        "loop_seconds": LOOP_SECONDS,
+        "idle_seconds": IDLE_SECONDS,
         "capacity_seconds": CAPACITY_SECONDS,
-        "open_seconds": OPEN_SECONDS, "open_seconds_of_peers": PEER_OPEN_SECONDS, "filling_seconds": FILLING_SECONDS,
-        "timeout_seconds": TIMEOUT_SECONDS, "storms": NUM_STORMS,
+        "open_seconds": OPEN_SECONDS,
+        "open_seconds_of_peers": PEER_OPEN_SECONDS,
+        "filling_seconds": FILLING_SECONDS,
+        "timeout_seconds": TIMEOUT_SECONDS,
+        "storms": NUM_STORMS,
         "loads": list(LOADS),
-    }  # fmt: skip
+    }
     result = Result(name="serving", parameters=parameters)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -89,7 +99,9 @@ class Bench:
             for workload in (CLIPS, TENSORS):
                 for num_clients in CLIENTS if is_ours else PEER_CLIENTS:
                     is_idle = is_ours and workload == CLIPS and num_clients == 1
-                    self.closed(process, workload, num_clients, seconds=IDLE_SECONDS if is_idle else LOOP_SECONDS)
+                    self.closed(
+                        process, workload, num_clients, seconds=IDLE_SECONDS if is_idle else LOOP_SECONDS
+                    )
                 loads = LOADS if is_first else ()
                 for load in loads[:-1] if is_ours else loads:
                     self.open(process, workload, load, seconds=OPEN_SECONDS if is_ours else PEER_OPEN_SECONDS)
@@ -98,9 +110,14 @@ class Bench:
             self.record(server.name, "memory", private_bytes=process.private_bytes())
 
     def closed(
-        self, process: Running, workload: str, num_clients: int, *, seconds: float = LOOP_SECONDS,
+        self,
+        process: Running,
+        workload: str,
+        num_clients: int,
+        *,
+        seconds: float = LOOP_SECONDS,
         ceiling: Ceiling | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """A closed loop between two measurements of the ceiling."""
         ceiling = ceiling or self.ceiling
         before = ceiling.rate(workload, seconds=CEILING_SECONDS)
@@ -108,12 +125,21 @@ class Bench:
         replies = uvloop.run(closed_loop(process.port, request, num_clients=num_clients, seconds=seconds))
         after = ceiling.rate(workload, seconds=CEILING_SECONDS)
         good = [reply for reply in replies if reply.status == 200]
-        self.result.check(f"{process.server.name}, {workload}: answers that failed", len(replies) - len(good), at_most=0)
+        self.result.check(
+            f"{process.server.name}, {workload}: answers that failed", len(replies) - len(good), at_most=0
+        )
         self.record(
-            process.server.name, "closed", workload=workload, clients=num_clients, per_second=len(good) / seconds,
-            share=len(good) / seconds / ((before + after) / 2), ceiling=(before + after) / 2, **_percentiles(good),
-            added_seconds=_added(good), stages=stage_seconds(good),
-        )  # fmt: skip
+            process.server.name,
+            "closed",
+            workload=workload,
+            clients=num_clients,
+            per_second=len(good) / seconds,
+            share=len(good) / seconds / ((before + after) / 2),
+            ceiling=(before + after) / 2,
+            **_percentiles(good),
+            added_seconds=_added(good),
+            stages=stage_seconds(good),
+        )
 
     def open(self, process: Running, workload: str, load: float, *, seconds: float) -> None:
         """Arrivals at a share of the ceiling, measured just before."""
@@ -121,24 +147,38 @@ class Bench:
         timeout = TIMEOUT_SECONDS[workload]
         first, again = uvloop.run(
             open_loop(
-                process.port, process.server.requests[workload], per_second=load * ceiling, seconds=seconds,
-                timeout_seconds=timeout, come_back=load == OVERLOAD,
+                process.port,
+                process.server.requests[workload],
+                per_second=load * ceiling,
+                seconds=seconds,
+                timeout_seconds=timeout,
+                come_back=load == OVERLOAD,
             )
-        )  # fmt: skip
+        )
         begin = min(reply.ended - reply.seconds for reply in first)
         answered = [reply for reply in first + again if reply.status == 200]
         steady = begin + FILLING_SECONDS, begin + seconds
-        in_time = [reply for reply in answered if reply.seconds <= timeout and steady[0] < reply.ended <= steady[1]]
+        in_time = [
+            reply for reply in answered if reply.seconds <= timeout and steady[0] < reply.ended <= steady[1]
+        ]
         refused = [reply for reply in first if reply.status == 429]
         self.record(
-            process.server.name, "open", workload=workload, load=load, arrivals=len(first), ceiling=ceiling,
-            goodput=len(in_time) / (seconds - FILLING_SECONDS), **_percentiles(answered),
+            process.server.name,
+            "open",
+            workload=workload,
+            load=load,
+            arrivals=len(first),
+            ceiling=ceiling,
+            goodput=len(in_time) / (seconds - FILLING_SECONDS),
+            **_percentiles(answered),
             refused=len(refused),
             refusals={f"p{q}": quantile([r.seconds for r in refused], q) for q in (50, 99)},
-            late=sum(r.seconds > timeout for r in answered), past_deadline=_count(first + again, 504),
-            lost=sum(r.status not in (200, 429, 504) for r in first + again), came_back=len(again),
+            late=sum(r.seconds > timeout for r in answered),
+            past_deadline=_count(first + again, 504),
+            lost=sum(r.status not in (200, 429, 504) for r in first + again),
+            came_back=len(again),
             kept=sum(r.status == 200 for r in again),
-        )  # fmt: skip
+        )
 
     def storm(self, process: Running, workload: str) -> None:
         """Arrivals at `OVERLOAD`, between two measurements of what the server does for clients that wait."""
@@ -149,7 +189,9 @@ class Bench:
     def _capacity(self, process: Running, workload: str) -> float:
         """Answers per second to clients that wait for them."""
         request = process.server.requests[workload]("")
-        replies = uvloop.run(closed_loop(process.port, request, num_clients=max(CLIENTS), seconds=CAPACITY_SECONDS))
+        replies = uvloop.run(
+            closed_loop(process.port, request, num_clients=max(CLIENTS), seconds=CAPACITY_SECONDS)
+        )
         return sum(reply.status == 200 for reply in replies) / CAPACITY_SECONDS
 
     def record(self, server: str, kind: str, **figures: Any) -> None:
@@ -176,11 +218,20 @@ def _judge(bench: Bench) -> None:
     result = bench.result
     for server in result.parameters["servers"]:
         for workload in (CLIPS, TENSORS):
-            shares = [r["share"] for r in bench.find(server=server, kind="closed", workload=workload, clients=16)]
-            result.entries[f"{server}, {workload}, share of the ceiling"] = Measured(tuple(shares), unit="share")
-    for workload, least, ahead in ((CLIPS, MIN_SHARE, MIN_AHEAD), (TENSORS, MIN_TENSOR_SHARE, MIN_TENSORS_AHEAD)):
+            shares = [
+                r["share"] for r in bench.find(server=server, kind="closed", workload=workload, clients=16)
+            ]
+            result.entries[f"{server}, {workload}, share of the ceiling"] = Measured(
+                tuple(shares), unit="share"
+            )
+    for workload, least, ahead in (
+        (CLIPS, MIN_SHARE, MIN_AHEAD),
+        (TENSORS, MIN_TENSOR_SHARE, MIN_TENSORS_AHEAD),
+    ):
         share = _share(bench, "ours", workload)
-        peers = {name: _share(bench, name, workload) for name in result.parameters["servers"] if name != "ours"}
+        peers = {
+            name: _share(bench, name, workload) for name in result.parameters["servers"] if name != "ours"
+        }
         best = max(peers, key=lambda name: peers[name])
         what = f"{'clips' if workload == CLIPS else 'tensors'}, 16 clients"
         result.ratios += [
@@ -188,27 +239,54 @@ def _judge(bench: Bench) -> None:
             Ratio(what=what, against=f"best peer ({best})", value=share / peers[best], at_least=ahead),
         ]
     result.ratios.append(
-        Ratio(what="tensors, 16 clients, base size", against="ceiling of inference",
-              value=_share(bench, "ours, vit-base", BASE_TENSORS), at_least=MIN_BASE_SHARE)
-    )  # fmt: skip
-    added = min(r["added_seconds"]["min"] for r in bench.find(server="ours", kind="closed", workload=CLIPS, clients=1))
+        Ratio(
+            what="tensors, 16 clients, base size",
+            against="ceiling of inference",
+            value=_share(bench, "ours, vit-base", BASE_TENSORS),
+            at_least=MIN_BASE_SHARE,
+        )
+    )
+    added = min(
+        r["added_seconds"]["min"] for r in bench.find(server="ours", kind="closed", workload=CLIPS, clients=1)
+    )
     result.ratios.append(
-        Ratio(what="added to decoding and inference when idle", against="5 ms", value=added / MAX_IDLE_SECONDS, at_most=1.0)
+        Ratio(
+            what="added to decoding and inference when idle",
+            against="5 ms",
+            value=added / MAX_IDLE_SECONDS,
+            at_most=1.0,
+        )
     )
     storms = bench.find(server="ours", kind="open", workload=CLIPS, load=OVERLOAD)
     peers = {r["server"]: _goodput([r]) for r in bench.find(kind="open", workload=CLIPS, load=OVERLOAD)}
     del peers["ours"]
     best = max(peers, key=lambda name: peers[name])
     result.ratios += [
-        Ratio(what="clips in time at 300 %", against="capacity", value=_sum(storms, "goodput") / _sum(storms, "capacity"),
-              at_least=MIN_GOODPUT),
-        Ratio(what="clips in time at 300 %", against=f"best peer ({best})", value=_goodput(storms) / peers[best],
-              at_least=MIN_AHEAD),
-        Ratio(what="clients that came back when told and got in", against="all who did",
-              value=_sum(storms, "kept") / max(1, _sum(storms, "came_back")), at_least=MIN_KEPT),
-        Ratio(what="99th percentile of a refusal", against="50 ms",
-              value=max(storm["refusals"]["p99"] for storm in storms) / MAX_REFUSAL_SECONDS, at_most=1.0),
-    ]  # fmt: skip
+        Ratio(
+            what="clips in time at 300 %",
+            against="capacity",
+            value=_sum(storms, "goodput") / _sum(storms, "capacity"),
+            at_least=MIN_GOODPUT,
+        ),
+        Ratio(
+            what="clips in time at 300 %",
+            against=f"best peer ({best})",
+            value=_goodput(storms) / peers[best],
+            at_least=MIN_AHEAD,
+        ),
+        Ratio(
+            what="clients that came back when told and got in",
+            against="all who did",
+            value=_sum(storms, "kept") / max(1, _sum(storms, "came_back")),
+            at_least=MIN_KEPT,
+        ),
+        Ratio(
+            what="99th percentile of a refusal",
+            against="50 ms",
+            value=max(storm["refusals"]["p99"] for storm in storms) / MAX_REFUSAL_SECONDS,
+            at_most=1.0,
+        ),
+    ]
     for workload, name in ((CLIPS, "clips"), (TENSORS, "tensors")):
         storms = bench.find(server="ours", kind="open", workload=workload, load=OVERLOAD)
         late = _sum(storms, "late") + _sum(storms, "past_deadline")
@@ -231,7 +309,11 @@ def _share(bench: Bench, server: str, workload: str) -> float:
 
 def _added(replies: Sequence[Reply]) -> dict[str, float]:
     """Seconds of an answer that are neither decoding nor inference, where the server tells."""
-    added = [r.seconds - r.timings.get("decode", 0.0) - r.timings["inference"] for r in replies if "inference" in r.timings]
+    added = [
+        r.seconds - r.timings.get("decode", 0.0) - r.timings["inference"]
+        for r in replies
+        if "inference" in r.timings
+    ]
     return {"min": min(added), "median": median(added)} if added else {}
 
 

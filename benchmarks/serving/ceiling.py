@@ -1,6 +1,7 @@
 """What the hardware allows: a process per core that decodes and infers on one thread, and serves nobody.
 
-`python -m benchmarks.serving.ceiling BUNDLE CLIP` is one of them; it is told what to do on its standard input.
+`python -m benchmarks.serving.ceiling BUNDLE CLIP` is one of them; it is told what to do on its standard
+input.
 """
 
 import json

@@ -1,6 +1,7 @@
 """Clients of a server on this machine: a closed loop, and an open one whose arrivals do not wait for answers.
 
-An open loop counts a request's time from when it was due, not from when it was sent: free of coordinated omission.
+An open loop counts a request's time from when it was due, not from when it was sent: free of coordinated
+omission.
 """
 
 import asyncio
@@ -56,7 +57,9 @@ class Client:
     async def ask(self, request: bytes, *, due: float, give_up_at: float | None = None) -> Reply:
         """Send one request and wait for all of its answer."""
         try:
-            async with asyncio.timeout(None if give_up_at is None else max(0.0, give_up_at - time.perf_counter())):
+            async with asyncio.timeout(
+                None if give_up_at is None else max(0.0, give_up_at - time.perf_counter())
+            ):
                 try:
                     head = await self._exchange(request)
                 except (OSError, asyncio.IncompleteReadError) as error:
@@ -123,9 +126,15 @@ async def closed_loop(port: int, request: bytes, *, num_clients: int, seconds: f
 
 
 async def open_loop(
-    port: int, make_request: Callable[[str], bytes], *, per_second: float, seconds: float, timeout_seconds: float,
-    come_back: bool, seed: int = 0,
-) -> tuple[list[Reply], list[Reply]]:  # fmt: skip
+    port: int,
+    make_request: Callable[[str], bytes],
+    *,
+    per_second: float,
+    seconds: float,
+    timeout_seconds: float,
+    come_back: bool,
+    seed: int = 0,
+) -> tuple[list[Reply], list[Reply]]:
     """Poisson arrivals.
 
     Args:
@@ -151,7 +160,9 @@ async def open_loop(
             idle.append(client)
 
     async def come(number: int, due: float) -> None:
-        request = make_request(f"X-Request-Timeout-Ms: {1000 * timeout_seconds:.0f}\r\nX-Request-ID: client-{number}\r\n")
+        request = make_request(
+            f"X-Request-Timeout-Ms: {1000 * timeout_seconds:.0f}\r\nX-Request-ID: client-{number}\r\n"
+        )
         reply = await ask(request, due)
         first.append(reply)
         if come_back and reply.status == 429 and reply.retry_after_seconds is not None:

@@ -49,21 +49,33 @@ def to_page(result: Mapping[str, Any]) -> str:
         "## Limits\n",
         _table(
             ("what", "against", "ratio", "limit"),
-            [(r["what"], r["against"], f"{r['value']:.3f}", r["limit"] + ("" if r["is_met"] else " (missed)"))
-             for r in result["ratios"]],
+            [
+                (
+                    r["what"],
+                    r["against"],
+                    f"{r['value']:.3f}",
+                    r["limit"] + ("" if r["is_met"] else " (missed)"),
+                )
+                for r in result["ratios"]
+            ],
         ),
         "## Clients that wait for their answers\n",
         "![Throughput by clients](serving-throughput.svg)\n",
-    ]  # fmt: skip
+    ]
     for workload, name in WORKLOADS.items():
         parts += [f"### {name.capitalize()}, 16 clients\n", _closed_table(closed, servers, workload)]
     parts += ["## Clients that do not wait\n", "![Goodput by load](serving-goodput.svg)\n"]
     for workload, name in WORKLOADS.items():
         allowed = parameters["timeout_seconds"][workload]
         parts += [
-            f"### {name.capitalize()}, each to be answered within {allowed:g} s\n", _open_table(opened, servers, workload)
+            f"### {name.capitalize()}, each to be answered within {allowed:g} s\n",
+            _open_table(opened, servers, workload),
         ]
-    parts += ["## Where the time of a clip goes\n", "![Stages of a clip](serving-stages.svg)\n", _stage_table(closed)]
+    parts += [
+        "## Where the time of a clip goes\n",
+        "![Stages of a clip](serving-stages.svg)\n",
+        _stage_table(closed),
+    ]
     parts += ["## Private memory after all this\n", _memory_table(result, servers)]
     return "\n".join(parts)
 
@@ -88,11 +100,31 @@ def _open_table(opened: Sequence[Record], servers: Iterable[str], workload: str)
             lost = r["lost"] + r["late"] + r["past_deadline"]
             refusal = f"{1000 * r['refusals']['p99']:.0f}" if r["refused"] else ""
             rows.append(
-                [server, f"{r['load']:.0%}", r["arrivals"], f"{r['goodput']:.1f}", f"{r['goodput'] / r['ceiling']:.2f}",
-                 f"{1000 * r['p50']:.0f}", f"{1000 * r['p99']:.0f}", r["refused"], refusal, lost]
-            )  # fmt: skip
-    columns = ("server", "load", "arrivals", "in time per second", "of the ceiling", "p50 ms", "p99 ms", "refused",
-               "p99 ms of a refusal", "late or lost")  # fmt: skip
+                [
+                    server,
+                    f"{r['load']:.0%}",
+                    r["arrivals"],
+                    f"{r['goodput']:.1f}",
+                    f"{r['goodput'] / r['ceiling']:.2f}",
+                    f"{1000 * r['p50']:.0f}",
+                    f"{1000 * r['p99']:.0f}",
+                    r["refused"],
+                    refusal,
+                    lost,
+                ]
+            )
+    columns = (
+        "server",
+        "load",
+        "arrivals",
+        "in time per second",
+        "of the ceiling",
+        "p50 ms",
+        "p99 ms",
+        "refused",
+        "p99 ms of a refusal",
+        "late or lost",
+    )
     return _table(columns, rows)
 
 
@@ -107,7 +139,9 @@ def _stage_table(closed: Sequence[Record]) -> str:
 def _memory_table(result: Mapping[str, Any], servers: Iterable[str]) -> str:
     rows = []
     for server in servers:
-        seen = [r["private_bytes"] for r in result["records"] if (r["kind"], r["server"]) == ("memory", server)]
+        seen = [
+            r["private_bytes"] for r in result["records"] if (r["kind"], r["server"]) == ("memory", server)
+        ]
         rows.append([server, f"{median(seen) / 1e6:.0f}"])
     return _table(("server and its processes", "MB"), rows)
 
@@ -118,7 +152,9 @@ def _throughput(axes: Axes, closed: Sequence[Record], servers: Iterable[str], wo
         clients = sorted({r["clients"] for r in loads})
         shares = [median(r["share"] for r in loads if r["clients"] == n) for n in clients]
         axes.plot(clients, shares, marker="o", label=server, linewidth=2.5 if server == "ours" else 1.2)
-    axes.set(xscale="log", xlabel="clients", ylabel="share of the ceiling", ylim=(0, 1.05), xticks=[1, 2, 4, 8, 16])
+    axes.set(
+        xscale="log", xlabel="clients", ylabel="share of the ceiling", ylim=(0, 1.05), xticks=[1, 2, 4, 8, 16]
+    )
     axes.set_xticklabels(["1", "2", "4", "8", "16"])
 
 
@@ -126,7 +162,9 @@ def _goodput(axes: Axes, opened: Sequence[Record], servers: Iterable[str], workl
     for server in servers:
         records = [r for r in opened if (r["server"], r["workload"]) == (server, workload)]
         loads = sorted({r["load"] for r in records})
-        goodput = [median(r["goodput"] / r["ceiling"] for r in records if r["load"] == load) for load in loads]
+        goodput = [
+            median(r["goodput"] / r["ceiling"] for r in records if r["load"] == load) for load in loads
+        ]
         axes.plot(loads, goodput, marker="o", label=server, linewidth=2.5 if server == "ours" else 1.2)
     axes.set(xlabel="arrivals, of the ceiling", ylabel="in time, of the ceiling", ylim=(0, 1.05))
 
@@ -158,7 +196,9 @@ def _stages(closed: Sequence[Record]) -> dict[int, dict[str, float]]:
     """Median seconds of our server's stages by number of clients."""
     loads = [r for r in closed if (r["server"], r["workload"]) == ("ours", "clips")]
     return {
-        clients: {stage: median(r["stages"][stage] for r in loads if r["clients"] == clients) for stage in STAGES}
+        clients: {
+            stage: median(r["stages"][stage] for r in loads if r["clients"] == clients) for stage in STAGES
+        }
         for clients in sorted({r["clients"] for r in loads})
     }
 

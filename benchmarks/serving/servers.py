@@ -86,11 +86,13 @@ def _protocol_request(model: Zorro, modality: Modality) -> MakeRequest:
     tensors = window(model, modality)
     inputs: list[dict[str, Any]] = [
         {
-            "name": name, "shape": [1, *tensor.shape], "datatype": {"float32": "FP32", "uint8": "UINT8"}[str(tensor.dtype)],
+            "name": name,
+            "shape": [1, *tensor.shape],
+            "datatype": {"float32": "FP32", "uint8": "UINT8"}[str(tensor.dtype)],
             "parameters": {"binary_data_size": math.prod(tensor.shape) * tensor.itemsize},
         }
         for name, tensor in tensors.items()
-    ]  # fmt: skip
+    ]
     head = json.dumps({"inputs": inputs, "parameters": {"binary_data_output": True}}).encode()
     body = head + b"".join(tensor.tobytes() for tensor in tensors.values())
     length = f"Inference-Header-Content-Length: {len(head)}\r\n"
@@ -131,7 +133,11 @@ def running(server: Server, **settings: object) -> Iterator[Running]:
     environment = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
     environment |= {f"ZORRO_{name.upper()}": str(value) for name, value in settings.items()}
     process = subprocess.Popen(
-        [*server.command, str(port)], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
+        [*server.command, str(port)],
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         _wait(server, process, port)
@@ -146,7 +152,10 @@ def _wait(server: Server, process: "subprocess.Popen[bytes]", port: int) -> None
     while time.monotonic() < end:
         if process.poll() is not None:
             raise RuntimeError(f"{server.name} ended with {process.returncode} before it was ready")
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", port), timeout=5) as connection,
+        ):
             connection.sendall(ask)
             if connection.recv(100).startswith(b"HTTP/1.1 200"):
                 return

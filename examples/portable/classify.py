@@ -65,7 +65,9 @@ def read_bundle(path: Path, variant: str | None) -> Bundle:
         chosen, max_abs_error = manifest, manifest["golden"]["tolerance"]
     scores = manifest.get("scores", "softmax")
     if scores not in SCORES:
-        raise ValueError(f"{path} has scores={scores!r}, known here are {', '.join(SCORES)}; copy a newer example")
+        raise ValueError(
+            f"{path} has scores={scores!r}, known here are {', '.join(SCORES)}; copy a newer example"
+        )
     graphs = {name: path / graph["file"] for name, graph in chosen["graphs"].items()}
     return Bundle(path, manifest["clip_spec"], manifest["labels"], scores, graphs, max_abs_error)
 
@@ -108,7 +110,9 @@ def read_frames(path: Path, frame_size: int) -> np.ndarray:
     """
     content = np.fromfile(path, np.uint8)
     if len(content) % (frame_size * frame_size * 3):
-        raise ValueError(f"{path} holds no whole number of frames of {frame_size}x{frame_size} pixels; see README.md")
+        raise ValueError(
+            f"{path} holds no whole number of frames of {frame_size}x{frame_size} pixels; see README.md"
+        )
     return content.reshape(-1, frame_size, frame_size, 3)
 
 
@@ -121,7 +125,9 @@ def run_graph(graph: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarra
         session.run(names, {name: array[i : i + MAX_BATCH_SIZE] for name, array in inputs.items()})
         for i in range(0, count, MAX_BATCH_SIZE)
     ]
-    return {name: np.concatenate(values) for name, values in zip(names, zip(*parts, strict=True), strict=True)}
+    return {
+        name: np.concatenate(values) for name, values in zip(names, zip(*parts, strict=True), strict=True)
+    }
 
 
 def classify(bundle: Bundle, windows: Sequence[Window], *, top_k: int) -> dict[str, list[dict[str, Any]]]:
@@ -133,7 +139,10 @@ def classify(bundle: Bundle, windows: Sequence[Window], *, top_k: int) -> dict[s
     streams = STREAM_OF if graph == "fused" else [graph]
     found = {}
     for stream in streams:
-        logits, weights = outputs[f"{STREAM_OF[stream]}_logits"], [window.weight(stream) for window in windows]
+        logits, weights = (
+            outputs[f"{STREAM_OF[stream]}_logits"],
+            [window.weight(stream) for window in windows],
+        )
         found[stream] = best_labels(SCORES[bundle.scores](logits, weights), bundle.labels, top_k)
     return found
 
@@ -176,7 +185,9 @@ def self_test(bundle: Bundle) -> dict[str, float]:
     for graph, path in bundle.graphs.items():
         names = ("audio", "video") if graph == "fused" else (graph,)
         outputs = run_graph(path, {name: inputs[name] for name in names})
-        errors[graph] = max(float(np.abs(value - expected[f"{graph}.{name}"]).max()) for name, value in outputs.items())
+        errors[graph] = max(
+            float(np.abs(value - expected[f"{graph}.{name}"]).max()) for name, value in outputs.items()
+        )
         if not errors[graph] <= bundle.max_abs_error:  # so written, NaN fails
             raise ValueError(
                 f"{path.name} is off by {errors[graph]:.2g} on the golden clips, allowed are {bundle.max_abs_error:g}; "
@@ -194,9 +205,13 @@ def front_end_error(bundle: Bundle) -> float:
     spec = bundle.spec
     t = np.arange(spec["num_mel_frames"] * spec["hop_length"]) / spec["sample_rate"]
     chirp = 0.5 * np.sin(2 * np.pi * (100 * t + 300 * t**2))
-    error = float(np.abs(log_mel(chirp, spec) - np.load(bundle.path / "golden" / "inputs.npz")["audio"][0]).max())
+    error = float(
+        np.abs(log_mel(chirp, spec) - np.load(bundle.path / "golden" / "inputs.npz")["audio"][0]).max()
+    )
     if not error <= MAX_LOG_MEL_ERROR:
-        raise ValueError(f"log-mel is off by {error:.2g} on the golden chirp, allowed are {MAX_LOG_MEL_ERROR:g}")
+        raise ValueError(
+            f"log-mel is off by {error:.2g} on the golden chirp, allowed are {MAX_LOG_MEL_ERROR:g}"
+        )
     return error
 
 
@@ -225,7 +240,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _answer(options: argparse.Namespace) -> dict[str, Any]:
     bundle = read_bundle(options.bundle, options.variant)
     if options.self_test:
-        return {"max_abs_error": self_test(bundle), "allowed": bundle.max_abs_error, "log_mel": front_end_error(bundle)}
+        return {
+            "max_abs_error": self_test(bundle),
+            "allowed": bundle.max_abs_error,
+            "log_mel": front_end_error(bundle),
+        }
     spec = bundle.spec
     waveform = None if options.sound is None else read_wav(options.sound, spec["sample_rate"])
     frames = None if options.frames is None else read_frames(options.frames, spec["frame_size"])

@@ -1,7 +1,7 @@
 """From samples and pictures to what the graphs read, in numpy alone: docs/front-end.md as code.
 
-`spec` is `clip_spec` of bundle.json. The surprising fact: means and standard deviations in it are not for here, the graphs
-apply them.
+`spec` is `clip_spec` of bundle.json. The surprising fact: means and standard deviations in it are not for
+here, the graphs apply them.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,9 @@ class Window:
         return {"audio": heard, "video": self.video_seconds, "fused": max(heard, self.video_seconds)}[stream]
 
 
-def cut_windows(spec: Spec, *, waveform: np.ndarray | None, frames: np.ndarray | None, fps: float) -> list[Window]:
+def cut_windows(
+    spec: Spec, *, waveform: np.ndarray | None, frames: np.ndarray | None, fps: float
+) -> list[Window]:
     """Windows that touch, from 0 s on; the last one is padded, with silence and with the last frame.
 
     Args:
@@ -58,7 +60,9 @@ def cut_windows(spec: Spec, *, waveform: np.ndarray | None, frames: np.ndarray |
         windows.append(window)
 
 
-def _window(index: int, spec: Spec, waveform: np.ndarray | None, frames: np.ndarray | None, fps: float) -> Window:
+def _window(
+    index: int, spec: Spec, waveform: np.ndarray | None, frames: np.ndarray | None, fps: float
+) -> Window:
     num_samples = spec["num_mel_frames"] * spec["hop_length"]
     audio = video = None
     audio_seconds = video_seconds = 0.0
@@ -73,8 +77,12 @@ def _window(index: int, spec: Spec, waveform: np.ndarray | None, frames: np.ndar
         video = np.stack([frames[i] for i in frame_indices(spec, start, len(frames), fps)])
         video_seconds = max(0.0, min(length, len(frames) / fps - start))
     return Window(
-        audio=audio, video=video, audio_seconds=audio_seconds, video_seconds=video_seconds, is_silent=is_silent
-    )  # fmt: skip
+        audio=audio,
+        video=video,
+        audio_seconds=audio_seconds,
+        video_seconds=video_seconds,
+        is_silent=is_silent,
+    )
 
 
 def frame_indices(spec: Spec, start_seconds: float, num_frames: int, fps: float) -> list[int]:
@@ -102,7 +110,9 @@ def mel_filters(spec: Spec) -> np.ndarray:
     """Triangles of height 1 on the mel scale, [window_length // 2 + 1, num_mel_bins]."""
     edges = np.linspace(_mel(spec["min_hz"]), _mel(spec["max_hz"]), spec["num_mel_bins"] + 2)
     lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
-    bins = _mel(np.arange(spec["window_length"] // 2 + 1) * spec["sample_rate"] / spec["window_length"])[:, None]
+    bins = _mel(np.arange(spec["window_length"] // 2 + 1) * spec["sample_rate"] / spec["window_length"])[
+        :, None
+    ]
     return np.maximum(0, np.minimum((bins - lower) / (centre - lower), (upper - bins) / (upper - centre)))
 
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from models.zorro import Zorro
-from training.clip_scores import Judge
-from training.clip_table import ClipTable
-from training.layouts.grid import SLOT_OF
-from training.manifests import Item
-from training.probe import Labelled, Probe, fit_probe
+from datasets.layouts.grid import SLOT_OF
+from datasets.manifests import Item
+from datasets.recordings import load_recordings
+from evaluation.clip_scores import Judge
+from evaluation.linear_probe import Labelled, Probe, fit_probe
+from models.zorro import ZorroModel
 from training.recipe import Recipe
-from training.recordings import load_recordings
+from training.validation import ClipTable
 
 from .score import right_digits
 
@@ -21,7 +21,7 @@ STREAMS = ("audio", "video", "fusion")
 MAX_CLIPS = 600  # whose windows are in memory at a time
 
 
-def probe_words(model: Zorro, items: Sequence[Item], recipe: Recipe, cache_dir: Path) -> dict[str, Any]:
+def probe_words(model: ZorroModel, items: Sequence[Item], recipe: Recipe, cache_dir: Path) -> dict[str, Any]:
     """Fitted on the training words, chosen on the validation words; of the test words what `TestSplit.score` keeps."""
     train, val, test = (
         _features(model, [item for item in items if item.split == split], recipe, cache_dir)
@@ -40,7 +40,7 @@ def _right(probe: Probe, words: Labelled) -> str:
     return right_digits(probe.scores(words.features), np.eye(len(names))[words.truth], names)
 
 
-def _features(model: Zorro, items: list[Item], recipe: Recipe, cache_dir: Path) -> dict[str, Labelled]:
+def _features(model: ZorroModel, items: list[Item], recipe: Recipe, cache_dir: Path) -> dict[str, Labelled]:
     """By stream, each asked alone, of the words of a split."""
     recordings = load_recordings(items, recipe.spec, cache_dir, lambda *_: None)
     parts = [
@@ -50,7 +50,9 @@ def _features(model: Zorro, items: list[Item], recipe: Recipe, cache_dir: Path) 
     judge = Judge(items, {word: i for i, word in enumerate(sorted(SLOT_OF))}, groups=SLOT_OF)
     return {
         stream: Labelled(
-            features=np.concatenate([part[stream].features for part in parts]), items=np.arange(len(items)), judge=judge
+            features=np.concatenate([part[stream].features for part in parts]),
+            items=np.arange(len(items)),
+            judge=judge,
         )
         for stream in STREAMS
     }

@@ -1,8 +1,8 @@
 """The report of the runs: what stands in `results/grid.json` as tables and charts. No number is typed by hand.
 
-Rows of a table of words right have the seeds that all of them have. A figure is the mean over seeds; its interval draws
-the test sentences anew, the same for all seeds (percentile bootstrap), so it says how far other sentences of this talker
-might change it, not how far other talkers would.
+Rows of a table of words right have the seeds that all of them have. A figure is the mean over seeds; its
+interval draws the test sentences anew, the same for all seeds (percentile bootstrap), so it says how far
+other sentences of this talker might change it, not how far other talkers would.
 """
 
 import json
@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from training.layouts.grid import SLOTS
-from training.metrics import bootstrap_interval
-from training.report import draw_curve, markdown_table
+from datasets.layouts.grid import SLOTS
+from evaluation.metrics import bootstrap_interval
+from evaluation.report import draw_curve, markdown_table
 
 RESULTS = Path(__file__).parents[1] / "results"
 MASKINGS = {"zorro": "Zorro", "none": "no mask", "bottleneck": "bottleneck", "independent": "independent"}
@@ -55,17 +55,25 @@ def write_results(records: Records, folder: Path = RESULTS) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "grid.json").write_text(json.dumps(records, indent=1, sort_keys=True) + "\n")
     sections = (_supervised, _words, _in_noise, _contrastive, _probed, _tuned, _alone, _backbones)
-    parts = [part for section in (*sections, _sentences, _sentences_map) if (part := section(records, folder))]
+    parts = [
+        part for section in (*sections, _sentences, _sentences_map) if (part := section(records, folder))
+    ]
     path = folder / "grid.md"
-    path.write_text("\n".join(["# GRID, one talker: what was found\n", __doc__.partition("\n\n")[2] + "\n", *parts]))
+    path.write_text(
+        "\n".join(["# GRID, one talker: what was found\n", __doc__.partition("\n\n")[2] + "\n", *parts])
+    )
     return path
 
 
 def common(records: Records, prefixes: Sequence[str]) -> Records:
     """Runs of these prefixes, with the seeds that all prefixes have which have any."""
-    by_prefix = [{n.rpartition("-")[2] for n in records if n.rpartition("-")[0] == prefix} for prefix in prefixes]
+    by_prefix = [
+        {n.rpartition("-")[2] for n in records if n.rpartition("-")[0] == prefix} for prefix in prefixes
+    ]
     seeds = set.intersection(*(found for found in by_prefix if found)) if any(by_prefix) else set()
-    return {n: r for n, r in records.items() if n.rpartition("-")[0] in prefixes and n.rpartition("-")[2] in seeds}
+    return {
+        n: r for n, r in records.items() if n.rpartition("-")[0] in prefixes and n.rpartition("-")[2] in seeds
+    }
 
 
 def right_answers(records: Records, prefix: str, condition: str, stream: str) -> np.ndarray | None:
@@ -104,7 +112,11 @@ def _difference(a: np.ndarray | None, b: np.ndarray | None) -> str:
 
 
 def _table_of(
-    records: Records, title: str, prefixes: Mapping[str, str], conditions: Sequence[str], streams: Sequence[str]
+    records: Records,
+    title: str,
+    prefixes: Mapping[str, str],
+    conditions: Sequence[str],
+    streams: Sequence[str],
 ) -> str:
     records = common(records, list(prefixes))
     counts = {prefix: sum(name.rpartition("-")[0] == prefix for name in records) for prefix in prefixes}
@@ -117,7 +129,11 @@ def _table_of(
         for condition in conditions
         if any(right_answers(records, prefix, condition, s) is not None for s in streams)
     ]
-    return f"## {title}\n\n" + markdown_table(["run, sound", *(STREAMS[s] for s in streams)], rows) if rows else ""
+    return (
+        f"## {title}\n\n" + markdown_table(["run, sound", *(STREAMS[s] for s in streams)], rows)
+        if rows
+        else ""
+    )
 
 
 def _supervised(records: Records, _: Path) -> str:
@@ -144,20 +160,30 @@ def _in_noise(records: Records, folder: Path) -> str:
         if first is None:
             continue
         conditions = [CLEAN, *sorted(first["right"].keys() - {CLEAN}, key=_decibels, reverse=True)]
-        lines = {s: [accuracy(right_answers(records, prefix, c, s)) for c in conditions] for s in ("audio", "fusion")}
+        lines = {
+            s: [accuracy(right_answers(records, prefix, c, s)) for c in conditions]
+            for s in ("audio", "fusion")
+        }
         lines["video"] = [accuracy(right_answers(records, prefix, CLEAN, "video"))] * len(conditions)
         curve = {
             "levels": [None, *map(_decibels, conditions[1:])],
             "unit": "white noise, signal-to-noise ratio in dB",
             "streams": {
-                STREAMS[s]: {key: [point[i] for point in line] for i, key in enumerate(("values", "low", "high"))}
+                STREAMS[s]: {
+                    key: [point[i] for point in line] for i, key in enumerate(("values", "low", "high"))
+                }
                 for s, line in lines.items()
             },
         }
         chart = folder / f"grid-{prefix}-noise.svg"
         draw_curve(curve, chart, title="Words right within their slots", metric="within_groups")
-        rows = [[condition, *(_cell(right_answers(records, prefix, condition, s)) for s in ("audio", "video", "fusion"))]
-                for condition in conditions]  # fmt: skip
+        rows = [
+            [
+                condition,
+                *(_cell(right_answers(records, prefix, condition, s)) for s in ("audio", "video", "fusion")),
+            ]
+            for condition in conditions
+        ]
         fused, alone = (right_answers(records, prefix, NOISY, s) for s in ("fusion", "audio"))
         gain = f"At {NOISY} both are {_difference(fused, alone)} points above sound alone, and "
         gain += f"{_difference(fused, right_answers(records, prefix, CLEAN, 'video'))} above sight alone.\n"
@@ -176,7 +202,9 @@ def _contrastive(records: Records, _: Path) -> str:
         runs = [r["retrieval"] for name, r in records.items() if name.rpartition("-")[0] == prefix]
         for kind, how in (("sequences", "window by window"), ("means", "by their mean")):
             found = [[100 * run[kind][direction]["recall@1"] for run in runs] for direction in DIRECTIONS]
-            cells = [f"{np.mean(seeds):.1f} ({min(seeds):.0f} to {max(seeds):.0f})" for seeds in found if seeds]
+            cells = [
+                f"{np.mean(seeds):.1f} ({min(seeds):.0f} to {max(seeds):.0f})" for seeds in found if seeds
+            ]
             rows += [[f"{said}, {how} ({len(runs)} seeds)", *cells]] if runs else []
     if not rows:
         return ""
@@ -188,7 +216,9 @@ def _contrastive(records: Records, _: Path) -> str:
 
 def _probed(records: Records, _: Path) -> str:
     probes = {name: record["probe"] for name, record in records.items() if "probe" in record}
-    prefixes = {f"contrastive-{masking}": said for masking, said in MASKINGS.items()} | {"untrained": "never trained"}
+    prefixes = {f"contrastive-{masking}": said for masking, said in MASKINGS.items()} | {
+        "untrained": "never trained"
+    }
     title = "Pre-trained without labels: linear probe of words within their slots, %"
     guessed = 100 * np.mean([1 / len(words) for words in SLOTS.values()])
     note = "\nA logistic regression on frozen features of each stream, asked alone, fitted on the training words; its\n"
@@ -201,7 +231,9 @@ def _tuned(records: Records, _: Path) -> str:
     prefixes = {"supervised-zorro": "from scratch", "finetuned": "pre-trained by contrast, then the same"}
     if not any(name.startswith("finetuned") for name in records):
         return ""
-    return _table_of(records, "From scratch against pre-trained: words right, %", prefixes, (CLEAN, NOISY), list(STREAMS))
+    return _table_of(
+        records, "From scratch against pre-trained: words right, %", prefixes, (CLEAN, NOISY), list(STREAMS)
+    )
 
 
 def _alone(records: Records, _: Path) -> str:
@@ -211,7 +243,8 @@ def _alone(records: Records, _: Path) -> str:
         records = common(everything, ["supervised-zorro", f"only-{modality}"])
         for condition in (CLEAN, NOISY) if modality == "audio" else (CLEAN,):
             joint, alone = (
-                right_answers(records, prefix, condition, modality) for prefix in ("supervised-zorro", f"only-{modality}")
+                right_answers(records, prefix, condition, modality)
+                for prefix in ("supervised-zorro", f"only-{modality}")
             )
             if alone is not None:
                 name = f"{STREAMS[modality]}, {condition} ({len(alone)} seeds)"
@@ -233,7 +266,16 @@ def _backbones(records: Records, _: Path) -> str:
         seconds = min(run["training_seconds"] for run in runs)
         size = f"{runs[0]['parameters'] / 1e6:.1f}", f"{runs[0]['gflops']:.2f}", f"{seconds:.0f}"
         rows.append([f"{said} ({len(runs)} seeds)", *cells, noisy, *size])
-    head = ["backbone", "sound", "sight", "both", "both, -5 dB", "parameters, M", "GFLOPs", "seconds to train"]
+    head = [
+        "backbone",
+        "sound",
+        "sight",
+        "both",
+        "both, -5 dB",
+        "parameters, M",
+        "GFLOPs",
+        "seconds to train",
+    ]
     if len(rows) < 2:
         return ""
     return "## Backbones, same steps: words right, %\n\n" + markdown_table(head, rows)

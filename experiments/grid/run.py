@@ -21,7 +21,9 @@ def run_all(data_dir: Path, runs_dir: Path, *, only: str = "*", parallel: int | 
     Raises:
         ValueError: a run starts from one that is neither done nor chosen.
     """
-    waiting = [e for e in experiments() if fnmatch(e.name, only) and not (runs_dir / e.name / RESULT_FILE).is_file()]
+    waiting = [
+        e for e in experiments() if fnmatch(e.name, only) and not (runs_dir / e.name / RESULT_FILE).is_file()
+    ]
     parallel = parallel or os.cpu_count() or 1
     running: dict[Future[None], str] = {}
     context = get_context("spawn")
@@ -31,7 +33,9 @@ def run_all(data_dir: Path, runs_dir: Path, *, only: str = "*", parallel: int | 
                 waiting.remove(experiment)
                 running[pool.submit(run_one, experiment, data_dir, runs_dir)] = experiment.name
             if not running:
-                raise ValueError(f"nothing to start {[e.name for e in waiting]} from; run what they start from first")
+                raise ValueError(
+                    f"nothing to start {[e.name for e in waiting]} from; run what they start from first"
+                )
             for done in wait(running, return_when=FIRST_COMPLETED).done:
                 print(f"{running.pop(done)}: done", flush=True)
                 done.result()
@@ -49,8 +53,8 @@ def _ready(waiting: Iterable[Experiment], runs_dir: Path) -> list[Experiment]:
 
 def run_one(experiment: Experiment, data_dir: Path, runs_dir: Path) -> None:
     """Train, score on the test split, by linear probes what has no labels, and write the result."""
+    from datasets.layouts import read_items
     from models.weights import load_checkpoint
-    from training.layouts import read_items
     from training.loop import train
 
     from .probe import probe_words

@@ -14,19 +14,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datasets.layouts.grid import SLOT_OF, SLOTS
+from datasets.manifests import Item, Spans
+from datasets.recordings import Recordings, cut_sound, load_recordings, window_start
+from evaluation.corruptions import add_noise
+from evaluation.metrics import correct_within, mean_average_precision
+from evaluation.retrieval import retrieval_tables
 from media.clip import read_waveform
 from media.log_mel import log_mel
 from media.spec import ClipSpec
 from models.size import model_size
 from models.weights import load_checkpoint
-from training.clip_table import Answers, ClipTable
-from training.degrade import add_noise
-from training.layouts.grid import SLOT_OF, SLOTS
-from training.manifests import Item, Spans
-from training.metrics import correct_within, mean_average_precision
 from training.recipe import Recipe
-from training.recordings import Recordings, cut_sound, load_recordings, window_start
-from training.retrieval import retrieval_tables
+from training.validation import Answers, ClipTable
 
 SNRS_DB = (20, 10, 5, 0, -5, -10)
 SENTENCE_STRIDE_SECONDS = 0.32
@@ -51,9 +51,11 @@ class TestSplit:
         loaded = load_checkpoint(checkpoint)
         size = model_size(loaded.config)
         found: dict[str, Any] = {
-            "recipe": loaded.extra["recipe"], "parameters": size.parameters, "gflops": size.gflops,
+            "recipe": loaded.extra["recipe"],
+            "parameters": size.parameters,
+            "gflops": size.gflops,
             "training_seconds": loaded.extra["seconds"],
-        }  # fmt: skip
+        }
         if self.sentences is not None:
             found["retrieval"] = retrieval(self.sentences.answers(loaded.model))
         if loaded.labels:
@@ -71,9 +73,13 @@ class TestSplit:
         return mean_average_precision(answers.logits, self.clips.labels[answers.clips].numpy() > 0)
 
 
-def _by_stream(answers: Mapping[str, Mapping[str, Answers]], score: Callable[[Answers], Any]) -> dict[str, dict[str, Any]]:
+def _by_stream(
+    answers: Mapping[str, Mapping[str, Answers]], score: Callable[[Answers], Any]
+) -> dict[str, dict[str, Any]]:
     """A score by condition and stream."""
-    return {condition: {name: score(one) for name, one in found.items()} for condition, found in answers.items()}
+    return {
+        condition: {name: score(one) for name, one in found.items()} for condition, found in answers.items()
+    }
 
 
 def right_digits(scores: np.ndarray, truth: np.ndarray, names: Sequence[str]) -> str:
@@ -113,7 +119,9 @@ def noisy_windows(items: Sequence[Item], spec: ClipSpec, snr_db: float, *, seed:
         noisy = add_noise(waveform, random.standard_normal(len(waveform)), snr_db)
         whole[path] = torch.from_numpy(log_mel(noisy, spec))
     starts = [window_start(item, spec, 0.0) for item in items]
-    return torch.stack([cut_sound(whole[i.path], start, spec) for i, start in zip(items, starts, strict=True)])
+    return torch.stack(
+        [cut_sound(whole[i.path], start, spec) for i, start in zip(items, starts, strict=True)]
+    )
 
 
 def _sentence_windows(words: Sequence[Item], recordings: Recordings, recipe: Recipe) -> ClipTable:

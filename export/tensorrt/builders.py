@@ -1,8 +1,8 @@
 """A TensorRT, imported when it is asked for, and a graph as it has parsed it.
 
-`tensorrt` and `tensorrt-rtx` share their Python interface. The first works only on the GPU that the engine is for; the
-second needs none, which makes its parser the check that a graph suits either. A process has one TensorRT logger: TensorRT
-keeps the first and ignores all others.
+`tensorrt` and `tensorrt-rtx` share their Python interface. The first works only on the GPU that the engine is
+for; the second needs none, which makes its parser the check that a graph suits either. A process has one
+TensorRT logger: TensorRT keeps the first and ignores all others.
 """
 
 import functools
@@ -80,17 +80,23 @@ class Network:
     def __init__(self, path: Path, builder: Builder, gpu: Gpu | None) -> None:
         read_graph(path)  # TensorRT takes an empty file for a network without layers
         if builder.needs_gpu and gpu is None:
-            raise EngineError(f"{path}: tensorrt needs the GPU that it builds for, and there is none; use tensorrt-rtx")
+            raise EngineError(
+                f"{path}: tensorrt needs the GPU that it builds for, and there is none; use tensorrt-rtx"
+            )
         self._path, self._name, self._trt = path, builder.name, builder.module
         self._logger = _logger(builder.module)
         self._first_message = len(self._logger.errors)
         self._builder = self._trt.Builder(self._logger)
-        self._network = self._builder.create_network(1 << int(self._trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+        self._network = self._builder.create_network(
+            1 << int(self._trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+        )
         self._parser = self._trt.OnnxParser(self._network, self._logger)
         if not self._parser.parse_from_file(str(path)):
             raise EngineError(f"{path}: {self._name} cannot parse it: {'; '.join(self._complaints())}")
         self._config = self._builder.create_builder_config()
-        self._config.clear_flag(self._trt.BuilderFlag.TF32)  # 10 bits of mantissa, which the fp32 variant does not allow
+        self._config.clear_flag(
+            self._trt.BuilderFlag.TF32
+        )  # 10 bits of mantissa, which the fp32 variant does not allow
         self.layers: int = self._network.num_layers
         self.inputs = tuple(self._network.get_input(i).name for i in range(self._network.num_inputs))
         self.outputs = tuple(self._network.get_output(i).name for i in range(self._network.num_outputs))
@@ -99,7 +105,9 @@ class Network:
         """What the parser says of each node that it cannot take."""
         errors = [self._parser.get_error(i) for i in range(self._parser.num_errors)]
         return [
-            f"node {e.node_name() or e.node()} ({e.node_operator()}): {e.desc()}" if e.node() >= 0 else e.desc()
+            f"node {e.node_name() or e.node()} ({e.node_operator()}): {e.desc()}"
+            if e.node() >= 0
+            else e.desc()
             for e in errors
         ] or self._messages()
 
@@ -126,7 +134,9 @@ class Network:
             member = known.__members__.get(f"SM{capability.replace('.', '')}")
             if member is None or not self._config.set_compute_capability(member, i):
                 names = ", ".join(name for name in known.__members__ if name.startswith("SM"))
-                raise EngineError(f"{self._name} does not build for compute capability {capability!r}; it knows {names}")
+                raise EngineError(
+                    f"{self._name} does not build for compute capability {capability!r}; it knows {names}"
+                )
 
     def use_timings(self, stored: bytes) -> TimingCache:
         """Give the builder what earlier builds measured; empty for nothing."""
@@ -155,7 +165,9 @@ class Network:
     def load(self, content: Any) -> None:
         """Make sure that the GPU at hand takes an engine."""
         if self._trt.Runtime(self._logger).deserialize_cuda_engine(content) is None:
-            raise EngineError(f"{self._path}: built, but the GPU does not load it: {'; '.join(self._messages())}")
+            raise EngineError(
+                f"{self._path}: built, but the GPU does not load it: {'; '.join(self._messages())}"
+            )
 
 
 @functools.cache

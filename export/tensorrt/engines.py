@@ -77,17 +77,24 @@ def build_engine(
         builder: from `load_builder`.
         variant: name of the graph's numbers, as `fp16`; a part of the key.
         profile: batches to build for.
-        capabilities: of tensorrt-rtx: compute capabilities to build for alone, as `8.9`; none for all from 8.0.
-        on_progress: called from the builder's threads; what it raises, KeyboardInterrupt too, ends the build and is raised.
+        capabilities: of tensorrt-rtx: compute capabilities to build for alone, as `8.9`; none for all from
+            8.0.
+        on_progress: called from the builder's threads; what it raises, KeyboardInterrupt too, ends the build
+            and is raised.
 
     Raises:
         EngineError: the graph cannot be parsed or built; names the node and the reason.
     """
     gpu = find_gpu()
     key = engine_key(
-        path, profile, builder=builder.name, version=builder.version, variant=variant,
-        capabilities=capabilities, gpu=gpu if builder.needs_gpu else None,
-    )  # fmt: skip
+        path,
+        profile,
+        builder=builder.name,
+        version=builder.version,
+        variant=variant,
+        capabilities=capabilities,
+        gpu=gpu if builder.needs_gpu else None,
+    )
     target = out / f"{path.stem}-{key.hex[:16]}" / f"{path.stem}.engine"
     found = _find_engine(target, key)
     if found is not None:
@@ -108,9 +115,15 @@ def build_engine(
     if timing_cache is not TimingCache.UNSUPPORTED:
         _replace(timings, network.timings())
     engine = Engine(
-        path=target, key=key, cached=False, seconds=round(seconds, 3), bytes=target.stat().st_size,
-        layers=network.layers, timing_cache=timing_cache, verified_on_hardware=loads_here,
-    )  # fmt: skip
+        path=target,
+        key=key,
+        cached=False,
+        seconds=round(seconds, 3),
+        bytes=target.stat().st_size,
+        layers=network.layers,
+        timing_cache=timing_cache,
+        verified_on_hardware=loads_here,
+    )
     _write_key(engine)
     return engine
 

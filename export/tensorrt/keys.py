@@ -1,7 +1,8 @@
 """Keys of TensorRT engines: an engine is used again only where all that went into it is the same.
 
-An engine of `tensorrt` fits one version of it and one model of GPU. One of `tensorrt-rtx` is compiled for its GPU when it is
-loaded; what is built here is portable, so the GPU at hand is no part of its key, but the compute capabilities asked for are.
+An engine of `tensorrt` fits one version of it and one model of GPU. One of `tensorrt-rtx` is compiled for its
+GPU when it is loaded; what is built here is portable, so the GPU at hand is no part of its key, but the
+compute capabilities asked for are.
 """
 
 import platform

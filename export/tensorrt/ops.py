@@ -68,7 +68,9 @@ def check_support(view: GraphView, tensorrt: str) -> Iterator[Fault]:
     opset = view.opsets.get("", 0)
     if opset not in (read := PARSER_OPSETS[tensorrt]):
         reason = f"is of opset {opset}, and TensorRT {tensorrt} reads {read[0]} to {read[-1]}"
-        yield Fault(node=view.graph.name, operator="graph", reason=reason, remedy="export it with one of these")
+        yield Fault(
+            node=view.graph.name, operator="graph", reason=reason, remedy="export it with one of these"
+        )
     for node in view.graph.node:
         if node.domain in ("", "ai.onnx"):
             yield from _check_node(view, node, tensorrt)

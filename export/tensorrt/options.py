@@ -1,6 +1,7 @@
 """What ONNX Runtime's providers and trtexec must be told so that they build as `engines` does.
 
-Our own server tells its providers itself, by the same functions of `runtime.engines`, which says what no option can.
+Our own server tells its providers itself, by the same functions of `runtime.engines`, which says what no
+option can.
 """
 
 import json

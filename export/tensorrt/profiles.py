@@ -39,8 +39,12 @@ def input_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _shape_of(value: onnx.ValueInfoProto, path: Path) -> tuple[int, ...]:
-    axes = [axis.dim_value if axis.HasField("dim_value") else None for axis in value.type.tensor_type.shape.dim]
+    axes = [
+        axis.dim_value if axis.HasField("dim_value") else None for axis in value.type.tensor_type.shape.dim
+    ]
     if not axes or axes[0] is not None or None in axes[1:]:
         shape = [axis if axis is not None else "free" for axis in axes]
-        raise EngineError(f"{path}: input {value.name} has shape {shape}; wanted a free batch first and all else fixed")
+        raise EngineError(
+            f"{path}: input {value.name} has shape {shape}; wanted a free batch first and all else fixed"
+        )
     return tuple(axis for axis in axes[1:] if axis is not None)

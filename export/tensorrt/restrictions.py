@@ -1,7 +1,7 @@
 """What TensorRT's table says beside its types, made checkable: ranks, attributes, outputs and constants of an operator.
 
-Axes and sizes that must be constant are `trt_rules.SHAPE_INPUTS`, zero points `trt_rules.check_quantisation`; operators that
-are forbidden anyway are not here.
+Axes and sizes that must be constant are `trt_rules.SHAPE_INPUTS`, zero points `trt_rules.check_quantisation`;
+operators that are forbidden anyway are not here.
 """
 
 from collections.abc import Callable, Iterator
@@ -60,7 +60,9 @@ def check_restrictions(view: GraphView, tensorrt: str) -> Iterator[Fault]:
     for node in view.graph.node:
         if node.domain in ("", "ai.onnx"):
             for reason in (*_tabled(view, node), *_special(view, node, tensorrt)):
-                yield fault_of(node, reason, "write the layer so that TensorRT takes it, see export/tensorrt/ops.tsv")
+                yield fault_of(
+                    node, reason, "write the layer so that TensorRT takes it, see export/tensorrt/ops.tsv"
+                )
 
 
 def checked_operators() -> set[str]:
@@ -98,7 +100,11 @@ def _is_new_einsum(equation: str) -> bool:
 
 
 def _dilations(site: _Site) -> str | None:
-    return f"has dilations={site.given['dilations']}, wanted ones" if set(site.given.get("dilations", ())) - {1} else None
+    return (
+        f"has dilations={site.given['dilations']}, wanted ones"
+        if set(site.given.get("dilations", ())) - {1}
+        else None
+    )
 
 
 def _pads(site: _Site) -> str | None:
@@ -133,19 +139,30 @@ def _static_input(site: _Site) -> str | None:
 def _resize_axes(site: _Site) -> str | None:
     dims = site.view.dims_of(site.node.input[0])
     by_scales = len(site.node.input) > 2 and site.node.input[2]
-    if not by_scales or dims is None or "axes" not in site.given or list(site.given["axes"]) == list(range(len(dims))):
+    if (
+        not by_scales
+        or dims is None
+        or "axes" not in site.given
+        or list(site.given["axes"]) == list(range(len(dims)))
+    ):
         return None
     return f"has scales and axes={list(site.given['axes'])}, wanted all axes in order"
 
 
 def _position_ids(site: _Site) -> str | None:
-    found = site.view.type_of(site.node.input[3]) if len(site.node.input) > 3 and site.node.input[3] else "INT64"
+    found = (
+        site.view.type_of(site.node.input[3]) if len(site.node.input) > 3 and site.node.input[3] else "INT64"
+    )
     return None if found == "INT64" else f"has position_ids of {found}, wanted INT64"
 
 
 def _real_signal(site: _Site) -> str | None:
     dims = site.view.dims_of(site.node.input[0])
-    return f"has a signal of shape {list(dims)}, wanted real values" if dims and len(dims) == 3 and dims[2] != 1 else None
+    return (
+        f"has a signal of shape {list(dims)}, wanted real values"
+        if dims and len(dims) == 3 and dims[2] != 1
+        else None
+    )
 
 
 CHECKS: dict[str, Callable[[_Site], str | None]] = {

@@ -1,6 +1,7 @@
 """What TensorRT would take, and our graphs must not hold: late shapes, infinite masks, half-precision norms, zero points.
 
-Networks are strongly typed: an engine computes in the types that the graph has, so what loses precision is a fault here.
+Networks are strongly typed: an engine computes in the types that the graph has, so what loses precision is a
+    fault here.
 """
 
 from collections.abc import Iterator
@@ -80,7 +81,8 @@ def shape_inputs(node: onnx.NodeProto) -> Iterator[str]:
 def repeats_over_batch(view: GraphView, node: onnx.NodeProto) -> bool:
     """Does it repeat a weight once for each row of an input, as learned tokens are?
 
-    Its shape is Concat(Shape(input)[0:1], constants): one number, the only one that may be late, read off an input.
+    Its shape is Concat(Shape(input)[0:1], constants): one number, the only one that may be late, read off an
+    input.
     """
     if node.op_type != "Expand" or not view.is_constant(node.input[0]):
         return False
@@ -107,7 +109,11 @@ def _shapes_behind(view: GraphView, name: str) -> list[onnx.NodeProto]:
 
 def check_constants(view: GraphView) -> Iterator[Fault]:
     """No constant is infinite, is NaN, or becomes infinite in half precision."""
-    halved = {n.input[0] for n in view.graph.node if n.op_type == "Cast" and attributes_of(n)["to"] == TensorProto.FLOAT16}
+    halved = {
+        n.input[0]
+        for n in view.graph.node
+        if n.op_type == "Cast" and attributes_of(n)["to"] == TensorProto.FLOAT16
+    }
     for name in view.constants:
         type_ = view.type_of(name)
         array = view.array(name) if type_ in FLOATS else None
@@ -137,7 +143,9 @@ def check_precision(view: GraphView) -> Iterator[Fault]:
 
 def _sums_squares(view: GraphView, node: onnx.NodeProto) -> bool:
     maker = view.maker_of.get(node.input[0]) if node.op_type in ("ReduceMean", "ReduceSum") else None
-    return maker is not None and (maker.op_type == "Pow" or (maker.op_type == "Mul" and len(set(maker.input)) == 1))
+    return maker is not None and (
+        maker.op_type == "Pow" or (maker.op_type == "Mul" and len(set(maker.input)) == 1)
+    )
 
 
 def check_quantisation(view: GraphView) -> Iterator[Fault]:
@@ -150,7 +158,10 @@ def check_quantisation(view: GraphView) -> Iterator[Fault]:
 
 def _scale_faults(view: GraphView, node: onnx.NodeProto) -> Iterator[tuple[str, str]]:
     if node.input[1] not in view.constants:
-        yield "takes a scale that is not constant", "measure ranges beforehand and store scales as initialisers"
+        yield (
+            "takes a scale that is not constant",
+            "measure ranges beforehand and store scales as initialisers",
+        )
         return
     if (scale := view.array(node.input[1])) is None:
         return  # the rule of weights names it

@@ -1,9 +1,11 @@
 """An Audio Spectrogram Transformer as initialisation of the audio side, and of the trunk if asked.
 
-Gong et al. 2021, arXiv:2104.01778; weights of github.com/YuanGongND/ast. AST lays its 16 x 16 patches over (frequency,
-time) at a stride below 16, ours lie over (time, frequency) side by side. Both read the natural log of mel power at 25/10 ms,
-with another constant and tilt (AST's front end pre-emphasises and does not divide by the window's energy), so AST's mean is
-taken to be ours and only the scale is folded into the patch embedding: AST divides by twice its standard deviation.
+Gong et al. 2021, arXiv:2104.01778; weights of github.com/YuanGongND/ast. AST lays its 16 x 16 patches over
+(frequency, time) at a stride below 16, ours lie over (time, frequency) side by side. Both read the natural
+log of mel power at 25/10 ms, with another constant and tilt (AST's front end pre-emphasises and does not
+divide by the window's energy), so AST's mean is
+taken to be ours and only the scale is folded into the patch embedding: AST divides by twice its standard
+    deviation.
 """
 
 from collections.abc import Mapping
@@ -12,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.weights import CheckpointError
-from models.zorro import Zorro
+from models.zorro import ZorroModel
 
 from .vit_layout import (
     PREFIX_TOKENS,
@@ -31,16 +33,22 @@ _IGNORED = (*PREFIX_TOKENS, "head.", "head_dist.")
 
 
 def import_ast(
-    model: Zorro, state_dict: Mapping[str, Tensor], *, trunk: bool = False, stride: int = 10, std: float = 4.5689974
+    model: ZorroModel,
+    state_dict: Mapping[str, Tensor],
+    *,
+    trunk: bool = False,
+    stride: int = 10,
+    std: float = 4.5689974,
 ) -> ImportReport:
     """Write AST's patch embedding and positions into the model, which does not change if anything does not fit.
 
-    Positions are split into time plus frequency by averaging, which is the nearest sum. A clip shorter than AST's gets the
-    middle of its positions in time, as in AST; then they are interpolated to our grid.
+    Positions are split into time plus frequency by averaging, which is the nearest sum. A clip shorter than
+    AST's gets the middle of its positions in time, as in AST; then they are interpolated to our grid.
 
     Args:
         model: a Zorro-ViT of AST's width, with stem "patch" and audio patches of 16 x 16.
-        state_dict: AST's, keys under `module.v.`. From a file: `torch.load(path, map_location="cpu", weights_only=True)`.
+        state_dict: AST's, keys under `module.v.`. From a file: `torch.load(path, map_location="cpu",
+            weights_only=True)`.
         trunk: write its blocks too; the depth must then be AST's.
         stride: AST's `fstride` and `tstride`, mel frames and bins; 10 in the published weights for AudioSet.
         std: of AST's normalisation, the default AudioSet's.
@@ -51,7 +59,9 @@ def import_ast(
     """
     config = model.config
     check_config(config)
-    source = {name.removeprefix(_PREFIX): tensor for name, tensor in state_dict.items() if name.startswith(_PREFIX)}
+    source = {
+        name.removeprefix(_PREFIX): tensor for name, tensor in state_dict.items() if name.startswith(_PREFIX)
+    }
     others = tuple(sorted(name for name in state_dict if not name.startswith(_PREFIX)))
     if not source:
         raise CheckpointError(f"no key starts with {_PREFIX!r}, as AST's do; got {others[:5]}, ...")

@@ -1,6 +1,7 @@
 """State dicts of zorro-pytorch 0.1.1 into `LucidrainsZorro`.
 
-Its sizes (width, depth, hidden width, fusion tokens) are read from the weights; the rest is in `LucidrainsConfig`.
+Its sizes (width, depth, hidden width, fusion tokens) are read from the weights; the rest is in
+`LucidrainsConfig`.
 """
 
 import re
@@ -23,26 +24,34 @@ def import_lucidrains(
     """The model of a zorro-pytorch 0.1.1 state dict, in eval mode and float32.
 
     Args:
-        state_dict: what `Zorro.state_dict()` of the package gave. From a file: `torch.load(path, map_location="cpu",
-            weights_only=True)`, which runs no code that a stranger has put into it. `spec.window` is dropped.
+        state_dict: what `Zorro.state_dict()` of the package gave. From a file: `torch.load(path,
+            map_location="cpu", weights_only=True)`, which runs no code that a stranger has put into it.
+            `spec.window` is dropped.
         config: what the weights do not tell.
         compat: the pool mask as it was meant, or the package's, which leaks.
 
     Raises:
-        CheckpointError: keys or shapes are not those of the package under `config` (the message lists them), the
-            biases of layer norms are not zeros, or the window has another length than `config.win_length`.
+        CheckpointError: keys or shapes are not those of the package under `config` (the message lists them),
+            the biases of layer norms are not zeros, or the window has another length than
+            `config.win_length`.
     """
     model = LucidrainsZorro(config, **_sizes(state_dict), compat=compat)
     own = model.state_dict()
     name_in_file = {name: _package_name(name) for name in own}
     wanted = {name_in_file[name]: tuple(tensor.shape) for name, tensor in own.items()}
     # Its layer norms have a bias that is no parameter and always zero.
-    betas = {name[: -len("gamma")] + "beta": shape for name, shape in wanted.items() if name.endswith(".gamma")}
+    betas = {
+        name[: -len("gamma")] + "beta": shape for name, shape in wanted.items() if name.endswith(".gamma")
+    }
     _check(state_dict, wanted | betas)
     if moved := sorted(name for name in betas if state_dict[name].count_nonzero()):
-        raise CheckpointError(f"layer norms of zorro-pytorch 0.1.1 have no bias, these have: {', '.join(moved)}")
+        raise CheckpointError(
+            f"layer norms of zorro-pytorch 0.1.1 have no bias, these have: {', '.join(moved)}"
+        )
     if _WINDOW in state_dict and tuple(state_dict[_WINDOW].shape) != (config.win_length,):
-        raise CheckpointError(f"{_WINDOW} has {state_dict[_WINDOW].numel()} samples, not {config.win_length=}")
+        raise CheckpointError(
+            f"{_WINDOW} has {state_dict[_WINDOW].numel()} samples, not {config.win_length=}"
+        )
     model.load_state_dict({name: state_dict[name_in_file[name]].to(torch.float32) for name in own})
     return model.eval()
 
@@ -50,10 +59,17 @@ def import_lucidrains(
 def _sizes(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
     needed = ("fusion_tokens", "layers.0.1.3.weight")
     if missing := [name for name in needed if name not in state_dict or state_dict[name].ndim != 2]:
-        raise CheckpointError(f"not a state dict of zorro-pytorch 0.1.1: {missing=}; got {sorted(state_dict)[:5]}, ...")
+        raise CheckpointError(
+            f"not a state dict of zorro-pytorch 0.1.1: {missing=}; got {sorted(state_dict)[:5]}, ..."
+        )
     tokens, narrow = (state_dict[name].shape for name in needed)
     layers = {int(match[1]) for name in state_dict if (match := re.match(r"layers\.(\d+)\.", name))}
-    return {"dim": tokens[1], "num_fusion_tokens": tokens[0], "ff_hidden": narrow[1], "depth": max(layers) + 1}
+    return {
+        "dim": tokens[1],
+        "num_fusion_tokens": tokens[0],
+        "ff_hidden": narrow[1],
+        "depth": max(layers) + 1,
+    }
 
 
 def _package_name(name: str) -> str:
@@ -65,7 +81,11 @@ def _package_name(name: str) -> str:
     name = re.sub(r"^pool\.", "attn_pool.", name)
     name = re.sub(r"(^|\.)norm\.weight$", r"\1norm.gamma", name)
     name = re.sub(r"\.(q|kv|out)\.weight$", r".to_\1.weight", name)
-    for own, package in (("ff_norm.weight", "0.gamma"), ("widen.weight", "1.weight"), ("narrow.weight", "3.weight")):
+    for own, package in (
+        ("ff_norm.weight", "0.gamma"),
+        ("widen.weight", "1.weight"),
+        ("narrow.weight", "3.weight"),
+    ):
         name = re.sub(rf"\.{re.escape(own)}$", f".{package}", name)
     return name
 
@@ -79,4 +99,6 @@ def _check(state_dict: Mapping[str, Tensor], wanted: dict[str, tuple[int, ...]])
         if tuple(state_dict[name].shape) != wanted[name]
     ]
     if missing or unknown or reshaped:
-        raise CheckpointError(f"weights do not fit zorro-pytorch 0.1.1 and the config: {missing=}, {unknown=}, {reshaped=}")
+        raise CheckpointError(
+            f"weights do not fit zorro-pytorch 0.1.1 and the config: {missing=}, {unknown=}, {reshaped=}"
+        )

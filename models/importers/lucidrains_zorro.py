@@ -1,8 +1,9 @@
 """The Zorro of zorro-pytorch 0.1.1 as a module of our own: raw power spectrogram and video in, one vector per stream out.
 
-It differs from our Zorro-ViT: no position embedding, patches between two layer norms, no biases, GEGLU, no heads, and the
-learned query is added to what it has read. Trap: in the package's pool mask `|` binds tighter than `==`, so its audio and
-video queries may read nothing and get the mean over the tokens of all streams instead. `Compat` says which mask to use.
+It differs from our Zorro-ViT: no position embedding, patches between two layer norms, no biases, GEGLU, no
+heads, and the learned query is added to what it has read. Trap: in the package's pool mask `|` binds tighter
+than `==`, so its audio and video queries may read nothing and get the mean over the tokens of all streams
+instead. `Compat` says which mask to use.
 """
 
 from dataclasses import dataclass
@@ -23,7 +24,9 @@ Tokens = dict[Stream, Tensor]
 class Compat(StrEnum):
     """What output queries read."""
 
-    FIXED = "fixed"  # what was meant: audio reads audio, video reads video, fusion reads fusion, global reads all
+    FIXED = (
+        "fixed"  # what was meant: audio reads audio, video reads video, fusion reads fusion, global reads all
+    )
     EXACT = "exact"  # what the package does: audio and video outputs leak, and equal its own
 
 
@@ -31,8 +34,8 @@ class Compat(StrEnum):
 class LucidrainsConfig:
     """What a state dict does not tell; give what you gave the package's constructor, whose defaults these are.
 
-    Trap: only products show in shapes. Heads x width of a head, and the sides of a patch, cannot be checked one by one,
-    nor can the order of return tokens.
+    Trap: only products show in shapes. Heads x width of a head, and the sides of a patch, cannot be checked
+        one by one, nor can the order of return tokens.
 
     Raises:
         ValueError: a number is below 1, or return streams are none or occur twice.
@@ -40,7 +43,11 @@ class LucidrainsConfig:
 
     heads: int = 8
     dim_head: int = 64
-    return_streams: tuple[Stream, ...] = (Stream.AUDIO, Stream.VIDEO, Stream.FUSION)  # return_token_types, in order
+    return_streams: tuple[Stream, ...] = (
+        Stream.AUDIO,
+        Stream.VIDEO,
+        Stream.FUSION,
+    )  # return_token_types, in order
     audio_patch_size: tuple[int, int] = (16, 16)  # (frequency bins, spectrogram frames)
     video_patch_size: tuple[int, int, int] = (2, 16, 16)  # (video frames, height, width)
     video_channels: int = 3
@@ -53,16 +60,25 @@ class LucidrainsConfig:
     pad_mode: str = "reflect"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "return_streams", tuple(Stream(int(stream)) for stream in self.return_streams))
+        object.__setattr__(
+            self, "return_streams", tuple(Stream(int(stream)) for stream in self.return_streams)
+        )
         sizes = {
-            "heads": self.heads, "dim_head": self.dim_head, "video_channels": self.video_channels, "n_fft": self.n_fft,
-            "win_length": self.win_length, "hop_length": self.hop_length,
-            "audio_patch_size": min(self.audio_patch_size), "video_patch_size": min(self.video_patch_size),
-        }  # fmt: skip
+            "heads": self.heads,
+            "dim_head": self.dim_head,
+            "video_channels": self.video_channels,
+            "n_fft": self.n_fft,
+            "win_length": self.win_length,
+            "hop_length": self.hop_length,
+            "audio_patch_size": min(self.audio_patch_size),
+            "video_patch_size": min(self.video_patch_size),
+        }
         if small := [name for name, size in sizes.items() if size < 1]:
             raise ValueError(f"must be at least 1: {', '.join(small)}")
         if not self.return_streams or len(set(self.return_streams)) < len(self.return_streams):
-            raise ValueError(f"return_streams must be one or more different streams, got {self.return_streams}")
+            raise ValueError(
+                f"return_streams must be one or more different streams, got {self.return_streams}"
+            )
 
 
 def power_spectrogram(
@@ -115,28 +131,37 @@ class LucidrainsZorro(nn.Module):
         """One vector per stream of `config.return_streams`, in that order, as `output[:, i]` of the package.
 
         Args:
-            audio: raw power spectrogram, see `power_spectrogram`. Bins and frames beyond the last whole patch are left
-                out, as in the package. None under `Compat.FIXED`: absent, and so is its output.
+            audio: raw power spectrogram, see `power_spectrogram`. Bins and frames beyond the last whole patch
+                are left out, as in the package. None under `Compat.FIXED`: absent, and so is its output.
             video: numbers as the model was trained on; the package does not normalise. None likewise.
 
         Raises:
-            ValueError: shapes do not fit the patches, nothing is given, or `Compat.EXACT` lacks one of the two.
+            ValueError: shapes do not fit the patches, nothing is given, or `Compat.EXACT` lacks one of the
+                two.
         """
-        if (audio is None and video is None) or (self.compat == Compat.EXACT and (audio is None or video is None)):
-            raise ValueError("give audio, video or both; compat=exact needs both, since its outputs read all tokens")
+        if (audio is None and video is None) or (
+            self.compat == Compat.EXACT and (audio is None or video is None)
+        ):
+            raise ValueError(
+                "give audio, video or both; compat=exact needs both, since its outputs read all tokens"
+            )
         tokens: Tokens = {}
         if audio is not None:
             tokens[Stream.AUDIO] = self.audio_tokens(_audio_patches(audio, self.config))
         if video is not None:
             tokens[Stream.VIDEO] = self.video_tokens(_video_patches(video, self.config))
         if len({len(x) for x in tokens.values()}) > 1:
-            raise ValueError(f"audio and video must have one row per clip; got {[len(x) for x in tokens.values()]}")
+            raise ValueError(
+                f"audio and video must have one row per clip; got {[len(x) for x in tokens.values()]}"
+            )
         batch = len(next(iter(tokens.values())))
         tokens[Stream.FUSION] = self.fusion_tokens.expand(batch, -1, -1)
         for block in self.blocks:
             tokens = block(tokens)
         tokens = {stream: self.norm(x) for stream, x in tokens.items()}
-        answered = [stream for stream in self.config.return_streams if stream in tokens or stream == Stream.GLOBAL]
+        answered = [
+            stream for stream in self.config.return_streams if stream in tokens or stream == Stream.GLOBAL
+        ]
         return {stream: self._answer(stream, tokens) for stream in answered}
 
     def _answer(self, stream: Stream, tokens: Tokens) -> Float[Tensor, "batch dim"]:
@@ -186,7 +211,9 @@ class _Block(nn.Module):
         normed = {stream: attention.norm(x) for stream, x in tokens.items()}
         out = {}
         for stream, x in tokens.items():
-            x = x + attention.read(attention.q(normed[stream]), _keys_values(normed, READS[stream], attention))
+            x = x + attention.read(
+                attention.q(normed[stream]), _keys_values(normed, READS[stream], attention)
+            )
             value, gate = self.widen(self.ff_norm(x)).chunk(2, dim=-1)
             out[stream] = x + self.narrow(F.gelu(gate) * value)
         return out
@@ -225,5 +252,7 @@ def _video_patches(video: Tensor, config: LucidrainsConfig) -> Float[Tensor, "ba
             f"video has shape {tuple(video.shape)}, wanted (batch, {channels}, frame, height, width), multiples of {steps}"
         )
     t, h, w = (size // step for size, step in zip(video.shape[2:], steps, strict=True))
-    patches = video.reshape(len(video), channels, t, steps[0], h, steps[1], w, steps[2]).permute(0, 2, 4, 6, 1, 3, 5, 7)
+    patches = video.reshape(len(video), channels, t, steps[0], h, steps[1], w, steps[2]).permute(
+        0, 2, 4, 6, 1, 3, 5, 7
+    )
     return patches.reshape(len(video), t * h * w, -1)

@@ -1,8 +1,8 @@
 """A timm ViT as initialisation of the trunk and of the video side.
 
-A still video then gives, at each time step, the tokens that the ViT makes of the picture (where grids are equal): a
-tubelet's frames share the patch embedding equally, and positions in time begin at zero. Our pixels are normalised
-otherwise, which is folded into the patch embedding's weight and bias.
+A still video then gives, at each time step, the tokens that the ViT makes of the picture (where grids are
+equal): a tubelet's frames share the patch embedding equally, and positions in time begin at zero. Our pixels
+are normalised otherwise, which is folded into the patch embedding's weight and bias.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.weights import CheckpointError
-from models.zorro import Zorro
+from models.zorro import ZorroModel
 
 from .vit_layout import (
     PREFIX_TOKENS,
@@ -30,7 +30,7 @@ _HALF = (0.5, 0.5, 0.5)
 
 
 def import_timm_vit(
-    model: Zorro,
+    model: ZorroModel,
     state_dict: Mapping[str, Tensor],
     *,
     mean: tuple[float, float, float] = _HALF,
@@ -40,10 +40,12 @@ def import_timm_vit(
 
     Args:
         model: a Zorro-ViT of the same depth and width, with stem "patch".
-        state_dict: timm's keys: `cls_token, pos_embed, patch_embed.proj, blocks.{i}..., norm, head`. From a file:
-            `torch.load(path, map_location="cpu", weights_only=True)`, or `safetensors.torch.load_file(path)`.
-        mean: of the normalisation that the ViT was trained with, of RGB in [0, 1]. DeiT and MAE want ImageNet's
-            (0.485, 0.456, 0.406), timm's `augreg` weights the default; timm says it in `pretrained_cfg`.
+        state_dict: timm's keys: `cls_token, pos_embed, patch_embed.proj, blocks.{i}..., norm, head`. From a
+            file: `torch.load(path, map_location="cpu", weights_only=True)`, or
+            `safetensors.torch.load_file(path)`.
+        mean: of the normalisation that the ViT was trained with, of RGB in [0, 1]. DeiT and MAE want
+            ImageNet's (0.485, 0.456, 0.406), timm's `augreg` weights the default; timm says it in
+            `pretrained_cfg`.
         std: the same; ImageNet's is (0.229, 0.224, 0.225).
 
     Raises:
@@ -71,13 +73,13 @@ def import_timm_vit(
 
 
 def _inflate(
-    model: Zorro, state_dict: Mapping[str, Tensor], mean: tuple[float, ...], std: tuple[float, ...]
+    model: ZorroModel, state_dict: Mapping[str, Tensor], mean: tuple[float, ...], std: tuple[float, ...]
 ) -> tuple[Tensor, Tensor]:
     """Weight [dim, frames * 3, height, width] and bias [dim] that read our normalised pixels.
 
-    Ours are x = (p - mean) / std of p in 0 to 255, the ViT's y = (p / 255 - mean) / std; so y = scale * x + shift. A mean
-    picture (`Centre.PICTURE`) is taken at its average, so load it first if it is there; under `Centre.MOTION` the ViT sees
-    motion on `video_mean`.
+    Ours are x = (p - mean) / std of p in 0 to 255, the ViT's y = (p / 255 - mean) / std; so y = scale * x +
+    shift. A mean picture (`Centre.PICTURE`) is taken at its average, so load it first if it is there; under
+    `Centre.MOTION` the ViT sees motion on `video_mean`.
     """
     weight, bias = (state_dict[f"patch_embed.proj.{part}"].detach().float() for part in ("weight", "bias"))
     tokens = model.video_tokens
@@ -85,7 +87,9 @@ def _inflate(
     vit_mean, vit_std = weight.new_tensor(mean), weight.new_tensor(std)
     scale, shift = own_std / (255 * vit_std), (own_mean / 255 - vit_mean) / vit_std
     frames = tokens.tubelet_frames
-    inflated = (weight * scale[:, None, None]).repeat(1, frames, 1, 1) / frames  # channels: all of a frame, then the next
+    inflated = (weight * scale[:, None, None]).repeat(
+        1, frames, 1, 1
+    ) / frames  # channels: all of a frame, then the next
     return inflated, bias + (weight.sum(dim=(2, 3)) * shift).sum(dim=1)
 
 

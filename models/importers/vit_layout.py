@@ -1,7 +1,8 @@
 """The layout that timm's ViT, DeiT and AST share: its blocks onto our trunk, checks, and the report of an import.
 
-Blocks are the same function in both, up to the epsilon of layer norms: 1e-6 there, 1e-5 here. Trap: the number of heads
-shows in no shape; widths 192, 384, 768 and 1024 have 3, 6, 12 and 16 there and in our presets.
+Blocks are the same function in both, up to the epsilon of layer norms: 1e-6 there, 1e-5 here. Trap: the
+    number of heads shows in no shape; widths 192, 384, 768 and 1024 have 3, 6, 12 and 16 there and in our
+    presets.
 """
 
 import re
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from models.config import BackboneName, Stem, ZorroConfig
 from models.weights import CheckpointError
-from models.zorro import Zorro
+from models.zorro import ZorroModel
 
 _BLOCK = {
     "norm1": "norm1", "qkv": "attn.qkv", "proj": "attn.proj", "norm2": "norm2", "mlp.0": "mlp.fc1", "mlp.2": "mlp.fc2",
@@ -50,9 +51,14 @@ def check_config(config: ZorroConfig) -> None:
 
 def trunk_names(config: ZorroConfig) -> dict[str, str]:
     """Our name of every weight of the trunk to the layout's."""
-    layers = {f"trunk.blocks.{i}.{own}": f"blocks.{i}.{other}"
-              for i in range(config.depth) for own, other in _BLOCK.items()} | {"trunk.norm": "norm"}  # fmt: skip
-    return {f"{own}.{part}": f"{other}.{part}" for own, other in layers.items() for part in ("weight", "bias")}
+    layers = {
+        f"trunk.blocks.{i}.{own}": f"blocks.{i}.{other}"
+        for i in range(config.depth)
+        for own, other in _BLOCK.items()
+    } | {"trunk.norm": "norm"}
+    return {
+        f"{own}.{part}": f"{other}.{part}" for own, other in layers.items() for part in ("weight", "bias")
+    }
 
 
 def check_trunk(source: Mapping[str, Tensor], config: ZorroConfig) -> None:
@@ -109,7 +115,7 @@ def patch_positions(source: Mapping[str, Tensor], dim: int) -> Tensor:
 
 @torch.no_grad()
 def write(
-    model: Zorro, weights: Mapping[str, Tensor], *, zeroed: tuple[str, ...] = (), unused: tuple[str, ...]
+    model: ZorroModel, weights: Mapping[str, Tensor], *, zeroed: tuple[str, ...] = (), unused: tuple[str, ...]
 ) -> ImportReport:
     """Copy checked weights into the model; shapes that differ are our own mistake."""
     own = {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}

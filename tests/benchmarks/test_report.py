@@ -20,7 +20,11 @@ PRESETS = "<!-- variants: begin -->\n<!-- variants: end -->\n<!-- presets: begin
 
 @pytest.fixture
 def result() -> Result:
-    entries = {"ours": Measured((0.3, 0.1, 0.2)), "slow": Measured((0.5, 0.4)), "quick": Measured((0.125, 9.0))}
+    entries = {
+        "ours": Measured((0.3, 0.1, 0.2)),
+        "slow": Measured((0.5, 0.4)),
+        "quick": Measured((0.125, 9.0)),
+    }
     return Result(name="racing", parameters={"rounds": 3}, entries=entries)
 
 
@@ -123,8 +127,12 @@ def test_a_result_is_stored_and_read(result: Result, tmp_path: Path) -> None:
     assert stored["hardware"] == ABOUT["hardware"]
     assert stored["entries"]["ours"] == {"unit": "s", "min": 0.1, "median": 0.2, "raw": [0.3, 0.1, 0.2]}
     assert stored["ratios"][0] == {
-        "what": "ours", "against": "quick", "value": pytest.approx(0.8), "limit": "≤ 0.50", "is_met": False,
-    }  # fmt: skip
+        "what": "ours",
+        "against": "quick",
+        "value": pytest.approx(0.8),
+        "limit": "≤ 0.50",
+        "is_met": False,
+    }
 
 
 def test_one_row_per_ratio(result: Result) -> None:

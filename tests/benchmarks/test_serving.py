@@ -42,8 +42,10 @@ def _talk(answer: Callable[[int], bytes], talk: Callable[[int], Awaitable[list[R
     return asyncio.run(asyncio.wait_for(whole(), 20))
 
 
-LENGTH = b"HTTP/1.1 200 OK\r\nServer-Timing: decode;dur=20.5, inference;dur=3\r\nInference-Header-Content-Length: 99\r\n" \
-         b"Content-Length: 2\r\n\r\nok"  # fmt: skip
+LENGTH = (
+    b"HTTP/1.1 200 OK\r\nServer-Timing: decode;dur=20.5, inference;dur=3\r\nInference-Header-Content-Length: 99\r\n"
+    b"Content-Length: 2\r\n\r\nok"
+)
 CHUNKS = b"HTTP/1.1 429 No\r\nRetry-After: 7\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
 CLOSE = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nok"
 BROKEN = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 9\r\n\r\nok"
@@ -79,9 +81,13 @@ def test_refused_clients_of_an_open_loop_come_back_once(come_back: bool) -> None
 
     async def talk(port: int) -> list[Reply]:
         first, again = await open_loop(
-            port, lambda headers: post("/", b"abc", headers), per_second=100, seconds=0.2, timeout_seconds=5,
+            port,
+            lambda headers: post("/", b"abc", headers),
+            per_second=100,
+            seconds=0.2,
+            timeout_seconds=5,
             come_back=come_back,
-        )  # fmt: skip
+        )
         counts.append((len(first), len(again)))
         return first + again
 
@@ -105,7 +111,9 @@ def test_stages_are_those_that_every_answer_tells() -> None:
 
 def test_the_committed_report_is_what_its_json_makes(tmp_path: Path) -> None:
     (result,) = [x for x in read_results() if x["name"] == "serving"]
-    assert (RESULTS / "serving.md").read_text() == to_page(result), "python -m benchmarks report puts the report right"
+    assert (RESULTS / "serving.md").read_text() == to_page(result), (
+        "python -m benchmarks report puts the report right"
+    )
     page = write_report(json.loads(json.dumps(result)), tmp_path)
     for chart in ("throughput", "goodput", "stages"):
         assert f"(serving-{chart}.svg)" in page.read_text()

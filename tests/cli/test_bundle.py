@@ -33,7 +33,9 @@ def faulty(bundle: Path, tmp_path: Path) -> Path:
             if name == "audio_logits":
                 node.output[i] = "right"
     graph.graph.node.append(helper.make_node("IsNaN", ["right"], ["is_nan"], name="guard"))
-    graph.graph.node.append(helper.make_node("Where", ["is_nan", "right", "right"], ["audio_logits"], name="choice"))
+    graph.graph.node.append(
+        helper.make_node("Where", ["is_nan", "right", "right"], ["audio_logits"], name="choice")
+    )
     path.write_bytes(onnx.shape_inference.infer_shapes(graph).SerializeToString())
     seal_bundle(copy, json.loads((copy / "bundle.json").read_text()))
     return copy
@@ -44,7 +46,9 @@ def test_verify_answers_for_every_variant(bundle: Path) -> None:
     assert status == 0
     report = json.loads(output)
     assert report["sha256"] == (bundle / "bundle.sha256").read_text().strip()
-    assert report["variants"]["fp32"]["providers"] == {x: ["CPUExecutionProvider"] for x in ("audio", "fused", "video")}
+    assert report["variants"]["fp32"]["providers"] == {
+        x: ["CPUExecutionProvider"] for x in ("audio", "fused", "video")
+    }
 
 
 def test_inspect_shows_facts_shapes_and_purity(bundle: Path, tmp_path: Path) -> None:

@@ -26,7 +26,9 @@ def _zorro(*arguments: object, status: int = 0) -> Result:
 def test_classify_prints_a_table_of_windows_and_the_whole(bundle: Path, film: Path) -> None:
     out = _zorro("classify", film, "--bundle", bundle).stdout
     assert "film.mp4" in out
-    assert out.count("fused") == 4  # three windows of 0.64 s in 2 s, the tail of 0.08 s is too short for one, and the whole
+    assert (
+        out.count("fused") == 4
+    )  # three windows of 0.64 s in 2 s, the tail of 0.08 s is too short for one, and the whole
 
 
 def test_classify_as_json_honours_its_options(bundle: Path, film: Path) -> None:
@@ -61,7 +63,9 @@ def test_verify_says_that_a_bundle_is_whole(bundle: Path) -> None:
         (["--colour", "red"], 2, "No such option"),
     ],
 )
-def test_options_that_mean_nothing_fail(options: list[str], status: int, message: str, bundle: Path, song: Path) -> None:
+def test_options_that_mean_nothing_fail(
+    options: list[str], status: int, message: str, bundle: Path, song: Path
+) -> None:
     assert message in _zorro("classify", song, "--bundle", bundle, *options, status=status).stderr
 
 
@@ -77,7 +81,9 @@ def test_verify_fails_where_there_is_no_bundle(tmp_path: Path) -> None:
 
 def test_serve_lists_every_setting_with_its_meaning() -> None:
     command = [sys.executable, "-m", "cli.main", "serve", "--help"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"COLUMNS": "500"})
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"COLUMNS": "500"}
+    )
     assert done.returncode == 0
     for name, field in Settings.model_fields.items():
         assert f"--{name.replace('_', '-')}" in done.stdout
@@ -116,8 +122,10 @@ def test_train_hands_over_and_shows_progress(tmp_path: Path, monkeypatch: pytest
 
 def test_evaluate_prints_tables_or_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     label = {"accuracy": 0.5, "clips": 4}
-    tables = {"sounds": {"clips": 4, "top1": 0.5, "top5": 1.0, "calibration_error": 0.1, "labels": {"dog": label}}}
-    monkeypatch.setattr("cli.scoring.score_target", lambda *_, **__: tables)
+    tables = {
+        "sounds": {"clips": 4, "top1": 0.5, "top5": 1.0, "calibration_error": 0.1, "labels": {"dog": label}}
+    }
+    monkeypatch.setattr("verification.scoring.score_target", lambda *_, **__: tables)
     assert "50% of 4" in _zorro("evaluate", tmp_path, "--data", tmp_path).stdout
     assert json.loads(_zorro("evaluate", tmp_path, "--data", tmp_path, "--json").stdout) == tables
 

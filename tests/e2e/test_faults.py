@@ -65,7 +65,10 @@ def test_nothing_is_done_for_200_clients_that_left(bundle: Path, long_film: Path
     with serving(bundle, tmp_path, **patient) as server, ThreadPoolExecutor(1) as others:
         alone = server.classify(long_film.read_bytes())
         assert alone.status_code == 200
-        num_tasks, num_windows = server.metric("zorro_decode_tasks_total"), server.metric("zorro_batch_size_sum")
+        num_tasks, num_windows = (
+            server.metric("zorro_decode_tasks_total"),
+            server.metric("zorro_batch_size_sum"),
+        )
         stays = others.submit(server.classify, long_film.read_bytes())
         until(lambda: server.metric("zorro_decode_tasks_total") > num_tasks)
         request = _request(long_film.read_bytes())
@@ -86,7 +89,9 @@ def test_nothing_is_done_for_200_clients_that_left(bundle: Path, long_film: Path
 
 def _request(content: bytes) -> bytes:
     body = (
-        b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + content + b"\r\n--b--\r\n"
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        + content
+        + b"\r\n--b--\r\n"
     )
     head = (
         f"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"

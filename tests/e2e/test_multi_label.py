@@ -9,6 +9,9 @@ import pytest
 from fastapi.testclient import TestClient
 from scipy.special import expit
 
+from datasets.manifests import Item
+from evaluation.clip_predictions import SERVED, StreamAnswers, answer_clips
+from evaluation.views import ViewPlan, view_starts
 from export.bundle_writer import learned_scores
 from media import ClipSpec, Modality, probe, read_clips
 from media.pooling import window_weights
@@ -19,9 +22,6 @@ from service.schemas import ModelDescription, ModelDescriptions
 from service.settings import Settings
 from tests.made_media import moving_frames, tone, write_clip
 from tests.service.ready_client import ready_client
-from training.clip_answers import SERVED, StreamAnswers, answer_clips
-from training.manifests import Item
-from training.views import ViewPlan, view_starts
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +43,20 @@ def _scores(answer: StreamResult) -> list[float]:
 
 
 def _ask(client: TestClient, clip: Path, **fields: str) -> list[dict[str, Any]]:
-    answer = client.post("/v1/classify", files={"file": ("clip", clip.read_bytes())}, data={"top_k": "9"} | fields)
+    answer = client.post(
+        "/v1/classify", files={"file": ("clip", clip.read_bytes())}, data={"top_k": "9"} | fields
+    )
     return answer.json()["data"]
 
 
 def test_the_bundle_says_what_the_recipe_said(
     sigmoid_checkpoint: Path, checkpoint: Path, sigmoid_bundle: Path, bundle: Path
 ) -> None:
-    assert learned_scores(load_checkpoint(sigmoid_checkpoint)) == read_bundle(sigmoid_bundle).scores == Scores.SIGMOID
+    assert (
+        learned_scores(load_checkpoint(sigmoid_checkpoint))
+        == read_bundle(sigmoid_bundle).scores
+        == Scores.SIGMOID
+    )
     assert learned_scores(load_checkpoint(checkpoint)) == read_bundle(bundle).scores == Scores.SOFTMAX
 
 
@@ -85,14 +91,18 @@ def test_http_answers_as_the_runtime_does(client: TestClient, model: Zorro, film
     wanted = [window.streams for window in result.windows] if scope == "clip" else [result.whole]
     for row in _ask(client, film, scope=scope):
         scores = {x["id"]: x["score"] for x in row["labels"]}
-        np.testing.assert_allclose([scores[x] for x in "abcd"], _scores(wanted[row["index"]][row["modality"]]), rtol=1e-5)
+        np.testing.assert_allclose(
+            [scores[x] for x in "abcd"], _scores(wanted[row["index"]][row["modality"]]), rtol=1e-5
+        )
         assert abs(sum(scores.values()) - 1) > 0.1
 
 
 def test_models_say_how_scores_come_about_as_is_described(client: TestClient) -> None:
     body = client.get("/v1/models").json()
     assert body["data"][0]["scores"] == "sigmoid"
-    assert ModelDescriptions.model_validate(body).model_dump(mode="json") == body, "nothing is left out of the description"
+    assert ModelDescriptions.model_validate(body).model_dump(mode="json") == body, (
+        "nothing is left out of the description"
+    )
     ModelDescription.model_validate(client.get("/v1/models/several").json())
 
 
@@ -104,19 +114,25 @@ def _evaluated(model: Zorro, item: Item, spec: ClipSpec, *, num_windows: int) ->
 @pytest.mark.parametrize("kind", ["audio", "video"])
 def test_what_is_served_is_what_is_evaluated(model: Zorro, spec: ClipSpec, kind: str, tmp_path: Path) -> None:
     """Of two whole windows: evaluation's two views of them, averaged."""
-    media = {"waveform": tone(1.28) * np.linspace(0.2, 1, 20_480, dtype=np.float32)} if kind == "audio" else {
-        "frames": moving_frames(1.28, size=(32, 32))
-    }  # fmt: skip
+    media = (
+        {"waveform": tone(1.28) * np.linspace(0.2, 1, 20_480, dtype=np.float32)}
+        if kind == "audio"
+        else {"frames": moving_frames(1.28, size=(32, 32))}
+    )
     path = write_clip(tmp_path / ("a.wav" if kind == "audio" else "a.mp4"), **media)
     evaluated = _evaluated(model, Item(path, kind, ("a", "b"), "test"), spec, num_windows=2)
     result = model.classify(path, top_k=9)
     assert len(result.windows) == 2
     np.testing.assert_allclose(_scores(result.whole[kind]), evaluated[kind].scores[0], rtol=1e-5)
     windows = [_scores(window.streams[kind]) for window in result.windows]
-    assert np.abs(windows[0] - evaluated[kind].scores[0]).max() > 1e-4, "the windows differ, so that averaging shows"
+    assert np.abs(windows[0] - evaluated[kind].scores[0]).max() > 1e-4, (
+        "the windows differ, so that averaging shows"
+    )
 
 
-def test_one_view_of_a_film_is_served_by_all_streams_as_evaluated(model: Zorro, spec: ClipSpec, film: Path) -> None:
+def test_one_view_of_a_film_is_served_by_all_streams_as_evaluated(
+    model: Zorro, spec: ClipSpec, film: Path
+) -> None:
     item = Item(film, "both", ("a", "b"), "test")
     (start,) = view_starts(item, probe(film).duration_seconds, spec, 1)
     whole = model.classify(film, top_k=9, start_seconds=start, end_seconds=start + spec.window_seconds).whole
@@ -124,7 +140,9 @@ def test_one_view_of_a_film_is_served_by_all_streams_as_evaluated(model: Zorro, 
         np.testing.assert_allclose(_scores(whole[name]), answers.scores[0], rtol=1e-5)
 
 
-def test_served_by_softmax_it_would_not_be_what_is_evaluated(bundle: Path, spec: ClipSpec, film: Path) -> None:
+def test_served_by_softmax_it_would_not_be_what_is_evaluated(
+    bundle: Path, spec: ClipSpec, film: Path
+) -> None:
     """The twin: the same graphs in a bundle of labels that compete."""
     competing, item = Zorro.open(bundle), Item(film, "both", ("a", "b"), "test")
     evaluated = _evaluated(competing, item, spec, num_windows=1)["audio"].scores[0]

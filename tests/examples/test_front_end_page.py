@@ -64,7 +64,10 @@ def coloured_frame(width: int, height: int) -> np.ndarray:
 
 
 def test_table_finds_rows() -> None:
-    assert table("text\n| a | b |\n|---|---|\n| 1 | `x` |\n| 2 | y |\n\n| 3 | z |", "a", "b") == [["1", "`x`"], ["2", "y"]]
+    assert table("text\n| a | b |\n|---|---|\n| 1 | `x` |\n| 2 | y |\n\n| 3 | z |", "a", "b") == [
+        ["1", "`x`"],
+        ["2", "y"],
+    ]
 
 
 def test_table_finds_rows_fails() -> None:
@@ -114,7 +117,12 @@ def test_log_mel_of_the_chirp() -> None:
     values = got.astype(np.float64)
     facts = {name: float(value) for name, value in table(PAGE, "of all 512 x 80 values", "is")}
     assert facts == pytest.approx(
-        {"sum": values.sum(), "sum of squares": (values**2).sum(), "largest": values.max(), "smallest": values.min()},
+        {
+            "sum": values.sum(),
+            "sum of squares": (values**2).sum(),
+            "largest": values.max(),
+            "smallest": values.min(),
+        },
         rel=1e-5,
     )
 
@@ -198,7 +206,9 @@ def test_another_resampler_moves_little_below_7_khz(tmp_path: Path) -> None:
     pattern = r"below 7 kHz by less than ([\d.]+) on average, and the highest band by ([\d.]+)\."
     ((below, highest),) = re.findall(pattern, PAGE)
     noise = 0.2 * np.random.default_rng(0).standard_normal(round(5.12 * 44_100))
-    ours = read_waveform(write_wav(tmp_path / "noise.wav", noise.astype(np.float32), sample_rate=44_100), SPEC)
+    ours = read_waveform(
+        write_wav(tmp_path / "noise.wav", noise.astype(np.float32), sample_rate=44_100), SPEC
+    )
     theirs = scipy.signal.resample_poly(noise, 160, 441).astype(np.float32)
     moved = np.abs(log_mel(ours[:81_920], SPEC) - log_mel(theirs[:81_920], SPEC))[2:-2].mean(axis=0)
     highest_hz = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + 8000 / 700), 82)[2:] / 2595) - 1)
@@ -218,9 +228,17 @@ def test_pooling_of_windows() -> None:
 
 def test_pooling_of_windows_of_labels_that_do_not_compete() -> None:
     rows = table(
-        PAGE, "logits of window 0", "logits of window 1", "weights", "sigmoids of window 0", "sigmoids of window 1", "scores"
+        PAGE,
+        "logits of window 0",
+        "logits of window 1",
+        "weights",
+        "sigmoids of window 0",
+        "sigmoids of window 1",
+        "scores",
     )
     assert len(rows) == 1
     first, second, weights, *each, scores = ([float(x) for x in cell.split(",")] for cell in rows[0])
     assert scipy.special.expit([first, second]) == pytest.approx(np.array(each), abs=5e-5)
-    assert np.average(scipy.special.expit([first, second]), axis=0, weights=weights) == pytest.approx(scores, abs=5e-5)
+    assert np.average(scipy.special.expit([first, second]), axis=0, weights=weights) == pytest.approx(
+        scores, abs=5e-5
+    )

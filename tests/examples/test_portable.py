@@ -1,8 +1,8 @@
 """The portable examples answer as `runtime` does, and need nothing of it.
 
 Sound and frames come from the README's own FFmpeg commands, whose filters are run here by PyAV.
-JavaScript is tested where Node and its package are: `npm install --ignore-scripts` in examples/portable, or a folder
-node_modules elsewhere, named by ZORRO_NODE_MODULES.
+JavaScript is tested where Node and its package are: `npm install --ignore-scripts` in examples/portable, or a
+    folder node_modules elsewhere, named by ZORRO_NODE_MODULES.
 """
 
 import importlib.util
@@ -111,7 +111,14 @@ def stereo_film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     path = tmp_path_factory.mktemp("portable") / "film.mp4"
     return write_film(
-        path, seconds=1.6, fps=FPS, size=(128, 96), layout="stereo", sample_rate=44_100, sound=sound, picture=picture
+        path,
+        seconds=1.6,
+        fps=FPS,
+        size=(128, 96),
+        layout="stereo",
+        sample_rate=44_100,
+        sound=sound,
+        picture=picture,
     )
 
 
@@ -147,7 +154,9 @@ def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("node") is None:
         pytest.skip("no node here: install Node 20 or later")
     if not (modules / "onnxruntime-node").is_dir():
-        pytest.skip(f"no onnxruntime-node in {modules}: npm install --ignore-scripts, or set ZORRO_NODE_MODULES")
+        pytest.skip(
+            f"no onnxruntime-node in {modules}: npm install --ignore-scripts, or set ZORRO_NODE_MODULES"
+        )
     folder = tmp_path_factory.mktemp("node")
     for path in (*PORTABLE.glob("*.mjs"), PORTABLE / "package.json"):
         shutil.copy(path, folder)
@@ -184,7 +193,9 @@ def assert_same(answer: dict, result: ClipResult) -> None:
         assert {x["id"]: x["score"] for x in labels} == pytest.approx(wanted, abs=2e-5)
 
 
-def test_film_gets_the_scores_of_runtime(run: Run, bundle: Path, stereo_film: Path, sound: Path, frames: Path) -> None:
+def test_film_gets_the_scores_of_runtime(
+    run: Run, bundle: Path, stereo_film: Path, sound: Path, frames: Path
+) -> None:
     result = Zorro.open(bundle).classify(stereo_film)
     assert [window.padded for window in result.windows] == [False, False, True]
     assert_same(answer_of(run(bundle, "--sound", sound, "--frames", frames, "--fps", f"{FPS}/1")), result)
@@ -205,7 +216,9 @@ def test_scores_of_an_unknown_kind_are_refused(run: Run, bundle: Path, sound: Pa
     (copy / "bundle.json").write_text(json.dumps(manifest | {"scores": "tanh"}))
     done = run(copy, "--sound", sound)
     assert done.returncode == 1
-    assert re.search(r"scores='?tanh'?, known here are softmax, sigmoid; copy a newer example", done.stderr), done.stderr
+    assert re.search(
+        r"scores='?tanh'?, known here are softmax, sigmoid; copy a newer example", done.stderr
+    ), done.stderr
 
 
 def test_sound_alone(run: Run, bundle: Path, stereo_film: Path, sound: Path) -> None:
@@ -260,7 +273,9 @@ def test_bundle_of_schema_1(run: Run, bundle: Path, tmp_path: Path, sound: Path)
     assert answer_of(run(copy, "--sound", sound)) == answer_of(run(bundle, "--sound", sound))
 
 
-def test_variant_of_the_cpu_unless_another_is_named(run: Run, bundle: Path, tmp_path: Path, sound: Path) -> None:
+def test_variant_of_the_cpu_unless_another_is_named(
+    run: Run, bundle: Path, tmp_path: Path, sound: Path
+) -> None:
     copy = shutil.copytree(bundle, tmp_path / "bundle")
     manifest = json.loads((copy / "bundle.json").read_text())
     (copy / "fp32").rename(copy / "moved")
@@ -268,7 +283,9 @@ def test_variant_of_the_cpu_unless_another_is_named(run: Run, bundle: Path, tmp_
     manifest["variants"]["moved"] = moved
     manifest["variant_of"] = {"*": "fp32", "CPUExecutionProvider": "moved"}
     (copy / "bundle.json").write_text(json.dumps(manifest))
-    assert answer_of(run(copy, "--sound", sound)) == answer_of(run(copy, "--sound", sound, "--variant", "moved"))
+    assert answer_of(run(copy, "--sound", sound)) == answer_of(
+        run(copy, "--sound", sound, "--variant", "moved")
+    )
     assert run(copy, "--sound", sound, "--variant", "fp32").returncode > 0
 
 
@@ -289,7 +306,9 @@ def test_variant_of_the_cpu_unless_another_is_named(run: Run, bundle: Path, tmp_
         (["--variant", "fp8", "--self-test"], "--variant fp8: the bundle has fp32"),
     ],
 )
-def test_refusals(run: Run, words: list[str], reason: str, bundle: Path, tmp_path: Path, spec: ClipSpec) -> None:
+def test_refusals(
+    run: Run, words: list[str], reason: str, bundle: Path, tmp_path: Path, spec: ClipSpec
+) -> None:
     write_wav(tmp_path / "slow.wav", np.zeros(800), sample_rate=8_000)
     write_wav(tmp_path / "double.wav", np.zeros(800), codec="pcm_f64le")
     (tmp_path / "frames.rgb").write_bytes(bytes(3 * spec.frame_size**2))
@@ -331,12 +350,19 @@ console.log(JSON.stringify(Array.from(logMel(Float32Array.from(samples), spec)))
 
 @pytest.mark.parametrize("window_length", [512, 400, 162])
 def test_log_mel_of_node_is_that_of_media(window_length: int, node_folder: Path) -> None:
-    spec = ClipSpec(num_mel_frames=20, window_length=window_length, num_mel_bins=20, min_hz=60.0, max_hz=7_600.0)
+    spec = ClipSpec(
+        num_mel_frames=20, window_length=window_length, num_mel_bins=20, min_hz=60.0, max_hz=7_600.0
+    )
     noise = np.random.default_rng(1).uniform(-1, 1, 3_200).astype(np.float32)
     code = NODE_LOG_MEL.replace("FRONT_END", str(node_folder / "front_end.mjs"))
     asked = json.dumps({"samples": noise.tolist(), "spec": spec.to_dict()})
     done = subprocess.run(
-        ["node", "--input-type=module", "-e", code], input=asked, capture_output=True, text=True, timeout=60, check=True
+        ["node", "--input-type=module", "-e", code],
+        input=asked,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
     np.testing.assert_allclose(np.reshape(json.loads(done.stdout), (20, 20)), log_mel(noise, spec), atol=1e-4)
 
@@ -371,7 +397,11 @@ def test_cut_windows_fails(front_end: ModuleType, spec: ClipSpec) -> None:
     (None, 22, [(0, 0.64, 0.64)]),
 ])  # fmt: skip
 def test_weights(
-    front_end: ModuleType, spec: ClipSpec, waveform: np.ndarray | None, frames: int | None, weights: list[tuple[float]]
+    front_end: ModuleType,
+    spec: ClipSpec,
+    waveform: np.ndarray | None,
+    frames: int | None,
+    weights: list[tuple[float]],
 ) -> None:
     """At 25 frames per second and 0.64 s a window: 23 frames leave 0.28 s, 22 leave 0.24 s, which is too little."""
     rgb = None if frames is None else np.zeros((frames, *spec.video_shape[1:]), np.uint8)
@@ -389,10 +419,15 @@ def test_frames_are_chosen_by_time(front_end: ModuleType) -> None:
 
 
 def test_readme_takes_its_numbers_from_the_bundle() -> None:
-    spec = json.loads((PORTABLE.parents[1] / "bundles" / "sights-sounds" / "1" / "bundle.json").read_text())["clip_spec"]
+    spec = json.loads((PORTABLE.parents[1] / "bundles" / "sights-sounds" / "1" / "bundle.json").read_text())[
+        "clip_spec"
+    ]
     assert ffmpeg_options("sound.wav")["-ar"] == str(spec["sample_rate"])
     assert f"crop={spec['frame_size']}:{spec['frame_size']}:" in ffmpeg_options("frames.rgb")["-vf"]
-    assert golden_inputs(ClipSpec.from_dict(spec))["audio"].shape[1:] == (spec["num_mel_frames"], spec["num_mel_bins"])
+    assert golden_inputs(ClipSpec.from_dict(spec))["audio"].shape[1:] == (
+        spec["num_mel_frames"],
+        spec["num_mel_bins"],
+    )
 
 
 def test_ffmpeg_options_fails() -> None:

@@ -7,13 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from datasets.layouts.grid import SLOTS
 from experiments.grid.plan import SEEDS, experiments
-from experiments.grid.report import DIRECTIONS, RESULTS, accuracy, collect, right_answers, with_earlier, write_results
+from experiments.grid.report import (
+    DIRECTIONS,
+    RESULTS,
+    accuracy,
+    collect,
+    right_answers,
+    with_earlier,
+    write_results,
+)
 from experiments.grid.run import run_all, run_one
 from experiments.grid.score import right_digits
 from models.mask import Masking
 from tests.made_media import moving_frames, tone, write_clip
-from training.layouts.grid import SLOTS
 
 NUM_SENTENCES = 4
 
@@ -28,8 +36,10 @@ def _record(right: str, **changes: object) -> dict[str, object]:
     return {
         "right": {"clean": streams, "-5 dB": streams | {"audio": "0" * len(right)}},
         "retrieval": dict.fromkeys(("sequences", "means"), dict.fromkeys(DIRECTIONS, table)),
-        "parameters": 1_300_000, "gflops": 0.13, "training_seconds": 90.4,
-    } | changes  # fmt: skip
+        "parameters": 1_300_000,
+        "gflops": 0.13,
+        "training_seconds": 90.4,
+    } | changes
 
 
 @pytest.fixture
@@ -39,7 +49,10 @@ def records() -> dict[str, dict[str, object]]:
         "supervised-zorro-0": _record("1" * 6 * NUM_SENTENCES),
         "supervised-zorro-1": _record(half),
         "supervised-none-0": _record(half),
-        "contrastive-zorro-0": {"retrieval": _record(half)["retrieval"], "probe": {"right": {"clean": _streams(half)}}},
+        "contrastive-zorro-0": {
+            "retrieval": _record(half)["retrieval"],
+            "probe": {"right": {"clean": _streams(half)}},
+        },
         "untrained-0": {"retrieval": {}, "probe": {"right": {"clean": _streams("0" * 6 * NUM_SENTENCES)}}},
         "sentences-0": _record(half, map={"clean": _streams(0.5), "-5 dB": _streams(0.25)}),
         "only-audio-0": _record(half),
@@ -84,9 +97,15 @@ def test_the_report_says_what_the_records_say(records: dict[str, dict[str, objec
     assert "| no mask (1 seeds), -5 dB | 0.0 (0.0 to 0.0) | 50.0 (50.0 to 50.0) |" in text
     assert "At -5 dB both are +75.0 (+75.0 to +75.0) points above sound alone, and +0.0" in text
     assert "| Zorro, window by window (1 seeds) | 25.0 (25 to 25) |" in text
-    assert "| sound, clean (1 seeds) | 100.0 (100.0 to 100.0) | 50.0 (50.0 to 50.0) | +50.0 (+50.0 to +50.0) |" in text
+    assert (
+        "| sound, clean (1 seeds) | 100.0 (100.0 to 100.0) | 50.0 (50.0 to 50.0) | +50.0 (+50.0 to +50.0) |"
+        in text
+    )
     assert "| Swin (1 seeds) |" in text
-    assert "| Zorro (1 seeds), clean | 50.0 (50.0 to 50.0) | 50.0 (50.0 to 50.0) | 50.0 (50.0 to 50.0) |\n" in text
+    assert (
+        "| Zorro (1 seeds), clean | 50.0 (50.0 to 50.0) | 50.0 (50.0 to 50.0) | 50.0 (50.0 to 50.0) |\n"
+        in text
+    )
     assert "| never trained (1 seeds), clean | 0.0 (0.0 to 0.0) |" in text
     assert "| Zorro (1 seeds), -5 dB | 25.0 (25.0 to 25.0) |" in text, "mAP of whole sentences"
     assert json.loads((tmp_path / "grid.json").read_text()).keys() == records.keys()
@@ -98,7 +117,9 @@ def test_earlier_results_stay_until_a_run_of_their_name_replaces_them(
 ) -> None:
     write_results(records, tmp_path)
     (tmp_path / "runs" / "swin-0").mkdir(parents=True)
-    (tmp_path / "runs" / "swin-0" / "test.json").write_text(json.dumps(records["only-audio-0"] | {"parameters": 7}))
+    (tmp_path / "runs" / "swin-0" / "test.json").write_text(
+        json.dumps(records["only-audio-0"] | {"parameters": 7})
+    )
     found = with_earlier(collect(tmp_path / "runs"), tmp_path)
     assert found.keys() == records.keys()
     assert found["swin-0"]["parameters"] == 7
@@ -114,7 +135,7 @@ def test_a_word_is_right_where_it_beats_its_slot() -> None:
     scores = truth.copy()
     scores[0, names.index("white")] = 2.0  # beats blue, and no word of another slot
     scores[1, names.index("again")] = 1.0  # a tie with soon is no answer
-    assert right_digits(scores, truth, names) == "101111" "111110"
+    assert right_digits(scores, truth, names) == "101111111110"
     words = np.eye(len(names))[[names.index("two"), names.index("bin")]]
     assert right_digits(scores, words, names) == "10", "of single words one each"
 
@@ -127,9 +148,13 @@ def sentences(tmp_path_factory: pytest.TempPathFactory) -> Path:
     heads, words = ["path,split," + ",".join(SLOTS)], ["path,start_seconds,end_seconds,word"]
     for split, names in (("train", "ab"), ("val", "a"), ("test", "bc")):
         for i, name in enumerate(names):
-            path = write_clip(folder / f"{split}{name}.mp4", waveform=tone(3.0, hz=300 + 100 * i), frames=moving_frames(3.0))
+            path = write_clip(
+                folder / f"{split}{name}.mp4", waveform=tone(3.0, hz=300 + 100 * i), frames=moving_frames(3.0)
+            )
             heads.append(f"{path.name},{split},{spoken[name].replace(' ', ',')}")
-            words += [f"{path.name},{n / 2},{n / 2 + 0.4},{word}" for n, word in enumerate(spoken[name].split())]
+            words += [
+                f"{path.name},{n / 2},{n / 2 + 0.4},{word}" for n, word in enumerate(spoken[name].split())
+            ]
     for file, lines in (("sentences.csv", heads), ("words.csv", words)):
         (folder / file).write_text("\n".join(lines) + "\n")
     return folder
@@ -167,5 +192,3 @@ def test_the_committed_report_is_made_from_the_committed_records(tmp_path: Path)
     records = json.loads((RESULTS / "grid.json").read_text())
     made = write_results(records, tmp_path)
     assert made.read_text() == (RESULTS / "grid.md").read_text(), "python -m experiments report puts it right"
-
-

@@ -19,7 +19,9 @@ Y = {"audio_logits": (FLOAT, ["batch", 4, 8])}
 Values = Mapping[str, tuple[int, Sequence[int | str | None]]]
 
 
-def node(kind: str, inputs: str, outputs: str = "x", *, name: str = "planted", **attributes: Any) -> onnx.NodeProto:
+def node(
+    kind: str, inputs: str, outputs: str = "x", *, name: str = "planted", **attributes: Any
+) -> onnx.NodeProto:
     """Tensors are written with spaces between, and `-` for one left out."""
     names = [["" if x == "-" else x for x in side.split()] for side in (inputs, outputs)]
     return helper.make_node(kind, *names, name=name, **attributes)
@@ -41,10 +43,16 @@ def save(
     metadata: Mapping[str, str] | None = None,
 ) -> Path:
     """A graph of these nodes; x is what its last node makes negative."""
-    sides = [[helper.make_tensor_value_info(name, *value) for name, value in side.items()] for side in (inputs, outputs)]
-    initializers = [numpy_helper.from_array(np.asarray(array), name) for name, array in (weights or {}).items()]
+    sides = [
+        [helper.make_tensor_value_info(name, *value) for name, value in side.items()]
+        for side in (inputs, outputs)
+    ]
+    initializers = [
+        numpy_helper.from_array(np.asarray(array), name) for name, array in (weights or {}).items()
+    ]
     model = helper.make_model(
-        helper.make_graph(list(nodes), "made", *sides, initializers), opset_imports=[helper.make_opsetid("", opset)]
+        helper.make_graph(list(nodes), "made", *sides, initializers),
+        opset_imports=[helper.make_opsetid("", opset)],
     )
     helper.set_model_props(model, {"clip_spec_hash": "1"} if metadata is None else dict(metadata))
     path = folder / "made.onnx"
@@ -78,7 +86,10 @@ def int8_linear(**planted: np.ndarray) -> dict[str, Any]:
         LAST,
     ]
     clean = {
-        "scale": np.float32(0.1), "zero": np.int8(0), "w": np.ones((8, 8), np.int8), "w_scale": floats(8),
+        "scale": np.float32(0.1),
+        "zero": np.int8(0),
+        "w": np.ones((8, 8), np.int8),
+        "w_scale": floats(8),
         "w_zero": np.zeros(8, np.int8),
-    }  # fmt: skip
+    }
     return {"nodes": nodes, "weights": clean | planted}

@@ -8,9 +8,9 @@ import onnx
 import pytest
 from onnx import helper
 
-from export import hygiene
+from export import graph_checks
 from export.audit import AuditError, audit_graph
-from export.hygiene import FORBIDDEN
+from export.graph_checks import FORBIDDEN
 from export.tensorrt.ops import PARSER_OPSETS
 from media import Modality
 from tests.export.made_graphs import (
@@ -62,7 +62,9 @@ def test_mixed_precision_passes_where_norms_are_full(tmp_path: Path) -> None:
 @pytest.mark.parametrize("modality", list(Modality))
 @pytest.mark.parametrize("tensorrt", list(PARSER_OPSETS))
 def test_exported_graphs_pass(modality: Modality, tensorrt: str, bundle: Path) -> None:
-    paths = sorted(path for path in bundle.rglob(f"{modality}.onnx") if path.parent.name in ("fp32", bundle.name))
+    paths = sorted(
+        path for path in bundle.rglob(f"{modality}.onnx") if path.parent.name in ("fp32", bundle.name)
+    )
     report = audit_graph(paths[0], tensorrt=tensorrt)
     assert report.operators["Softmax"] >= 2
     assert set(report.element_types) <= {"FLOAT", "INT64"}
@@ -89,7 +91,9 @@ def test_learned_tokens_may_be_repeated_once_for_each_clip(tmp_path: Path) -> No
 def test_a_forbidden_operator_fails_and_is_named(kind: str, for_tensorrt: bool, tmp_path: Path) -> None:
     extra = node(kind, "audio", "y", name="extra")
     path = save(tmp_path, [RELU, extra, LAST], infer=False)
-    assert any(x.startswith(f"{kind} 'extra' {FORBIDDEN[kind]}; ") for x in faults(path, for_tensorrt=for_tensorrt))
+    assert any(
+        x.startswith(f"{kind} 'extra' {FORBIDDEN[kind]}; ") for x in faults(path, for_tensorrt=for_tensorrt)
+    )
     with pytest.raises(AuditError, match=f"{kind} 'extra' {FORBIDDEN[kind]}"):
         audit_graph(path, for_tensorrt=for_tensorrt)
 
@@ -125,7 +129,10 @@ def test_a_domain_that_is_declared_alone_fails(tmp_path: Path) -> None:
 
 
 def test_names_are_there_and_differ(tmp_path: Path) -> None:
-    nameless, twins = node("Relu", "audio", "a", name=""), [node("Abs", *x, name="twin") for x in ("ab", "bc", "cx")]
+    nameless, twins = (
+        node("Relu", "audio", "a", name=""),
+        [node("Abs", *x, name="twin") for x in ("ab", "bc", "cx")],
+    )
     found = faults(save(tmp_path, [nameless, *twins, LAST]))
     assert found == [
         "Relu 'maker of a' has no name; name it when exporting",
@@ -147,9 +154,14 @@ def test_what_no_answer_needs_fails(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("batch", [2, "rows", None])
 def test_a_batch_that_is_fixed_or_nameless_fails(batch: int | str | None, tmp_path: Path) -> None:
-    inputs, outputs = ({name: (type_, [batch, *dims[1:]]) for name, (type_, dims) in x.items()} for x in (X, Y))
+    inputs, outputs = (
+        {name: (type_, [batch, *dims[1:]]) for name, (type_, dims) in x.items()} for x in (X, Y)
+    )
     found = faults(save(tmp_path, [RELU, LAST], inputs=inputs, outputs=outputs))
-    assert [x.split(" must have a first axis named batch")[0] for x in found] == ["input 'audio'", "output 'audio_logits'"]
+    assert [x.split(" must have a first axis named batch")[0] for x in found] == [
+        "input 'audio'",
+        "output 'audio_logits'",
+    ]
 
 
 def test_another_dynamic_axis_than_the_batch_fails(tmp_path: Path) -> None:
@@ -188,15 +200,19 @@ def test_weights_that_are_not_whole_beside_the_graph_fail(tmp_path: Path) -> Non
 
 def test_weights_too_large_for_a_graph_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(tmp_path, [node("Add", "audio w", name="sum"), LAST], weights={"w": floats(4, 8)})
-    monkeypatch.setattr(hygiene, "MAX_INLINE_BYTES", 200)
+    monkeypatch.setattr(graph_checks, "MAX_INLINE_BYTES", 200)
     assert faults(path) == []
-    monkeypatch.setattr(hygiene, "MAX_INLINE_BYTES", 4 * 4 * 8)  # name and axes come on top
-    assert re.search(r"holds 1[34]\d bytes of weights, at most 128 can be; store them outside", sole_fault(path))
+    monkeypatch.setattr(graph_checks, "MAX_INLINE_BYTES", 4 * 4 * 8)  # name and axes come on top
+    assert re.search(
+        r"holds 1[34]\d bytes of weights, at most 128 can be; store them outside", sole_fault(path)
+    )
 
 
 def test_many_faults_are_counted_and_kept(tmp_path: Path) -> None:
     extra = [node("IsNaN", "audio", f"y{i}", name=f"n{i}") for i in range(10)]
-    with pytest.raises(AuditError, match=r"has 20 faults: \(1\) IsNaN 'n0' is a guard.*\(8\) IsNaN 'n7'") as caught:
+    with pytest.raises(
+        AuditError, match=r"has 20 faults: \(1\) IsNaN 'n0' is a guard.*\(8\) IsNaN 'n7'"
+    ) as caught:
         audit_graph(save(tmp_path, [RELU, *extra, LAST]))
     assert len(caught.value.faults) == 20
     assert "n8" not in str(caught.value)

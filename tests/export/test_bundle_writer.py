@@ -1,6 +1,7 @@
 """A bundle appears whole or not at all, holds each weight once, and says truly what is in it.
 
-Most tests do without the slow exporter: graphs of a bundle that is there are put in its place, some of them damaged.
+Most tests do without the slow exporter: graphs of a bundle that is there are put in its place, some of them
+    damaged.
 """
 
 import hashlib
@@ -16,11 +17,11 @@ import pytest
 from onnx import helper
 from torch import nn
 
+from export.atomic_folder import put_in_place
 from export.audit import AuditError
 from export.bundle_writer import export_checkpoint
 from export.golden import golden_inputs
 from export.parity import ParityError
-from export.placement import put_in_place
 from export.purity import ImpureGraphError
 from export.to_onnx import _fold_transposed_weights
 from media import Clip, ClipSpec, Modality
@@ -95,7 +96,12 @@ def _harm(folder: Path) -> None:
     ],
 )
 def test_a_bad_graph_is_not_exported_and_leaves_nothing(
-    damage: Damage, error: type[Exception], match: str, quick: Callable[[Damage], None], checkpoint: Path, tmp_path: Path
+    damage: Damage,
+    error: type[Exception],
+    match: str,
+    quick: Callable[[Damage], None],
+    checkpoint: Path,
+    tmp_path: Path,
 ) -> None:
     quick(damage)
     with pytest.raises(error, match=match):
@@ -103,10 +109,14 @@ def test_a_bad_graph_is_not_exported_and_leaves_nothing(
     assert list((tmp_path / "small").iterdir()) == []
 
 
-def test_force_replaces_and_refusal_keeps(quick: Callable[[Damage], None], checkpoint: Path, tmp_path: Path) -> None:
+def test_force_replaces_and_refusal_keeps(
+    quick: Callable[[Damage], None], checkpoint: Path, tmp_path: Path
+) -> None:
     quick(_nothing)
     out = tmp_path / "small" / "1"
-    export_checkpoint(checkpoint, out, name="small", version="1", model_card="# First\n", about={"licence": "none"})
+    export_checkpoint(
+        checkpoint, out, name="small", version="1", model_card="# First\n", about={"licence": "none"}
+    )
     (out / "old.txt").touch()
     with pytest.raises(FileExistsError, match="choose another version, or force"):
         export_checkpoint(checkpoint, out, name="small", version="1")
@@ -142,7 +152,12 @@ def test_parity_on_given_clips_is_reported_beside_the_golden(
     clips = {Modality.AUDIO: [Clip(0, 1, sound + 0.5, None, 1, 0, False, False) for sound in audio]}
     stages: list[str] = []
     out = export_checkpoint(
-        checkpoint, tmp_path / "small" / "1", name="small", version="1", clips=clips, on_progress=stages.append
+        checkpoint,
+        tmp_path / "small" / "1",
+        name="small",
+        version="1",
+        clips=clips,
+        on_progress=stages.append,
     )
     parity = Zorro.open(out).bundle.manifest["variants"]["fp32"]["parity"]
     assert len(parity["golden"]) == 5
@@ -150,7 +165,9 @@ def test_parity_on_given_clips_is_reported_beside_the_golden(
     assert stages == ["graphs", "fp32: audit", "fp32: purity", "fp32: parity", "self-test"]
 
 
-@pytest.mark.parametrize(("name", "version"), [("", "1"), ("a/b", "1"), ("..", "1"), ("a", ""), ("a", "1 2"), ("a", ".p")])
+@pytest.mark.parametrize(
+    ("name", "version"), [("", "1"), ("a/b", "1"), ("..", "1"), ("a", ""), ("a", "1 2"), ("a", ".p")]
+)
 def test_a_name_that_is_no_folder_fails(name: str, version: str, checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="give letters, digits"):
         export_checkpoint(checkpoint, tmp_path / "out", name=name, version=version)
@@ -178,14 +195,20 @@ def test_the_manifest_says_what_is_there(bundle: Path) -> None:
             ]
         props = {prop.key: prop.value for prop in graph.metadata_props}
         assert props == {"clip_spec_hash": manifest["clip_spec_hash"], "modality": str(modality)}
-    assert {report["graph"] for report in manifest["variants"]["fp32"]["parity"]["golden"]} == {"audio", "video", "fused"}
+    assert {report["graph"] for report in manifest["variants"]["fp32"]["parity"]["golden"]} == {
+        "audio",
+        "video",
+        "fused",
+    }
     assert manifest["variants"]["fp32"]["purity"]["fused"]["audio_logits"] == ["audio"]
 
 
 def test_each_weight_is_stored_once_under_one_name(bundle: Path) -> None:
     spans: dict[tuple[int, int], set[str]] = {}
     for modality in Modality:
-        for tensor in onnx.load(bundle / "fp32" / f"{modality}.onnx", load_external_data=False).graph.initializer:
+        for tensor in onnx.load(
+            bundle / "fp32" / f"{modality}.onnx", load_external_data=False
+        ).graph.initializer:
             stored = {entry.key: entry.value for entry in tensor.external_data}
             if stored:
                 assert stored["location"] == "weights.bin"
@@ -199,7 +222,9 @@ def test_each_weight_is_stored_once_under_one_name(bundle: Path) -> None:
 def test_a_transposed_weight_is_stored_as_it_is_read() -> None:
     """As the exporter leaves it where two nodes share a matrix; a transpose of anything else stays."""
     weight, cube = np.arange(6, dtype=np.float32).reshape(2, 3), np.ones((2, 3, 1), np.float32)
-    values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in ("audio", "x", "y", "z")]
+    values = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in ("audio", "x", "y", "z")
+    ]
     nodes = [
         helper.make_node("Transpose", ["model.w"], ["w_t"], perm=[1, 0]),
         helper.make_node("Transpose", ["cube"], ["z"], perm=[2, 0, 1]),
@@ -217,7 +242,12 @@ def test_a_transposed_weight_is_stored_as_it_is_read() -> None:
 def test_nothing_of_the_exporting_machine_is_in_a_graph(bundle: Path) -> None:
     for path in (*bundle.glob("*/*.onnx"), bundle / "bundle.json"):
         content = path.read_bytes()
-        for trace in (str(Path(__file__).parents[2]).encode(), b"site-packages", b".py", str(Path.home()).encode() + b"/"):
+        for trace in (
+            str(Path(__file__).parents[2]).encode(),
+            b"site-packages",
+            b".py",
+            str(Path.home()).encode() + b"/",
+        ):
             assert trace not in content
 
 

@@ -38,7 +38,9 @@ def test_graph_is_pure_when_run(bundle: Path, spec: ClipSpec) -> None:
     names = [value.name for value in fused.get_outputs()]
     before = dict(zip(names, fused.run(names, inputs), strict=True))
     other = dict(zip(names, fused.run(names, inputs | {"video": 255 - inputs["video"]}), strict=True))
-    alone = onnxruntime.InferenceSession(bundle / "fp32" / "audio.onnx").run(["audio_logits"], {"audio": inputs["audio"]})[0]
+    alone = onnxruntime.InferenceSession(bundle / "fp32" / "audio.onnx").run(
+        ["audio_logits"], {"audio": inputs["audio"]}
+    )[0]
     for name in names:
         assert np.array_equal(before[name], other[name]) == name.startswith("audio")
     np.testing.assert_array_equal(before["audio_logits"], alone)
@@ -47,7 +49,10 @@ def test_graph_is_pure_when_run(bundle: Path, spec: ClipSpec) -> None:
 def test_a_leak_is_found(tmp_path: Path) -> None:
     inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("audio", "video")]
     outputs = [helper.make_tensor_value_info("audio_logits", TensorProto.FLOAT, [1])]
-    nodes = [helper.make_node("Mul", ["video", "video"], ["x"]), helper.make_node("Add", ["audio", "x"], ["audio_logits"])]
+    nodes = [
+        helper.make_node("Mul", ["video", "video"], ["x"]),
+        helper.make_node("Add", ["audio", "x"], ["audio_logits"]),
+    ]
     onnx.save(helper.make_model(helper.make_graph(nodes, "leaky", inputs, outputs)), tmp_path / "leaky.onnx")
     with pytest.raises(ImpureGraphError, match="audio_logits reads \\['audio', 'video'\\]"):
         prove_purity(tmp_path / "leaky.onnx", Modality.FUSED)
@@ -85,7 +90,9 @@ def test_the_number_of_clips_is_read_of_floats(bundle: Path) -> None:
 
 
 def test_weights_are_stored_once(bundle: Path, checkpoint: Path) -> None:
-    assert (bundle / "fp32" / "weights.bin").stat().st_size < 1.5 * (checkpoint / "model.safetensors").stat().st_size
+    assert (bundle / "fp32" / "weights.bin").stat().st_size < 1.5 * (
+        checkpoint / "model.safetensors"
+    ).stat().st_size
 
 
 def test_two_exports_are_equal(bundle: Path, checkpoint: Path, tmp_path: Path) -> None:
@@ -97,7 +104,9 @@ def test_another_model_fails_parity(bundle: Path, checkpoint: Path, spec: ClipSp
     model = load_checkpoint(checkpoint).model
     graphs = graphs_in(bundle / "fp32")
     arrays = _inputs(spec)
-    clips = [Clip(0, 1, a, v, 1, 1, False, False) for a, v in zip(arrays["audio"], arrays["video"], strict=True)]
+    clips = [
+        Clip(0, 1, a, v, 1, 1, False, False) for a, v in zip(arrays["audio"], arrays["video"], strict=True)
+    ]
     assert len(ParityCheck(model, dict.fromkeys(Modality, clips)).run(graphs, TOLERANCES["fp32"])) == 5
     with torch.no_grad():
         model.trunk.blocks[0].mlp[2].weight *= -3

@@ -19,17 +19,21 @@ from tests.export.test_leaks import of_shape, of_values, plant
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def save(path: Path, nodes: dict[str, str], *, inputs: Iterable[str] = ("audio", "video"), weights: str = "") -> Path:
+def save(
+    path: Path, nodes: dict[str, str], *, inputs: Iterable[str] = ("audio", "video"), weights: str = ""
+) -> Path:
     """Write a graph of nodes by output, each with the names that it reads; outputs are those that name an answer."""
+
     def value(name: str) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4])
 
     graph = helper.make_graph(
-        [helper.make_node("Sum", reads.split(), [name], name=name) for name, reads in nodes.items()], "made",
+        [helper.make_node("Sum", reads.split(), [name], name=name) for name, reads in nodes.items()],
+        "made",
         [value(name) for name in inputs],
         [value(name) for name in nodes if name.endswith(("_logits", "_embedding"))],
         [helper.make_tensor(name, TensorProto.FLOAT, [4], [0.0] * 4) for name in weights.split()],
-    )  # fmt: skip
+    )
     path.write_bytes(helper.make_model(graph).SerializeToString())
     return path
 
@@ -46,11 +50,15 @@ def test_groups_and_edges(tmp_path: Path) -> None:
         inputs={"audio": "batch\N{MULTIPLICATION SIGN}4", "video": "batch\N{MULTIPLICATION SIGN}4"},
         nodes={"audio": 3, "video": 3, "fusion": 3, "constant": 1},
         edges={
-            ("audio", "audio"): 3, ("video", "video"): 3, ("fusion", "fusion"): 2, ("audio", "fusion"): 3,
-            ("video", "fusion"): 2, ("constant", "video"): 1,
+            ("audio", "audio"): 3,
+            ("video", "video"): 3,
+            ("fusion", "fusion"): 2,
+            ("audio", "fusion"): 3,
+            ("video", "fusion"): 2,
+            ("constant", "video"): 1,
         },
         outputs={"audio_logits": "audio", "video_logits": "video", "fusion_logits": "fusion"},
-    )  # fmt: skip
+    )
     assert flow.leaks == {}
 
 
@@ -62,7 +70,10 @@ def test_groups_and_edges(tmp_path: Path) -> None:
         ({"audio_logits": "a2 v2 v2 video"}, {("video", "audio"): 3}),
         ({"video_logits": "v2 f2"}, {("fusion", "video"): 1}),
         ({"video_logits": "v2 a", "audio_logits": "a2 f"}, {("audio", "video"): 1, ("fusion", "audio"): 1}),
-        ({"a2": "a video"}, {("fusion", "audio"): 1}),  # a2 is read by fusion too: what both streams read is fusion's
+        (
+            {"a2": "a video"},
+            {("fusion", "audio"): 1},
+        ),  # a2 is read by fusion too: what both streams read is fusion's
         ({"audio_logits": "v2"}, {}),
         ({"fusion_logits": "a2"}, {}),
         ({"video_logits": "w2"}, {}),
@@ -71,7 +82,9 @@ def test_groups_and_edges(tmp_path: Path) -> None:
 def test_leaks(changed: dict, leaks: dict, tmp_path: Path) -> None:
     flow = trace_flow(save(tmp_path / "leaky.onnx", PURE | changed, weights="w"))
     wrong = {"v2": ("video", "audio"), "a2": ("audio", "fusion"), "w2": ("constant", "video")}
-    assert flow.leaks == (leaks or {wrong[next(iter(changed.values()))]: 1})  # or an output is made by another stream
+    assert flow.leaks == (
+        leaks or {wrong[next(iter(changed.values()))]: 1}
+    )  # or an output is made by another stream
 
 
 def random_graph(path: Path, seed: int) -> Path:
@@ -144,7 +157,9 @@ def test_picture_of_a_pure_graph(tmp_path: Path) -> None:
     assert len(lines) == 2 + 6 + 3  # from inputs, between streams, to outputs
     assert len(list(root.iter(f"{SVG}rect"))) == 1 + 2 + 3 + 3
     texts = [x.text for x in root.iter(f"{SVG}text")]
-    assert {"audio", "batch\N{MULTIPLICATION SIGN}4", "3 nodes", "2 edges within", "video_logits"} <= set(texts)
+    assert {"audio", "batch\N{MULTIPLICATION SIGN}4", "3 nodes", "2 edges within", "video_logits"} <= set(
+        texts
+    )
     assert texts[-1] == "pure: nothing of another stream enters audio or video"
 
 
@@ -159,7 +174,11 @@ def test_an_arrow_is_as_wide_as_its_edges_are_many(tmp_path: Path) -> None:
     def width(reads: str) -> float:
         flow = trace_flow(save(tmp_path / "g.onnx", PURE | {"f": reads}, weights="w"))
         lines = ElementTree.fromstring(draw_flow(flow)).iter(f"{SVG}line")
-        return next(float(x.get("stroke-width")) for x in lines if x.get("class") == "audio" and x.get("x1") == x.get("x2"))
+        return next(
+            float(x.get("stroke-width"))
+            for x in lines
+            if x.get("class") == "audio" and x.get("x1") == x.get("x2")
+        )
 
     assert width("v a") < width("v a a a a") < width("v" + 50 * " a") < 12
 
@@ -174,12 +193,16 @@ def test_everything_drawn_is_inside_the_picture(tmp_path: Path) -> None:
         assert 0 <= top < top + float(x.get("height")) <= height
     for x in root.iter(f"{SVG}text"):
         assert 0 < float(x.get("y")) < height
-    assert all(colour in root.find(f"{SVG}style").text for colour in ("prefers-color-scheme: dark", "--paper"))
+    assert all(
+        colour in root.find(f"{SVG}style").text for colour in ("prefers-color-scheme: dark", "--paper")
+    )
 
 
 def test_names_are_escaped(tmp_path: Path) -> None:
     path = save(tmp_path / "odd.onnx", {"audio_<&>_logits": "audio"}, inputs=["audio"])
-    assert "audio_<&>_logits" in [x.text for x in ElementTree.fromstring(draw_flow(trace_flow(path))).iter(f"{SVG}text")]
+    assert "audio_<&>_logits" in [
+        x.text for x in ElementTree.fromstring(draw_flow(trace_flow(path))).iter(f"{SVG}text")
+    ]
 
 
 def test_table_for_terminals(tmp_path: Path) -> None:
@@ -191,7 +214,9 @@ def test_table_for_terminals(tmp_path: Path) -> None:
         ["video", "0", "0", "3", "1", "3", "1"],
         ["constant", "0", "0", "0", "0", "1", "0"],
     ]
-    lines = flow_lines(trace_flow(save(tmp_path / "leaky.onnx", PURE | {"audio_logits": "a2 v"}, weights="w")))
+    lines = flow_lines(
+        trace_flow(save(tmp_path / "leaky.onnx", PURE | {"audio_logits": "a2 v"}, weights="w"))
+    )
     assert lines[1].split() == ["audio", "3", "0", "LEAK", "1", "0", "3", "1"]
     assert len({len(line) for line in lines[:-1]}) == 1
 
@@ -205,7 +230,11 @@ def test_json(tmp_path: Path) -> None:
 
 
 def test_graphs_of_others_fail(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"g\.onnx has inputs \['audio', 'depth'\], wanted audio, video or both"):
+    with pytest.raises(
+        ValueError, match=r"g\.onnx has inputs \['audio', 'depth'\], wanted audio, video or both"
+    ):
         trace_flow(save(tmp_path / "g.onnx", {"audio_logits": "audio depth"}, inputs=["audio", "depth"]))
-    with pytest.raises(ValueError, match="output 'text_logits' names no stream; wanted audio_, fusion_ or video_"):
+    with pytest.raises(
+        ValueError, match="output 'text_logits' names no stream; wanted audio_, fusion_ or video_"
+    ):
         trace_flow(save(tmp_path / "g.onnx", {"text_logits": "audio"}))

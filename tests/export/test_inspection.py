@@ -16,22 +16,29 @@ from models.weights import load_checkpoint
 FLOAT = TensorProto.FLOAT
 
 
-def save(path: Path, nodes: list[onnx.NodeProto], inputs: dict, outputs: dict, weights: dict | None = None, **model) -> Path:
+def save(
+    path: Path, nodes: list[onnx.NodeProto], inputs: dict, outputs: dict, weights: dict | None = None, **model
+) -> Path:
     """Write a graph; inputs and outputs are shapes by name, float32."""
     graph = helper.make_graph(
-        nodes, "made",
+        nodes,
+        "made",
         [helper.make_tensor_value_info(name, FLOAT, shape) for name, shape in inputs.items()],
         [helper.make_tensor_value_info(name, FLOAT, shape) for name, shape in outputs.items()],
         [numpy_helper.from_array(array, name) for name, array in (weights or {}).items()],
-    )  # fmt: skip
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], producer_name="hand", producer_version="3")
+    )
+    made = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 20)], producer_name="hand", producer_version="3"
+    )
     for key, value in model.items():
         helper.set_model_props(made, {key: value})
     path.write_bytes(made.SerializeToString())
     return path
 
 
-def one(tmp_path: Path, node: onnx.NodeProto, inputs: dict, output: list, weights: dict | None = None) -> GraphFacts:
+def one(
+    tmp_path: Path, node: onnx.NodeProto, inputs: dict, output: list, weights: dict | None = None
+) -> GraphFacts:
     return inspect_graph(save(tmp_path / "one.onnx", [node], inputs, {"y": output}, weights))
 
 
@@ -58,9 +65,13 @@ def test_products_of_matrices(left: list, right: list, out: list, products: int,
 
 @pytest.mark.parametrize(
     ("flags", "left", "right"),
-    [({}, [4, 5], [5, 7]), ({"transA": 1}, [5, 4], [5, 7]), ({"transB": 1}, [4, 5], [7, 5]),
-     ({"transA": 1, "transB": 1}, [5, 4], [7, 5])],
-)  # fmt: skip
+    [
+        ({}, [4, 5], [5, 7]),
+        ({"transA": 1}, [5, 4], [5, 7]),
+        ({"transB": 1}, [4, 5], [7, 5]),
+        ({"transA": 1, "transB": 1}, [5, 4], [7, 5]),
+    ],
+)
 def test_products_of_gemm(flags: dict, left: list, right: list, tmp_path: Path) -> None:
     """A bias is no product."""
     node = helper.make_node("Gemm", ["a", "b", "c"], ["y"], **flags)
@@ -77,9 +88,13 @@ def test_products_of_gemm(flags: dict, left: list, right: list, tmp_path: Path) 
         ({"group": 6, "strides": [4, 7]}, (6, 1, 4, 7), ["batch", 6, 3, 2], 6 * 3 * 2 * 4 * 7),
     ],
 )
-def test_products_of_convolutions(flags: dict, weight: tuple, out: list, products: int, tmp_path: Path) -> None:
+def test_products_of_convolutions(
+    flags: dict, weight: tuple, out: list, products: int, tmp_path: Path
+) -> None:
     node = helper.make_node("Conv", ["x", "w", "b"], ["y"], **flags)
-    facts = one(tmp_path, node, {"x": ["batch", 6, 12, 14]}, out, {"w": zeros(*weight), "b": zeros(weight[0])})
+    facts = one(
+        tmp_path, node, {"x": ["batch", 6, 12, 14]}, out, {"w": zeros(*weight), "b": zeros(weight[0])}
+    )
     assert facts.gflops * 1e9 == pytest.approx(2 * products)
     assert facts.parameters == np.prod(weight) + weight[0]
 
@@ -95,7 +110,9 @@ def test_operations_of_a_model_as_torch_counts_them(bundle: Path, checkpoint: Pa
     size = model_size(config)
     dim, tokens = config.features_dim, sum(size.tokens)
     query = 2 * dim * dim
-    read = 2 * tokens * dim * 2 * dim + 2 * 2 * tokens * dim + 2 * dim * dim  # keys and values, attention, projection
+    read = (
+        2 * tokens * dim * 2 * dim + 2 * 2 * tokens * dim + 2 * dim * dim
+    )  # keys and values, attention, projection
     heads = 2 * dim * (config.projection_dim + config.num_classes)
     facts = inspect_graph(of_bundle(bundle, "fused"))
     assert facts.gflops * 1e9 == pytest.approx(size.gflops * 1e9 - 4 * query - read - heads)
@@ -115,9 +132,15 @@ def quantised(tmp_path: Path) -> Path:
         helper.make_node("Mul", ["sum", "half"], ["y"]),
     ]
     weights = {
-        "x_scale": np.float32(0.1), "x_zero": np.uint8(128), "w": np.zeros((16, 5), np.int8), "w_scale": zeros(5),
-        "w_zero": np.zeros(5, np.int8), "b": np.zeros(5, np.int32), "b_scale": np.float32(0.1), "half": np.float32(0.5),
-    }  # fmt: skip
+        "x_scale": np.float32(0.1),
+        "x_zero": np.uint8(128),
+        "w": np.zeros((16, 5), np.int8),
+        "w_scale": zeros(5),
+        "w_zero": np.zeros(5, np.int8),
+        "b": np.zeros(5, np.int32),
+        "b_scale": np.float32(0.1),
+        "half": np.float32(0.5),
+    }
     weights = {name: np.asarray(array) for name, array in weights.items()}
     return save(tmp_path / "int8.onnx", nodes, {"x": ["batch", 16]}, {"y": ["batch", 5]}, weights)
 
@@ -148,7 +171,9 @@ def test_weights_by_type_and_constants(tmp_path: Path) -> None:
         helper.make_node("Reshape", ["flat", "shape"], ["y"]),
     ]
     weights = {"w": zeros(5, 3), "shape": np.array([-1, 2, 2])}
-    facts = inspect_graph(save(tmp_path / "c.onnx", nodes, {"x": ["batch", 5]}, {"y": ["batch", 2, 2]}, weights))
+    facts = inspect_graph(
+        save(tmp_path / "c.onnx", nodes, {"x": ["batch", 5]}, {"y": ["batch", 2, 2]}, weights)
+    )
     assert facts.parameters == 5 * 3 + 3 * 4
     assert facts.weight_bytes == {"float32": 5 * 3 * 4, "float16": 3 * 4 * 2}
 
@@ -163,7 +188,9 @@ def skipping(tmp_path: Path) -> Path:
         helper.make_node("Add", ["d", "a"], ["y"], name="skip"),
     ]
     weights = {"w1": zeros(10, 20), "w2": zeros(20, 40), "w3": zeros(40, 20)}
-    return save(tmp_path / "skip.onnx", nodes, {"x": ["batch", 10]}, {"y": ["batch", 20]}, weights, modality="audio")
+    return save(
+        tmp_path / "skip.onnx", nodes, {"x": ["batch", 10]}, {"y": ["batch", 20]}, weights, modality="audio"
+    )
 
 
 @pytest.mark.parametrize("batch", [1, 6])
@@ -171,7 +198,11 @@ def test_peak_memory_of_a_chain_with_a_skip(batch: int, tmp_path: Path) -> None:
     """Alive after each node, in floats: x a 30, x a b 70, x a b c 90, x a c d 70, x a d y 70."""
     memory = inspect_graph(skipping(tmp_path), batch=batch).memory
     assert (memory.batch, memory.peak_bytes, memory.peak_node) == (batch, batch * 90 * 4, "narrow")
-    assert (memory.largest.name, memory.largest.shape, memory.largest_bytes) == ("b", (batch, 40), batch * 40 * 4)
+    assert (memory.largest.name, memory.largest.shape, memory.largest_bytes) == (
+        "b",
+        (batch, 40),
+        batch * 40 * 4,
+    )
 
 
 def test_the_batch_of_the_memory_is_not_that_of_the_operations(tmp_path: Path) -> None:
@@ -192,8 +223,9 @@ def test_what_a_graph_says_of_itself(tmp_path: Path) -> None:
     assert (facts.nodes, facts.operators) == (5, {"MatMul": 3, "Relu": 1, "Add": 1})
     assert (facts.opset, facts.producer, facts.metadata) == (20, "hand 3", {"modality": "audio"})
     assert [(x.name, x.dtype, x.shape) for x in facts.inputs + facts.outputs] == [
-        ("x", "float32", ("batch", 10)), ("y", "float32", ("batch", 20)),
-    ]  # fmt: skip
+        ("x", "float32", ("batch", 10)),
+        ("y", "float32", ("batch", 20)),
+    ]
     assert (facts.file_bytes, facts.external_bytes) == (path.stat().st_size, {})
     assert json.loads(json.dumps(asdict(facts)))["memory"]["largest"]["shape"] == [1, 40]
 
@@ -227,7 +259,9 @@ def test_a_shape_that_is_not_known_fails(tmp_path: Path) -> None:
         helper.make_node("MatMul", ["x", "floats"], ["y"], name="multiply"),
     ]
     path = save(tmp_path / "n.onnx", nodes, {"x": ["batch", 2]}, {"y": ["batch", "found"]})
-    with pytest.raises(ValueError, match=r"the shape of 'where', made by node 'find' \(NonZero\), is not known at batch 1"):
+    with pytest.raises(
+        ValueError, match=r"the shape of 'where', made by node 'find' \(NonZero\), is not known at batch 1"
+    ):
         inspect_graph(path)
 
 
@@ -252,7 +286,9 @@ def test_a_graph_that_computes_nothing_fails(tmp_path: Path) -> None:
 
 
 def test_a_batch_that_cannot_be_fails(tmp_path: Path) -> None:
-    path = save(tmp_path / "fixed.onnx", [helper.make_node("Relu", ["x"], ["y"])], {"x": [2, 3]}, {"y": [2, 3]})
+    path = save(
+        tmp_path / "fixed.onnx", [helper.make_node("Relu", ["x"], ["y"])], {"x": [2, 3]}, {"y": [2, 3]}
+    )
     assert inspect_graph(path).memory.peak_bytes == 2 * (2 * 3 * 4)
     with pytest.raises(ValueError, match="'made' have fixed shapes, so its memory at batch 8 is not known"):
         inspect_graph(path, batch=8)

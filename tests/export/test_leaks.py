@@ -38,7 +38,9 @@ def of_values(source: str) -> list[onnx.NodeProto]:
     return [
         helper.make_node("Cast", [source], ["as_float"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["as_float"], ["mean"], keepdims=0),
-        helper.make_node("Constant", [], ["little"], value=helper.make_tensor("v", TensorProto.FLOAT, [], [1e-9])),
+        helper.make_node(
+            "Constant", [], ["little"], value=helper.make_tensor("v", TensorProto.FLOAT, [], [1e-9])
+        ),
         helper.make_node("Mul", ["mean", "little"], ["leaked"]),
     ]
 
@@ -55,7 +57,9 @@ def of_shape(source: str) -> list[onnx.NodeProto]:
 @pytest.mark.parametrize(("output", "source"), [("audio_logits", "video"), ("video_embedding", "audio")])
 def test_a_planted_leak_is_found(leak, output: str, source: str, folder: Path) -> None:
     plant(folder / "fp32" / "fused.onnx", output, leak(source))
-    with pytest.raises(ImpureGraphError, match=rf"fused: {output} reads \['audio', 'video'\], its stream reads"):
+    with pytest.raises(
+        ImpureGraphError, match=rf"fused: {output} reads \['audio', 'video'\], its stream reads"
+    ):
         prove_purity(folder / "fp32" / "fused.onnx", Modality.FUSED)
 
 
@@ -82,10 +86,20 @@ def test_purity_is_bit_for_bit_when_run(batch: int, bundle: Path, spec: ClipSpec
     session = onnxruntime.InferenceSession(bundle / "fp32" / "fused.onnx", providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_outputs()]
     random = np.random.default_rng(0)
-    films = [random.integers(0, 256, inputs["video"].shape, np.uint8), np.zeros_like(inputs["video"]), inputs["video"][::-1]]
-    sounds = [random.standard_normal(inputs["audio"].shape).astype(np.float32), np.full_like(inputs["audio"], np.nan)]
+    films = [
+        random.integers(0, 256, inputs["video"].shape, np.uint8),
+        np.zeros_like(inputs["video"]),
+        inputs["video"][::-1],
+    ]
+    sounds = [
+        random.standard_normal(inputs["audio"].shape).astype(np.float32),
+        np.full_like(inputs["audio"], np.nan),
+    ]
     before = dict(zip(names, session.run(names, inputs), strict=True))
-    for stays, changes in (("audio", [{"video": x} for x in films]), ("video", [{"audio": x} for x in sounds])):
+    for stays, changes in (
+        ("audio", [{"video": x} for x in films]),
+        ("video", [{"audio": x} for x in sounds]),
+    ):
         for change in changes:
             after = dict(zip(names, session.run(names, inputs | change), strict=True))
             for name in (name for name in names if name.startswith(stays)):
@@ -105,11 +119,18 @@ def test_a_fusion_that_reads_one_modality_alone_fails(folder: Path) -> None:
 
 
 def test_a_graph_that_cannot_be_followed_fails() -> None:
-    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("audio", "audio_logits")]
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("audio", "audio_logits")
+    ]
     inner = helper.make_graph([helper.make_node("Neg", ["audio"], ["y"])], "inner", [], [values[1]])
-    hidden = helper.make_node("If", ["audio"], ["audio_logits"], name="hidden", then_branch=inner, else_branch=inner)
+    hidden = helper.make_node(
+        "If", ["audio"], ["audio_logits"], name="hidden", then_branch=inner, else_branch=inner
+    )
     with pytest.raises(ImpureGraphError, match="'hidden' holds a subgraph"):
         reached_inputs(helper.make_graph([hidden], "g", values[:1], values[1:]))
-    late = [helper.make_node("Neg", ["x"], ["audio_logits"], name="early"), helper.make_node("Neg", ["audio"], ["x"])]
+    late = [
+        helper.make_node("Neg", ["x"], ["audio_logits"], name="early"),
+        helper.make_node("Neg", ["audio"], ["x"]),
+    ]
     with pytest.raises(ImpureGraphError, match="'early' reads 'x' before anything makes it"):
         reached_inputs(helper.make_graph(late, "g", values[:1], values[1:]))

@@ -24,7 +24,9 @@ def pair(request: pytest.FixtureRequest, bundle: Path) -> tuple[onnx.ModelProto,
 def _types(model: onnx.ModelProto) -> dict[str, int]:
     graph = model.graph
     values = (*graph.input, *graph.value_info, *graph.output)
-    return {x.name: x.type.tensor_type.elem_type for x in values} | {x.name: x.data_type for x in graph.initializer}
+    return {x.name: x.type.tensor_type.elem_type for x in values} | {
+        x.name: x.data_type for x in graph.initializer
+    }
 
 
 def test_borders_are_kept_and_the_graph_is_valid(pair: tuple[onnx.ModelProto, onnx.ModelProto]) -> None:
@@ -51,7 +53,9 @@ def test_products_read_float16(pair: tuple[onnx.ModelProto, onnx.ModelProto]) ->
         assert {types[name] for name in (*node.input, *node.output)} == {HALF}, node.name
 
 
-def test_no_tensor_is_cast_twice_and_none_back_and_forth(pair: tuple[onnx.ModelProto, onnx.ModelProto]) -> None:
+def test_no_tensor_is_cast_twice_and_none_back_and_forth(
+    pair: tuple[onnx.ModelProto, onnx.ModelProto],
+) -> None:
     casts = [node for node in pair[1].graph.node if node.op_type == "Cast"]
     assert len({(node.input[0], node.attribute[0].i) for node in casts}) == len(casts)
     made = {node.output[0] for node in casts if node.name.endswith("/Cast") and "." in node.output[0]}
@@ -61,7 +65,8 @@ def test_no_tensor_is_cast_twice_and_none_back_and_forth(pair: tuple[onnx.ModelP
 def test_answers_stay(pair: tuple[onnx.ModelProto, onnx.ModelProto], bundle: Path) -> None:
     golden = np.load(bundle / "golden" / "inputs.npz")
     sessions = [
-        onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]) for model in pair
+        onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        for model in pair
     ]
     inputs = {x.name: golden[x.name] for x in sessions[0].get_inputs()}
     wanted, got = (session.run(None, inputs) for session in sessions)

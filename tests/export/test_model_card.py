@@ -11,7 +11,9 @@ MANIFEST = {"training": {"num_steps": 1200}, "model": {"num_parameters": 3_790_0
 
 def test_marks_are_filled() -> None:
     template = "# It\n<!-- training -->\n\n<!-- scores -->\n\n<!-- labels -->\n"
-    card = fill_card(template, metrics={"sounds": SCORES, "pairs_fused": SCORES | {"labels": {}}}, manifest=MANIFEST)
+    card = fill_card(
+        template, metrics={"sounds": SCORES, "pairs_fused": SCORES | {"labels": {}}}, manifest=MANIFEST
+    )
     assert "3.8 M parameters, trained for 1,200 steps" in card
     assert "| sounds | 8 | 87.5% | 100.0% | 0.032 |" in card
     assert "| pairs, by both | 8 |" in card
@@ -21,7 +23,9 @@ def test_marks_are_filled() -> None:
 
 def test_labels_that_hold_together_have_precisions() -> None:
     scores = {"clips": 9, "map": 0.61, "labels": {"dog": {"average_precision": 0.75, "clips": 4}}}
-    card = fill_card("<!-- scores -->\n<!-- labels -->", metrics={"audio": scores, "sounds": SCORES}, manifest=MANIFEST)
+    card = fill_card(
+        "<!-- scores -->\n<!-- labels -->", metrics={"audio": scores, "sounds": SCORES}, manifest=MANIFEST
+    )
     assert "| what | clips | top-1 | top-5 | mAP | calibration error |" in card
     assert "| by sound | 9 |  |  | 0.610 |  |" in card
     assert "| dog | 75% of 4 | 88% of 8 |" in card

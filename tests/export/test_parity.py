@@ -14,26 +14,36 @@ from export.parity import ParityCheck, ParityError
 from export.variants import TOLERANCES
 from media import Clip, ClipSpec, Modality
 from models.weights import load_checkpoint
-from models.zorro import Zorro
+from models.zorro import ZorroModel
 from tests.tiny_bundle import graphs_in
 
 
 @pytest.fixture(scope="module")
-def model(checkpoint: Path) -> Zorro:
+def model(checkpoint: Path) -> ZorroModel:
     return load_checkpoint(checkpoint).model
 
 
 @pytest.fixture(scope="module")
 def clips(spec: ClipSpec) -> list[Clip]:
     arrays = golden_inputs(spec)
-    return [Clip(0, 1, a, v, 1, 1, False, False) for a, v in zip(arrays["audio"], arrays["video"], strict=True)][:3]
+    return [
+        Clip(0, 1, a, v, 1, 1, False, False) for a, v in zip(arrays["audio"], arrays["video"], strict=True)
+    ][:3]
 
 
-def test_the_report_names_every_stream_of_every_graph(model: Zorro, bundle: Path, clips: list[Clip]) -> None:
-    reports = ParityCheck(model, dict.fromkeys(Modality, clips)).run(graphs_in(bundle / "fp32"), TOLERANCES["fp32"])
+def test_the_report_names_every_stream_of_every_graph(
+    model: ZorroModel, bundle: Path, clips: list[Clip]
+) -> None:
+    reports = ParityCheck(model, dict.fromkeys(Modality, clips)).run(
+        graphs_in(bundle / "fp32"), TOLERANCES["fp32"]
+    )
     assert [(r["graph"], r["stream"]) for r in reports] == [
-        ("audio", "audio"), ("video", "video"), ("fused", "audio"), ("fused", "video"), ("fused", "fusion"),
-    ]  # fmt: skip
+        ("audio", "audio"),
+        ("video", "video"),
+        ("fused", "audio"),
+        ("fused", "video"),
+        ("fused", "fusion"),
+    ]
     for report in reports:
         assert report["max_abs_error"] <= 1e-4
         assert report["min_cosine"] > 1 - 1e-5
@@ -42,7 +52,7 @@ def test_the_report_names_every_stream_of_every_graph(model: Zorro, bundle: Path
 
 
 def test_each_size_has_full_batches_and_the_largest_sees_every_clip(
-    model: Zorro, bundle: Path, clips: list[Clip], monkeypatch: pytest.MonkeyPatch
+    model: ZorroModel, bundle: Path, clips: list[Clip], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = []
 
@@ -56,9 +66,11 @@ def test_each_size_has_full_batches_and_the_largest_sees_every_clip(
     assert sizes == [1, 1, 2, 2, 3, 3]  # of nine clips, three of which are different
 
 
-@pytest.mark.parametrize(("factor", "match"), [(1.01, "video.onnx, video: .*allowed is"), (np.nan, "max_abs_error=inf")])
+@pytest.mark.parametrize(
+    ("factor", "match"), [(1.01, "video.onnx, video: .*allowed is"), (np.nan, "max_abs_error=inf")]
+)
 def test_a_damaged_graph_fails(
-    factor: float, match: str, model: Zorro, bundle: Path, clips: list[Clip], tmp_path: Path
+    factor: float, match: str, model: ZorroModel, bundle: Path, clips: list[Clip], tmp_path: Path
 ) -> None:
     copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
     graph = onnx.load(copy / "fp32" / "video.onnx", load_external_data=False)
@@ -74,6 +86,6 @@ def test_a_damaged_graph_fails(
         ParityCheck(model, {Modality.VIDEO: clips}).run(graphs_in(copy / "fp32"), TOLERANCES["fp32"])
 
 
-def test_no_clips_prove_nothing(model: Zorro, bundle: Path) -> None:
+def test_no_clips_prove_nothing(model: ZorroModel, bundle: Path) -> None:
     with pytest.raises(ParityError, match=r"fused\.onnx: got 0 clips"):
         ParityCheck(model, {Modality.FUSED: []}).run(graphs_in(bundle / "fp32"), TOLERANCES["fp32"])

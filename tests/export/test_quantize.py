@@ -9,7 +9,16 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export.quantize import SCHEMES, QuantisationError, Scheme, cosine, find_sensitive, layers_of, measure_ranges, quantise
+from export.quantize import (
+    SCHEMES,
+    QuantisationError,
+    Scheme,
+    cosine,
+    find_sensitive,
+    layers_of,
+    measure_ranges,
+    quantise,
+)
 
 RANDOM = np.random.default_rng(0)
 WIDTH = 16
@@ -30,7 +39,9 @@ def chain(tmp_path: Path) -> Path:
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", WIDTH]) for name in ("x", "y"))
     stored = [numpy_helper.from_array(w, f"w{i}") for i, w in enumerate(weights)]
     model = helper.make_model(
-        helper.make_graph(nodes, "chain", [x], [y], stored), opset_imports=[helper.make_opsetid("", 20)], ir_version=10
+        helper.make_graph(nodes, "chain", [x], [y], stored),
+        opset_imports=[helper.make_opsetid("", 20)],
+        ir_version=10,
     )
     helper.set_model_props(model, {"clip_spec_hash": "abc"})
     onnx.save(onnx.shape_inference.infer_shapes(model), tmp_path / "chain.onnx")
@@ -58,11 +69,15 @@ def test_ranges_are_the_extremes_over_all_batches(chain: Path, batches: list[dic
 
 
 @pytest.mark.parametrize("name", SCHEMES)
-def test_weights_are_int8_around_zero_by_channel(name: str, chain: Path, batches: list[dict[str, np.ndarray]]) -> None:
+def test_weights_are_int8_around_zero_by_channel(
+    name: str, chain: Path, batches: list[dict[str, np.ndarray]]
+) -> None:
     model = quantise(chain, measure_ranges(chain, batches), SCHEMES[name])
     onnx.checker.check_model(model, full_check=True)
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    reads = [node for node in model.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in stored]
+    reads = [
+        node for node in model.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in stored
+    ]
     assert len(reads) == 3
     limit = 64 if SCHEMES[name].reduce_range else 127
     for node in reads:
@@ -105,11 +120,20 @@ def test_the_layer_that_does_harm_is_left_out(chain: Path, batches: list[dict[st
     assert cosine(_answers(quantise(chain, ranges, scheme, without=kept), batches), wanted).min() >= 0.99
 
 
-def test_nothing_is_left_out_where_nothing_does_harm(chain: Path, batches: list[dict[str, np.ndarray]]) -> None:
-    assert find_sensitive(chain, measure_ranges(chain, batches), SCHEMES["int8-cpu"], batches, min_cosine=-1) == []
+def test_nothing_is_left_out_where_nothing_does_harm(
+    chain: Path, batches: list[dict[str, np.ndarray]]
+) -> None:
+    assert (
+        find_sensitive(chain, measure_ranges(chain, batches), SCHEMES["int8-cpu"], batches, min_cosine=-1)
+        == []
+    )
 
 
 @pytest.mark.parametrize("scheme", SCHEMES.values())
-def test_what_cannot_be_had_is_not_made(scheme: Scheme, chain: Path, batches: list[dict[str, np.ndarray]]) -> None:
-    with pytest.raises(QuantisationError, match=r"2 of 3 layers in float32 the cosine is .*, wanted 1; leave int8 out"):
+def test_what_cannot_be_had_is_not_made(
+    scheme: Scheme, chain: Path, batches: list[dict[str, np.ndarray]]
+) -> None:
+    with pytest.raises(
+        QuantisationError, match=r"2 of 3 layers in float32 the cosine is .*, wanted 1; leave int8 out"
+    ):
         find_sensitive(chain, measure_ranges(chain, batches), scheme, batches, min_cosine=1)

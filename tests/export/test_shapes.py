@@ -13,7 +13,10 @@ def make_graph() -> onnx.ModelProto:
     """[batch, 64] -> [batch, 32] by a matrix of 8 kB -> [batch, 4, 8] by a shape of 24 bytes."""
     matrix = np.arange(64 * 32, dtype=np.float32).reshape(64, 32)
     stored = [numpy_helper.from_array(matrix, "w"), numpy_helper.from_array(np.array([-1, 4, 8]), "shape")]
-    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"]), helper.make_node("Reshape", ["y", "shape"], ["z"])]
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+        helper.make_node("Reshape", ["y", "shape"], ["z"]),
+    ]
     given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 64])
     answer = helper.make_tensor_value_info("z", TensorProto.FLOAT, None)
     graph = helper.make_graph(nodes, "made", [given], [answer], initializer=stored)

@@ -24,7 +24,7 @@ from export.pbtxt import render_text
 from export.triton import Device, Origin, TritonOptions, describe_model, write_triton
 from export.weights_file import write_graphs
 from media import Modality
-from service.tensors import split
+from service.routes.tensors import split
 
 ROOT = Path(__file__).parents[2]
 AUDIO, VIDEO, LABELS = [16, 8], [2, 4, 4, 3], ["zither", "apple", "mower", "bee", "cow"]
@@ -34,11 +34,15 @@ NUMPY = {"TYPE_FP32": np.float32, "TYPE_UINT8": np.uint8}
 INPUTS = {Modality.AUDIO: ["audio"], Modality.VIDEO: ["video"], Modality.FUSED: ["audio", "video"]}
 
 
-def _graph(modality: Modality, *, batch: int | str = "batch", kind: int = TensorProto.FLOAT) -> onnx.ModelProto:
+def _graph(
+    modality: Modality, *, batch: int | str = "batch", kind: int = TensorProto.FLOAT
+) -> onnx.ModelProto:
     """Logits and features of each input by one product, whose weights are shared by the graphs."""
     shapes = {"audio": (AUDIO, kind), "video": (VIDEO, TensorProto.UINT8)}
     rng = np.random.default_rng(0)
-    weights = {x: rng.standard_normal((np.prod(shape), 5)).astype(np.float32) for x, (shape, _) in shapes.items()}
+    weights = {
+        x: rng.standard_normal((np.prod(shape), 5)).astype(np.float32) for x, (shape, _) in shapes.items()
+    }
     nodes, outputs = [], []
     for name in INPUTS[modality]:
         nodes += [
@@ -49,10 +53,14 @@ def _graph(modality: Modality, *, batch: int | str = "batch", kind: int = Tensor
         ]
         for answer in ("features", "logits"):
             outputs.append(helper.make_tensor_value_info(f"{name}_{answer}", TensorProto.FLOAT, [batch, 5]))
-    inputs = [helper.make_tensor_value_info(x, shapes[x][1], [batch, *shapes[x][0]]) for x in INPUTS[modality]]
+    inputs = [
+        helper.make_tensor_value_info(x, shapes[x][1], [batch, *shapes[x][0]]) for x in INPUTS[modality]
+    ]
     stored = [numpy_helper.from_array(weights[x], f"{x}.W") for x in INPUTS[modality]]
     model = helper.make_model(
-        helper.make_graph(nodes, "made", inputs, outputs, stored), opset_imports=[helper.make_opsetid("", 20)], ir_version=10
+        helper.make_graph(nodes, "made", inputs, outputs, stored),
+        opset_imports=[helper.make_opsetid("", 20)],
+        ir_version=10,
     )
     helper.set_model_props(model, {"clip_spec_hash": "5pec"})
     return model
@@ -66,7 +74,13 @@ def graphs(tmp_path: Path) -> dict[Modality, Path]:
 @pytest.fixture
 def write(graphs: dict[Modality, Path], tmp_path: Path) -> Callable[..., triton.TritonRepository]:
     def write(**changed: Any) -> triton.TritonRepository:
-        given = {"graphs": graphs, "out": tmp_path / "repository", "name": "made", "labels": LABELS, "origin": ORIGIN}
+        given = {
+            "graphs": graphs,
+            "out": tmp_path / "repository",
+            "name": "made",
+            "labels": LABELS,
+            "origin": ORIGIN,
+        }
         return write_triton(**(given | changed))
 
     return write
@@ -105,10 +119,17 @@ def differences(config: Any, graph: onnx.ModelProto) -> list[str]:
     for said, there in ((config.input, graph.graph.input), (config.output, graph.graph.output)):
         said_tensors = {x.name: (TYPES[name_of("data_type", x)], ["batch", *x.dims]) for x in said}
         tensors = {
-            x.name: (x.type.tensor_type.elem_type, [d.dim_param or d.dim_value for d in x.type.tensor_type.shape.dim])
+            x.name: (
+                x.type.tensor_type.elem_type,
+                [d.dim_param or d.dim_value for d in x.type.tensor_type.shape.dim],
+            )
             for x in there
         }
-        found += [name for name in said_tensors.keys() | tensors.keys() if said_tensors.get(name) != tensors.get(name)]
+        found += [
+            name
+            for name in said_tensors.keys() | tensors.keys()
+            if said_tensors.get(name) != tensors.get(name)
+        ]
     return sorted(found)
 
 
@@ -116,7 +137,9 @@ def run(path: Path, batch: int = 3) -> Mapping[str, np.ndarray]:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(1)
     inputs = {
-        x.name: rng.integers(0, 256, (batch, *x.shape[1:])).astype(np.uint8 if "uint8" in x.type else np.float32)
+        x.name: rng.integers(0, 256, (batch, *x.shape[1:])).astype(
+            np.uint8 if "uint8" in x.type else np.float32
+        )
         for x in session.get_inputs()
     }
     names = [x.name for x in session.get_outputs()]
@@ -140,15 +163,21 @@ def _umask() -> int:
 
 
 @pytest.mark.parametrize("modality", list(Modality))
-def test_tensors_are_those_of_the_graph(modality: Modality, write: Callable[..., Any], read: Callable[..., Any]) -> None:
+def test_tensors_are_those_of_the_graph(
+    modality: Modality, write: Callable[..., Any], read: Callable[..., Any]
+) -> None:
     folder = write().path / f"made_{modality}"
-    config, graph = read(folder / "config.pbtxt"), onnx.load(folder / "1" / "model.onnx", load_external_data=False)
+    config, graph = (
+        read(folder / "config.pbtxt"),
+        onnx.load(folder / "1" / "model.onnx", load_external_data=False),
+    )
     assert differences(config, graph) == []
     assert [x.name for x in config.input] == INPUTS[modality]
     assert {x.name: x.label_filename for x in config.output} == {
         f"{name}_{answer}": "labels.txt" if answer == "logits" else ""
-        for name in INPUTS[modality] for answer in ("features", "logits")
-    }  # fmt: skip
+        for name in INPUTS[modality]
+        for answer in ("features", "logits")
+    }
 
 
 @pytest.mark.parametrize(
@@ -190,7 +219,9 @@ def test_the_schema_refuses(
         read(text.replace(old, new, 1))
 
 
-def test_defaults_wait_for_nobody_and_bound_the_queue(write: Callable[..., Any], read: Callable[..., Any]) -> None:
+def test_defaults_wait_for_nobody_and_bound_the_queue(
+    write: Callable[..., Any], read: Callable[..., Any]
+) -> None:
     config = read(write().path / "made_video" / "config.pbtxt")
     assert (config.name, config.backend, config.max_batch_size) == ("made_video", "onnxruntime", 32)
     assert config.HasField("dynamic_batching")
@@ -199,18 +230,28 @@ def test_defaults_wait_for_nobody_and_bound_the_queue(write: Callable[..., Any],
     queue = batching.default_queue_policy
     assert (name_of("timeout_action", queue), queue.max_queue_size) == ("REJECT", 1024)
     assert (queue.default_timeout_microseconds, queue.allow_timeout_override) == (60_000_000, True)
-    assert [(name_of("kind", x), x.count, list(x.gpus)) for x in config.instance_group] == [("KIND_CPU", 1, [])]
+    assert [(name_of("kind", x), x.count, list(x.gpus)) for x in config.instance_group] == [
+        ("KIND_CPU", 1, [])
+    ]
     assert not config.HasField("optimization")
     assert {key: value.string_value for key, value in config.parameters.items()} == {
-        "version": "3", "variant": "fp32", "clip_spec_hash": "5pec", "bundle_sha256": "0123456789abcdef" * 4,
-    }  # fmt: skip
+        "version": "3",
+        "variant": "fp32",
+        "clip_spec_hash": "5pec",
+        "bundle_sha256": "0123456789abcdef" * 4,
+    }
 
 
 def test_options_arrive(write: Callable[..., Any], read: Callable[..., Any]) -> None:
     options = TritonOptions(
-        instances=4, threads=2, max_batch_size=24, preferred_batch_sizes=(8, 16), max_queue_delay_microseconds=500,
-        max_queue_size=7, queue_timeout_microseconds=9,
-    )  # fmt: skip
+        instances=4,
+        threads=2,
+        max_batch_size=24,
+        preferred_batch_sizes=(8, 16),
+        max_queue_delay_microseconds=500,
+        max_queue_size=7,
+        queue_timeout_microseconds=9,
+    )
     config = read(write(options=options).path / "made_audio" / "config.pbtxt")
     batching = config.dynamic_batching
     assert (config.max_batch_size, list(batching.preferred_batch_size)) == (24, [8, 16])
@@ -221,11 +262,19 @@ def test_options_arrive(write: Callable[..., Any], read: Callable[..., Any]) -> 
     assert config.parameters["intra_op_thread_count"].string_value == "2"
 
 
-def test_tensorrt_has_one_profile_and_engines_by_bundle(write: Callable[..., Any], read: Callable[..., Any]) -> None:
+def test_tensorrt_has_one_profile_and_engines_by_bundle(
+    write: Callable[..., Any], read: Callable[..., Any]
+) -> None:
     options = TritonOptions(
-        device=Device.GPU, tensorrt=True, engine_cache='/engines "of" c:\\', max_batch_size=16, preferred_batch_sizes=(4, 8)
+        device=Device.GPU,
+        tensorrt=True,
+        engine_cache='/engines "of" c:\\',
+        max_batch_size=16,
+        preferred_batch_sizes=(4, 8),
     )
-    config = read(write(options=options, origin=replace(ORIGIN, variant="fp16")).path / "made_fused" / "config.pbtxt")
+    config = read(
+        write(options=options, origin=replace(ORIGIN, variant="fp16")).path / "made_fused" / "config.pbtxt"
+    )
     assert [(name_of("kind", x), x.count) for x in config.instance_group] == [("KIND_GPU", 1)]
     (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
     assert accelerator.name == "tensorrt"
@@ -240,8 +289,12 @@ def test_tensorrt_has_one_profile_and_engines_by_bundle(write: Callable[..., Any
     assert not config.optimization.execution_accelerators.cpu_execution_accelerator
 
 
-def test_a_gpu_without_tensorrt_has_no_accelerator(write: Callable[..., Any], read: Callable[..., Any]) -> None:
-    config = read(write(options=TritonOptions(device=Device.GPU, instances=2)).path / "made_audio" / "config.pbtxt")
+def test_a_gpu_without_tensorrt_has_no_accelerator(
+    write: Callable[..., Any], read: Callable[..., Any]
+) -> None:
+    config = read(
+        write(options=TritonOptions(device=Device.GPU, instances=2)).path / "made_audio" / "config.pbtxt"
+    )
     assert [(name_of("kind", x), x.count) for x in config.instance_group] == [("KIND_GPU", 2)]
     assert not config.HasField("optimization")
 
@@ -255,10 +308,13 @@ def test_a_warm_up_is_a_batch_that_the_graph_answers(
     session = onnxruntime.InferenceSession(folder / "1" / "model.onnx", providers=["CPUExecutionProvider"])
     assert [x.batch_size for x in config.model_warmup] == sorted({1, max_batch_size})
     for warm_up in config.model_warmup:
-        assert all(x.WhichOneof("input_data_type") == "zero_data" and x.zero_data for x in warm_up.inputs.values())
+        assert all(
+            x.WhichOneof("input_data_type") == "zero_data" and x.zero_data for x in warm_up.inputs.values()
+        )
         size = warm_up.batch_size
         zeros = {
-            name: np.zeros([size, *x.dims], NUMPY[name_of("data_type", x)]) for name, x in warm_up.inputs.items()
+            name: np.zeros([size, *x.dims], NUMPY[name_of("data_type", x)])
+            for name, x in warm_up.inputs.items()
         }
         assert all(len(value) == size and np.isfinite(value).all() for value in session.run(None, zeros))
 
@@ -361,7 +417,9 @@ def test_an_existing_folder_is_replaced_by_force(write: Callable[..., Any], tmp_
 
 
 @pytest.mark.parametrize("is_file", [False, True])
-def test_what_others_put_there_is_never_replaced(is_file: bool, write: Callable[..., Any], tmp_path: Path) -> None:
+def test_what_others_put_there_is_never_replaced(
+    is_file: bool, write: Callable[..., Any], tmp_path: Path
+) -> None:
     out = tmp_path / "repository"
     other = out if is_file else out / "resnet" / "config.pbtxt"
     other.parent.mkdir(parents=True, exist_ok=True)
@@ -380,14 +438,18 @@ def test_a_fault_in_the_last_graph_leaves_all_as_it_was(
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     broken = tmp_path / "bundle" / "broken.onnx"
     onnx.save(_graph(Modality.FUSED, batch=2), broken)
-    with pytest.raises(ValueError, match=r"made_fused: audio is of \[2, 16, 8\]; the first axis must be free"):
+    with pytest.raises(
+        ValueError, match=r"made_fused: audio is of \[2, 16, 8\]; the first axis must be free"
+    ):
         write(graphs=graphs | {Modality.FUSED: broken}, force=force)
     broken.unlink()
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
     assert not list(tmp_path.glob(".part-*"))
 
 
-def test_a_move_that_fails_brings_back_what_was_there(write: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_move_that_fails_brings_back_what_was_there(
+    write: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write().path / "made_audio" / "config.pbtxt"
     rename = Path.rename
 
@@ -443,7 +505,10 @@ def test_weights_that_are_not_beside_their_graph_fail(
         ({"max_queue_delay_microseconds": -1}, "max_queue_delay_microseconds=-1; give 0 or more"),
         ({"max_queue_size": 0}, "max_queue_size=0; give 1 or more"),
         ({"queue_timeout_microseconds": 0}, "queue_timeout_microseconds=0; give 1 or more"),
-        ({"preferred_batch_sizes": (8, 64)}, r"preferred_batch_sizes hold \[64\]; give 1 to max_batch_size=32"),
+        (
+            {"preferred_batch_sizes": (8, 64)},
+            r"preferred_batch_sizes hold \[64\]; give 1 to max_batch_size=32",
+        ),
         ({"preferred_batch_sizes": (0,)}, r"preferred_batch_sizes hold \[0\]"),
         ({"tensorrt": True}, "TensorRT runs on the GPU alone"),
         ({"device": Device.GPU, "engine_cache": "/engines"}, "without tensorrt"),
@@ -486,7 +551,10 @@ def test_the_committed_bundle(read: Callable[..., Any], tmp_path: Path) -> None:
         graph = onnx.load(model / "1" / "model.onnx", load_external_data=False)
         assert differences(read(model / "config.pbtxt"), graph) == []
         assert (model / "labels.txt").read_text().splitlines() == labels
-    original, here = run(folder / "audio.onnx", 1), run(repository.path / "sights-sounds_audio" / "1" / "model.onnx", 1)
+    original, here = (
+        run(folder / "audio.onnx", 1),
+        run(repository.path / "sights-sounds_audio" / "1" / "model.onnx", 1),
+    )
     assert all((original[name] == here[name]).all() for name in ("audio_embedding", "audio_logits"))
 
 
@@ -506,4 +574,6 @@ def test_the_guide_makes_a_request_for_these_tensors(tmp_path: Path, monkeypatch
 
 def test_the_guide_names_every_option() -> None:
     page = (ROOT / "docs" / "triton.md").read_text()
-    assert [name for name in TritonOptions.__slots__ if f"`--{name.replace(chr(95), chr(45))}`" not in page] == []
+    assert [
+        name for name in TritonOptions.__slots__ if f"`--{name.replace(chr(95), chr(45))}`" not in page
+    ] == []

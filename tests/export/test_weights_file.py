@@ -13,8 +13,12 @@ from media import Modality
 def _graph(*weights: np.ndarray) -> onnx.ModelProto:
     """Each weight, as float32."""
     stored = [numpy_helper.from_array(weight, f"w{i}") for i, weight in enumerate(weights)]
-    nodes = [helper.make_node("Cast", [f"w{i}"], [f"y{i}"], to=TensorProto.FLOAT) for i in range(len(weights))]
-    outputs = [helper.make_tensor_value_info(f"y{i}", TensorProto.FLOAT, x.shape) for i, x in enumerate(weights)]
+    nodes = [
+        helper.make_node("Cast", [f"w{i}"], [f"y{i}"], to=TensorProto.FLOAT) for i in range(len(weights))
+    ]
+    outputs = [
+        helper.make_tensor_value_info(f"y{i}", TensorProto.FLOAT, x.shape) for i, x in enumerate(weights)
+    ]
     graph = helper.make_graph(nodes, "made", [], outputs, initializer=stored)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
@@ -27,10 +31,14 @@ def _places(path: Path) -> list[tuple[int, int]]:
 
 def test_equal_weights_of_several_graphs_are_stored_once(tmp_path: Path) -> None:
     weight = np.arange(1024, dtype=np.float32)
-    paths = write_graphs([(Modality.AUDIO, _graph(weight)), (Modality.VIDEO, _graph(weight, -weight))], tmp_path)
+    paths = write_graphs(
+        [(Modality.AUDIO, _graph(weight)), (Modality.VIDEO, _graph(weight, -weight))], tmp_path
+    )
     assert _places(paths[Modality.AUDIO])[0] == _places(paths[Modality.VIDEO])[0]
     assert (tmp_path / WEIGHTS_FILE).stat().st_size == 2 * weight.nbytes
-    np.testing.assert_array_equal(numpy_helper.to_array(onnx.load(paths[Modality.VIDEO]).graph.initializer[1]), -weight)
+    np.testing.assert_array_equal(
+        numpy_helper.to_array(onnx.load(paths[Modality.VIDEO]).graph.initializer[1]), -weight
+    )
 
 
 def test_equal_bytes_of_different_types_are_apart(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Reads a film in processes that may take less and less memory, and prints what became of each.
 
-python -m tests.media.little_memory FILM: JSON, {bytes that the process might take: "starved", "died", or what it read}
+python -m tests.media.little_memory FILM: JSON, {bytes that the process might take: "starved", "died", or what
+it read}
 """
 
 import hashlib
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from media import ClipSpec, Modality
 from media.memory import data_bytes
-from media.presence import read_present
+from media.modality_check import read_present
 
 ENOUGH_BYTES = 1 << 30
 STEP_BYTES = 256 << 10
@@ -55,7 +56,9 @@ def main() -> None:
     while enough - too_little > STEP_BYTES:
         middle = (too_little + enough) // 2
         outcomes[middle] = outcome(film, middle)
-        too_little, enough = (too_little, middle) if outcomes[middle] == outcomes[ENOUGH_BYTES] else (middle, enough)
+        too_little, enough = (
+            (too_little, middle) if outcomes[middle] == outcomes[ENOUGH_BYTES] else (middle, enough)
+        )
     for step in range(NUM_STEPS):
         outcomes[too_little - step * STEP_BYTES] = outcome(film, too_little - step * STEP_BYTES)
     print(json.dumps(outcomes))

@@ -35,7 +35,9 @@ def test_16_khz_mono_comes_through_bit_for_bit(tmp_path: Path) -> None:
     [("pcm_u8", 1 / 64), ("pcm_s16le", 1e-4), ("pcm_s24le", 1e-6), ("pcm_f32le", 1e-7), ("pcm_f64le", 1e-7)],
 )
 @pytest.mark.parametrize("channels", [1, 2, 6, 8])
-def test_every_number_format_has_the_same_scale(codec: str, step: float, channels: int, tmp_path: Path) -> None:
+def test_every_number_format_has_the_same_scale(
+    codec: str, step: float, channels: int, tmp_path: Path
+) -> None:
     tone = np.broadcast_to(0.5 * np.sin(2 * np.pi * 440 * ONE_SECOND), (channels, 16_000))
     waveform = read_waveform(write_wav(tmp_path / "a.wav", tone, codec=codec), SPEC)
     np.testing.assert_allclose(waveform, tone[0], atol=step)
@@ -56,10 +58,15 @@ def test_channels_without_a_place_are_mixed_too(channels: int) -> None:
 
 
 @settings(max_examples=12, deadline=None)
-@given(sample_rate=st.sampled_from([4_000, 8_000, 11_025, 22_050, 44_100, 96_000, 192_000]), hz=st.integers(100, 1_500))
+@given(
+    sample_rate=st.sampled_from([4_000, 8_000, 11_025, 22_050, 44_100, 96_000, 192_000]),
+    hz=st.integers(100, 1_500),
+)
 def test_a_tone_keeps_its_pitch_and_length_at_any_rate(sample_rate: int, hz: int) -> None:
     times = np.arange(sample_rate) / sample_rate
-    waveform = read_waveform(wav_bytes(16_000 * np.sin(2 * np.pi * hz * times), sample_rate=sample_rate), SPEC)
+    waveform = read_waveform(
+        wav_bytes(16_000 * np.sin(2 * np.pi * hz * times), sample_rate=sample_rate), SPEC
+    )
     assert abs(len(waveform) - 16_000) <= 32
     spectrum = np.abs(np.fft.rfft(waveform, 16_000))
     assert spectrum.argmax() == hz
@@ -95,8 +102,12 @@ def test_one_sample_is_a_window(tmp_path: Path) -> None:
 def test_a_span_of_the_waveform(tmp_path: Path) -> None:
     ramp = np.linspace(-1, 1, 32_000).astype(np.float32)
     path = write_wav(tmp_path / "a.wav", ramp)
-    np.testing.assert_array_equal(read_waveform(path, SPEC, start_seconds=0.3, end_seconds=1.7), ramp[4_800:27_200])
-    np.testing.assert_array_equal(read_waveform(path, SPEC, start_seconds=1.5, end_seconds=9.0), ramp[24_000:])
+    np.testing.assert_array_equal(
+        read_waveform(path, SPEC, start_seconds=0.3, end_seconds=1.7), ramp[4_800:27_200]
+    )
+    np.testing.assert_array_equal(
+        read_waveform(path, SPEC, start_seconds=1.5, end_seconds=9.0), ramp[24_000:]
+    )
 
 
 @pytest.mark.parametrize(("start", "end"), [(-1.0, None), (2.5, None), (0.5, 0.5), (float("nan"), None)])
@@ -112,7 +123,9 @@ def test_a_film_without_sound_fails(tmp_path: Path) -> None:
 
 
 def test_a_gap_reads_as_silence_and_what_follows_keeps_its_time(tmp_path: Path) -> None:
-    path = write_film(tmp_path / "a.mkv", seconds=4.0, video=False, audio_gap=(0.96, 3.0), sound=sine(level=0.5))
+    path = write_film(
+        tmp_path / "a.mkv", seconds=4.0, video=False, audio_gap=(0.96, 3.0), sound=sine(level=0.5)
+    )
     waveform = read_waveform(path, SPEC)
     loud = np.abs(waveform).reshape(-1, 160).max(axis=1) > 0.1
     assert loud[:90].all()
@@ -142,11 +155,15 @@ def test_a_seek_finds_the_beep_where_reading_on_does(suffix: str, tmp_path: Path
 
 
 def test_recordings_joined_go_on_where_the_one_before_ended(tmp_path: Path) -> None:
-    first = write_film(tmp_path / "1.ts", seconds=2.0, size=(32, 32), video_start_seconds=100.0, audio_start_seconds=100.0)
+    first = write_film(
+        tmp_path / "1.ts", seconds=2.0, size=(32, 32), video_start_seconds=100.0, audio_start_seconds=100.0
+    )
     second = write_film(tmp_path / "2.ts", seconds=2.0, size=(32, 32), sound=sine(880.0))
     waveform = read_waveform(join([first, second], tmp_path / "joined.ts"), SPEC, end_seconds=9.0)
     assert 3.5 * 16_000 < len(waveform) < 4.5 * 16_000
-    pitches = [np.abs(np.fft.rfft(part)).argmax() for part in (waveform[8_000:24_000], waveform[40_000:56_000])]
+    pitches = [
+        np.abs(np.fft.rfft(part)).argmax() for part in (waveform[8_000:24_000], waveform[40_000:56_000])
+    ]
     assert pitches == [440, 880]
 
 

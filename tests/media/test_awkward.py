@@ -31,7 +31,9 @@ def _fault(path: Path, row: dict[str, str]) -> str | None:
     except MediaError as error:
         return f"unexpected {type(error).__name__}: {error}"
     got = (sum(c.audio_seconds for c in clips) > 0, sum(c.video_seconds for c in clips) > 0)
-    return None if got == (has_audio, has_video) else f"got sound, picture {got}, known {(has_audio, has_video)}"
+    return (
+        None if got == (has_audio, has_video) else f"got sound, picture {got}, known {(has_audio, has_video)}"
+    )
 
 
 @pytest.mark.parametrize("name", ["flac_cover.flac", "mp3_bad_cover.mp3"])

@@ -53,7 +53,9 @@ def test_flash_and_beep_of_one_moment_stay_together(suffix: str, spec: ClipSpec,
     waveform[int(1.2 * rate) : int(1.6 * rate)] = tone(0.4, sample_rate=rate)
     path = write_clip(tmp_path / f"flash{suffix}", waveform=waveform, frames=frames, sample_rate=rate)
     clips = list(read_clips(path, spec, stride_seconds=0.1))
-    loud = np.array([c.audio[16].max() > -8 for c in clips])  # mel frame 16 is at 0.165 s, as is video frame 0
+    loud = np.array(
+        [c.audio[16].max() > -8 for c in clips]
+    )  # mel frame 16 is at 0.165 s, as is video frame 0
     bright = np.array([c.video[0].mean() > 128 for c in clips])
     assert loud.any()
     assert (loud != bright).sum() <= 2  # at the edges
@@ -198,10 +200,14 @@ def test_missing_modalities_fail(song: Path, mute_film: Path, spec: ClipSpec) ->
 @pytest.mark.parametrize(
     "span",
     [
-        {"start_seconds": -1.0}, {"start_seconds": float("nan")}, {"stride_seconds": 0.0},
-        {"end_seconds": 0.0}, {"start_seconds": 99.0}, {"end_seconds": float("inf")},
+        {"start_seconds": -1.0},
+        {"start_seconds": float("nan")},
+        {"stride_seconds": 0.0},
+        {"end_seconds": 0.0},
+        {"start_seconds": 99.0},
+        {"end_seconds": float("inf")},
     ],
-)  # fmt: skip
+)
 def test_times_that_mean_nothing_fail(span: dict[str, float], film: Path, spec: ClipSpec) -> None:
     with pytest.raises(InvalidSpan):
         read_clips(film, spec, **span)

@@ -46,12 +46,22 @@ def all_subclasses(cls: type) -> list[type]:
 def test_codes_are_stable_and_each_its_own() -> None:
     codes = {cls.__name__: cls.code for cls in all_subclasses(MediaError)}
     assert codes == {
-        "MediaError": "media_error", "EmptyMedia": "empty_media", "UnsupportedMedia": "unsupported_media",
-        "CorruptMedia": "corrupt_media", "MissingModality": "missing_modality", "MissingAudio": "missing_audio",
-        "MissingVideo": "missing_video", "MediaTooLarge": "media_too_large", "InvalidSpan": "invalid_span",
-        "TooManyBytes": "too_many_bytes", "TooLong": "too_long", "TooManyPixels": "too_many_pixels",
-        "TooManyStreams": "too_many_streams", "TooManyFrames": "too_many_frames", "TooManyWindows": "too_many_windows",
-    }  # fmt: skip
+        "MediaError": "media_error",
+        "EmptyMedia": "empty_media",
+        "UnsupportedMedia": "unsupported_media",
+        "CorruptMedia": "corrupt_media",
+        "MissingModality": "missing_modality",
+        "MissingAudio": "missing_audio",
+        "MissingVideo": "missing_video",
+        "MediaTooLarge": "media_too_large",
+        "InvalidSpan": "invalid_span",
+        "TooManyBytes": "too_many_bytes",
+        "TooLong": "too_long",
+        "TooManyPixels": "too_many_pixels",
+        "TooManyStreams": "too_many_streams",
+        "TooManyFrames": "too_many_frames",
+        "TooManyWindows": "too_many_windows",
+    }
 
 
 def test_a_playlist_opens_no_other_file(tmp_path: Path) -> None:
@@ -148,7 +158,9 @@ def test_random_bytes_never_escape_the_error_tree(content: bytes, head: bytes) -
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm", ".mkv", ".ts", ".mp3", ".avi"])
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.75, 0.99])
-def test_a_truncated_file_is_served_in_part_or_fails_clearly(suffix: str, share: float, tmp_path: Path) -> None:
+def test_a_truncated_file_is_served_in_part_or_fails_clearly(
+    suffix: str, share: float, tmp_path: Path
+) -> None:
     path = write_film(tmp_path / f"a{suffix}", seconds=4.0, video=suffix != ".mp3")
     content = path.read_bytes()
     try:

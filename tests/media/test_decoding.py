@@ -54,10 +54,14 @@ def test_small_steps_are_kept(steps: list[float]) -> None:
         (False, [None, None, 2.0, None], [0.0, 1.0, 2.0, 3.0]),
     ],
 )
-def test_jumps_of_the_clock_are_taken_out(may_jump: bool, pts: list[float | None], expected: list[float]) -> None:
+def test_jumps_of_the_clock_are_taken_out(
+    may_jump: bool, pts: list[float | None], expected: list[float]
+) -> None:
     timeline = Timeline(FakeContainer(may_jump=may_jump))
     assert [timeline.place(seconds, 1.0) for seconds in pts] == expected
-    assert timeline.is_shifted == (expected != [e if p is None else p for p, e in zip(pts, expected, strict=True)])
+    assert timeline.is_shifted == (
+        expected != [e if p is None else p for p, e in zip(pts, expected, strict=True)]
+    )
 
 
 class FakeContainer:
@@ -120,7 +124,9 @@ def _chosen(path: Path, times_seconds: list[float]) -> tuple[list[np.ndarray], i
         reader._frames = counted()
         pictures = [reader.frame_at(seconds) for seconds in times_seconds]
         assert all(picture is not None for picture in pictures)
-        return [picture.to_ndarray(format="rgb24") for picture in pictures if picture is not None], num_decoded
+        return [
+            picture.to_ndarray(format="rgb24") for picture in pictures if picture is not None
+        ], num_decoded
 
 
 @pytest.fixture(scope="module")

@@ -22,9 +22,14 @@ def test_equals_scipys_spectrogram_through_the_same_triangles() -> None:
     hann = scipy.signal.windows.hann(SPEC.window_length, sym=False)
     edge = (SPEC.window_length - SPEC.hop_length) // 2
     _, _, power = scipy.signal.spectrogram(
-        np.pad(waveform.astype(np.float64), edge), fs=1.0, window=hann, noverlap=SPEC.window_length - SPEC.hop_length,
-        detrend=False, mode="psd", return_onesided=True,
-    )  # fmt: skip
+        np.pad(waveform.astype(np.float64), edge),
+        fs=1.0,
+        window=hann,
+        noverlap=SPEC.window_length - SPEC.hop_length,
+        detrend=False,
+        mode="psd",
+        return_onesided=True,
+    )
     power[1:-1] /= 2  # scipy doubles what a one-sided spectrum leaves out
     expected = np.log(power.T @ mel_filters(SPEC) + SPEC.log_offset)
     np.testing.assert_allclose(log_mel(waveform, SPEC), expected, atol=2e-4)

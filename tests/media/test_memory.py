@@ -22,7 +22,9 @@ def _leave(num_bytes: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("spare", [None, MIN_SPARE_BYTES + 100 * BYTES_PER_PIXEL])
-def test_what_fails_in_enough_memory_is_no_lack_of_it(spare: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_fails_in_enough_memory_is_no_lack_of_it(
+    spare: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _leave(spare, monkeypatch)
     raise_if_starved(av.error.InvalidDataError(1, "bad"), num_pixels=100)
     raise_if_starved(num_pixels=100)
@@ -36,7 +38,9 @@ def test_ffmpeg_may_say_so_itself(error: Exception) -> None:
         raise_if_starved(error)
 
 
-@pytest.mark.parametrize("error", [None, av.error.InvalidDataError(1, "bad"), av.error.PermissionError(1, "denied")])
+@pytest.mark.parametrize(
+    "error", [None, av.error.InvalidDataError(1, "bad"), av.error.PermissionError(1, "denied")]
+)
 def test_where_no_picture_fits_any_more_any_failure_is_for_lack_of_memory(
     error: Exception | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,7 +75,9 @@ def test_a_damaged_film_is_damaged_and_with_little_memory_nobody_knows(
         faults()
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_DATA bounds what is mapped on Linux alone")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="RLIMIT_DATA bounds what is mapped on Linux alone"
+)
 def test_a_film_is_read_whole_or_there_is_too_little_memory(tmp_path: Path) -> None:
     """Real limits, down to where FFmpeg calls its own failed allocations invalid data."""
     film = write_film(tmp_path / "film.mp4", seconds=2.0)

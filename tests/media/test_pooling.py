@@ -16,7 +16,11 @@ WINDOWS = [window(1.0, 1.0), window(0.5, 0.25), window(1.0, 0.75, is_silent=True
 
 @pytest.mark.parametrize(
     ("modality", "expected"),
-    [(Modality.AUDIO, [1.0, 0.5, 0.0]), (Modality.VIDEO, [1.0, 0.25, 0.75]), (Modality.FUSED, [1.0, 0.5, 0.75])],
+    [
+        (Modality.AUDIO, [1.0, 0.5, 0.0]),
+        (Modality.VIDEO, [1.0, 0.25, 0.75]),
+        (Modality.FUSED, [1.0, 0.5, 0.75]),
+    ],
 )
 def test_a_window_weighs_what_it_holds(modality: Modality, expected: list[float]) -> None:
     assert window_weights(WINDOWS, modality).tolist() == expected

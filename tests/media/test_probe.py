@@ -16,9 +16,17 @@ from tests.made_media import jpeg_bytes, moving_frames
 def test_a_film(tmp_path: Path) -> None:
     path = write_film(tmp_path / "a.mp4", seconds=2.0, sample_rate=44_100, layout="stereo")
     assert probe(path) == MediaInfo(
-        duration_seconds=pytest.approx(2.0, abs=0.05), has_audio=True, has_video=True, width=64, height=48,
-        frames_per_second=25.0, sample_rate=44_100, num_channels=2, container="mov,mp4,m4a,3gp,3g2,mj2", is_still=False,
-    )  # fmt: skip
+        duration_seconds=pytest.approx(2.0, abs=0.05),
+        has_audio=True,
+        has_video=True,
+        width=64,
+        height=48,
+        frames_per_second=25.0,
+        sample_rate=44_100,
+        num_channels=2,
+        container="mov,mp4,m4a,3gp,3g2,mj2",
+        is_still=False,
+    )
 
 
 def test_a_sound_has_no_size(tmp_path: Path) -> None:
@@ -45,7 +53,9 @@ def test_cover_art_is_no_picture(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("frames", "expected"), [([0.0], True), ([0.0, 0.1], False)])
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".gif"])
-def test_one_frame_without_sound_is_a_still(suffix: str, frames: list[float], expected: bool, tmp_path: Path) -> None:
+def test_one_frame_without_sound_is_a_still(
+    suffix: str, frames: list[float], expected: bool, tmp_path: Path
+) -> None:
     assert probe(write_film(tmp_path / f"a{suffix}", frame_times=frames, audio=False)).is_still == expected
     if suffix != ".gif":
         assert not probe(write_film(tmp_path / f"b{suffix}", frame_times=frames)).is_still

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from media.shared_file import SharedFile
 
 CONTENT = bytes(range(200))
-MOVES = st.lists(st.tuples(st.booleans(), st.sampled_from(["read", "set", "cur", "end"]), st.integers(0, 60)), max_size=30)
+MOVES = st.lists(
+    st.tuples(st.booleans(), st.sampled_from(["read", "set", "cur", "end"]), st.integers(0, 60)), max_size=30
+)
 
 
 @given(MOVES)

@@ -7,7 +7,12 @@ from media import ClipSpec
 
 def test_derived_numbers() -> None:
     spec = ClipSpec(
-        sample_rate=8_000, hop_length=80, window_length=200, num_mel_frames=100, num_video_frames=4, max_hz=4_000
+        sample_rate=8_000,
+        hop_length=80,
+        window_length=200,
+        num_mel_frames=100,
+        num_video_frames=4,
+        max_hz=4_000,
     )
     assert spec.num_samples == 8_000
     assert spec.window_seconds == 1.0

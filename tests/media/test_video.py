@@ -64,7 +64,9 @@ def test_every_container_shows_the_same_times(suffix: str, tmp_path: Path) -> No
 
 def test_before_the_first_frame_that_is_the_first(tmp_path: Path) -> None:
     path = write_film(tmp_path / "a.mkv", video_start_seconds=1.0, seconds=2.0)
-    np.testing.assert_allclose(levels(path, [0.0, 0.9, 1.0, 1.5]), [grey_at(x) for x in (0.0, 0.0, 0.0, 0.5)], atol=3)
+    np.testing.assert_allclose(
+        levels(path, [0.0, 0.9, 1.0, 1.5]), [grey_at(x) for x in (0.0, 0.0, 0.0, 0.5)], atol=3
+    )
 
 
 @pytest.mark.parametrize("keyframe_every", [10, 10_000])
@@ -112,7 +114,9 @@ def test_recordings_joined_go_on(tmp_path: Path) -> None:
     first = write_film(tmp_path / "1.ts", seconds=2.0, video_start_seconds=100.0, audio=False)
     second = write_film(tmp_path / "2.ts", seconds=2.0, audio=False)
     path = join([first, second], tmp_path / "joined.ts")
-    np.testing.assert_allclose(levels(path, [0.5, 1.5, 2.5, 3.5]), [grey_at(x) for x in (0.5, 1.5, 0.5, 1.5)], atol=7)
+    np.testing.assert_allclose(
+        levels(path, [0.5, 1.5, 2.5, 3.5]), [grey_at(x) for x in (0.5, 1.5, 0.5, 1.5)], atol=7
+    )
     np.testing.assert_allclose(levels(path, [0.5, 3.9, 30.0]), [grey_at(x) for x in (0.5, 1.9, 1.9)], atol=7)
 
 
@@ -131,7 +135,9 @@ MATRICES = {
 @pytest.mark.parametrize("matrix", MATRICES)
 def test_turns_and_mirrors_are_honoured(matrix: tuple[int, ...], tmp_path: Path) -> None:
     picture = quadrants(64, 128)
-    path = write_film(tmp_path / "a.mp4", size=(128, 64), picture=lambda _: picture, matrix=matrix, seconds=0.2, audio=False)
+    path = write_film(
+        tmp_path / "a.mp4", size=(128, 64), picture=lambda _: picture, matrix=matrix, seconds=0.2, audio=False
+    )
     expected = MATRICES[matrix](picture)
     height, width = expected.shape[:2]
     shown = read_frames(path, [0.0], height=height, width=width)[0]
@@ -142,12 +148,19 @@ def test_a_frame_without_a_matrix_stands_as_it_is() -> None:
     assert orientation(av.VideoFrame(8, 8, "rgb24")) == (False, ())
 
 
-@pytest.mark.parametrize(("aspect", "shown_width"), [(Fraction(2), 128), (Fraction(1, 2), 32), (Fraction(4, 3), 85)])
+@pytest.mark.parametrize(
+    ("aspect", "shown_width"), [(Fraction(2), 128), (Fraction(1, 2), 32), (Fraction(4, 3), 85)]
+)
 def test_pixels_that_are_not_square_are_made_so(aspect: Fraction, shown_width: int, tmp_path: Path) -> None:
     picture = np.zeros((64, 64, 3), np.uint8)
     picture[16:48, 16:48] = 255  # a square of half the width
     path = write_film(
-        tmp_path / "a.mp4", size=(64, 64), picture=lambda _: picture, pixel_aspect=aspect, audio=False, seconds=0.2
+        tmp_path / "a.mp4",
+        size=(64, 64),
+        picture=lambda _: picture,
+        pixel_aspect=aspect,
+        audio=False,
+        seconds=0.2,
     )
     shown = read_frames(path, [0.0], height=64, width=shown_width)[0]
     middle = shown[32, :, 0] > 128
@@ -157,9 +170,11 @@ def test_pixels_that_are_not_square_are_made_so(aspect: Fraction, shown_width: i
 @settings(max_examples=60, deadline=None)
 @example(height=257, width=1, target=(1, 32), aspect=65_535.0)
 @given(
-    height=st.integers(1, 300), width=st.integers(1, 300), target=st.tuples(st.integers(1, 80), st.integers(1, 80)),
+    height=st.integers(1, 300),
+    width=st.integers(1, 300),
+    target=st.tuples(st.integers(1, 80), st.integers(1, 80)),
     aspect=st.sampled_from([1.0, 0.01, 0.5, 2.0, 100.0, 65_535.0]),
-)  # fmt: skip
+)
 def test_any_shape_covers_any_target(height: int, width: int, target: tuple[int, int], aspect: float) -> None:
     rgb = np.full((height, width, 3), (10, 130, 250), np.uint8)
     frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")

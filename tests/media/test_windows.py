@@ -25,10 +25,13 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(max_examples=25, deadline=None)
 @given(
-    start=st.floats(0, 3.2), length=st.one_of(st.none(), st.floats(0.05, 4)),
+    start=st.floats(0, 3.2),
+    length=st.one_of(st.none(), st.floats(0.05, 4)),
     stride=st.one_of(st.none(), st.floats(0.1, 1.5)),
-)  # fmt: skip
-def test_every_window_holds_its_own_time(start: float, length: float | None, stride: float | None, film: Path) -> None:
+)
+def test_every_window_holds_its_own_time(
+    start: float, length: float | None, stride: float | None, film: Path
+) -> None:
     end = None if length is None else start + length
     clips = list(read_clips(film, SPEC, start_seconds=start, end_seconds=end, stride_seconds=stride))
     stop = min(3.32, end or 3.32)
@@ -67,13 +70,19 @@ def test_reading_from_a_later_window_gives_the_rest(first: int, film: Path) -> N
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm", ".avi", ".ts"])
 @pytest.mark.parametrize("late_seconds", [0.0, 0.72])
-def test_flash_and_beep_of_one_moment_land_in_one_window(suffix: str, late_seconds: float, tmp_path: Path) -> None:
+def test_flash_and_beep_of_one_moment_land_in_one_window(
+    suffix: str, late_seconds: float, tmp_path: Path
+) -> None:
     """The picture may start later than the sound: only presentation times keep them together."""
     moment = 2.2
     path = write_film(
-        tmp_path / f"a{suffix}", seconds=4.0, sound=beep(moment),
-        picture=flash(moment - late_seconds, (32, 32)), size=(32, 32), video_start_seconds=late_seconds,
-    )  # fmt: skip
+        tmp_path / f"a{suffix}",
+        seconds=4.0,
+        sound=beep(moment),
+        picture=flash(moment - late_seconds, (32, 32)),
+        size=(32, 32),
+        video_start_seconds=late_seconds,
+    )
     clips = list(read_clips(path, SPEC, stride_seconds=0.06))
     # mel frame 12 is at 0.125 s, as is video frame 0
     loud = np.array([clip.start_seconds for clip in clips if clip.audio[12].max() > -9])
@@ -83,7 +92,9 @@ def test_flash_and_beep_of_one_moment_land_in_one_window(suffix: str, late_secon
 
 def test_a_flash_and_a_beep_after_a_seek_stay_together(tmp_path: Path) -> None:
     picture = flash(33.2, (32, 32))
-    path = write_film(tmp_path / "a.mp4", seconds=40.0, fps=10, sound=beep(33.2), picture=picture, size=(32, 32))
+    path = write_film(
+        tmp_path / "a.mp4", seconds=40.0, fps=10, sound=beep(33.2), picture=picture, size=(32, 32)
+    )
     clips = list(read_clips(path, SPEC, start_seconds=32.5, end_seconds=34.0, stride_seconds=0.05))
     loud = np.array([clip.start_seconds for clip in clips if clip.audio[12].max() > -9])
     bright = np.array([clip.start_seconds for clip in clips if clip.video[0].mean() > 128])
@@ -91,7 +102,9 @@ def test_a_flash_and_a_beep_after_a_seek_stay_together(tmp_path: Path) -> None:
 
 
 def test_picture_after_its_end_repeats_and_does_not_count(tmp_path: Path) -> None:
-    path = write_film(tmp_path / "a.mkv", seconds=3.0, frame_times=[i / 25 for i in range(30)])  # 1.2 s of picture
+    path = write_film(
+        tmp_path / "a.mkv", seconds=3.0, frame_times=[i / 25 for i in range(30)]
+    )  # 1.2 s of picture
     clips = list(read_clips(path, SPEC))
     assert [clip.video_seconds for clip in clips] == pytest.approx([0.5, 0.5, 0.2, 0, 0, 0], abs=0.01)
     np.testing.assert_array_equal(clips[-1].video[0], clips[3].video[1])
@@ -99,7 +112,9 @@ def test_picture_after_its_end_repeats_and_does_not_count(tmp_path: Path) -> Non
 
 
 def test_sound_after_its_end_is_silence_and_does_not_count(tmp_path: Path) -> None:
-    path = write_film(tmp_path / "a.mkv", seconds=1.2, frame_times=[i / 25 for i in range(75)])  # 3 s of picture
+    path = write_film(
+        tmp_path / "a.mkv", seconds=1.2, frame_times=[i / 25 for i in range(75)]
+    )  # 3 s of picture
     clips = list(read_clips(path, SPEC))
     assert [clip.audio_seconds for clip in clips] == pytest.approx([0.5, 0.5, 0.2, 0, 0, 0], abs=0.01)
     assert [clip.is_silent for clip in clips] == [False, False, False, True, True, True]
@@ -142,11 +157,14 @@ def test_a_start_past_the_end_of_an_unknown_length_fails(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("numbers", "match"),
     [
-        ({"start_seconds": -1.0}, "start_seconds=-1.0"), ({"start_seconds": float("inf")}, "start_seconds=inf"),
-        ({"end_seconds": 1.0}, "end_seconds=1.0"), ({"end_seconds": float("nan")}, "end_seconds=nan"),
-        ({"stride_seconds": 0.0}, "stride_seconds=0.0"), ({"stride_seconds": float("nan")}, "stride_seconds=nan"),
+        ({"start_seconds": -1.0}, "start_seconds=-1.0"),
+        ({"start_seconds": float("inf")}, "start_seconds=inf"),
+        ({"end_seconds": 1.0}, "end_seconds=1.0"),
+        ({"end_seconds": float("nan")}, "end_seconds=nan"),
+        ({"stride_seconds": 0.0}, "stride_seconds=0.0"),
+        ({"stride_seconds": float("nan")}, "stride_seconds=nan"),
     ],
-)  # fmt: skip
+)
 def test_numbers_that_are_no_times_fail(numbers: dict[str, float], match: str) -> None:
     with pytest.raises(InvalidSpan, match=match):
         Span(**{"start_seconds": 1.0, "end_seconds": None, "stride_seconds": 1.0, **numbers})

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models import Zorro, ZorroConfig, preset
+from models import ZorroConfig, ZorroModel, preset
 from models.registry import build_trunk
 from models.tokens import ConvStem
 from models.weights import CheckpointError, copy_checkpoint, load_checkpoint
@@ -42,13 +42,15 @@ def test_unknown_names_fail() -> None:
     with pytest.raises(ValueError, match="powers of two"):
         ConvStem(1, 32, (12, 16))
     with pytest.raises(ValueError, match="missing=\\['depth'\\]"):
-        ZorroConfig.from_dict({k: v for k, v in preset("vit-tiny", num_classes=3).to_dict().items() if k != "depth"})
+        ZorroConfig.from_dict(
+            {k: v for k, v in preset("vit-tiny", num_classes=3).to_dict().items() if k != "depth"}
+        )
 
 
 def test_a_checkpoint_answers_as_it_was_saved(checkpoint: Path) -> None:
     first, second = load_checkpoint(checkpoint).model, load_checkpoint(checkpoint).model
     audio = torch.randn(2, 64, 32)
-    assert isinstance(first, Zorro)
+    assert isinstance(first, ZorroModel)
     assert torch.equal(first(audio).audio.logits, second(audio).audio.logits)
 
 

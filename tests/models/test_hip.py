@@ -18,7 +18,7 @@ from export.purity import prove_purity
 from export.to_onnx import export_graphs
 from export.variants import TOLERANCES
 from media import Clip, ClipSpec, Modality
-from models import HipConfig, Stream, Zorro, ZorroConfig, preset
+from models import HipConfig, Stream, ZorroConfig, ZorroModel, preset
 from models.attention import Pairing
 from models.hip import GroupBlock, HipTrunk, SquaredReLU
 from tests.conftest import SMALL
@@ -34,9 +34,9 @@ def _config(**changes: object) -> ZorroConfig:
 
 
 @pytest.fixture(scope="module")
-def model() -> Zorro:
+def model() -> ZorroModel:
     torch.manual_seed(0)
-    model = Zorro(_config())
+    model = ZorroModel(_config())
     for parameter in model.parameters():  # as if trained: no zero biases, no small weights
         nn.init.normal_(parameter, std=0.2)
     return model.eval()
@@ -49,21 +49,29 @@ def audio() -> Tensor:
 
 @pytest.fixture
 def video() -> Tensor:
-    return torch.randint(0, 256, (BATCH, 2, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    return torch.randint(
+        0, 256, (BATCH, 2, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(2)
+    )
 
 
-def test_shapes(model: Zorro, audio: Tensor, video: Tensor) -> None:
+def test_shapes(model: ZorroModel, audio: Tensor, video: Tensor) -> None:
     out = model(audio, video)
     for answer in (out.audio, out.video, out.fusion, out.overall):
-        assert (answer.features.shape, answer.embedding.shape, answer.logits.shape) == ((4, 24), (4, 16), (4, 5))
+        assert (answer.features.shape, answer.embedding.shape, answer.logits.shape) == (
+            (4, 24),
+            (4, 16),
+            (4, 5),
+        )
     sizes = {Stream.AUDIO: (2, 8, 20), Stream.VIDEO: (2, 16, 20), Stream.FUSION: (2, 3, 16)}
     tokens = {stream: torch.randn(size) for stream, size in sizes.items()}
     assert {s: tuple(x.shape) for s, x in model.trunk(tokens, None).items()} == {
-        Stream.AUDIO: (2, 2 * 4, 24), Stream.VIDEO: (2, 2 * 4, 24), Stream.FUSION: (2, 3, 24),
-    }  # fmt: skip
+        Stream.AUDIO: (2, 2 * 4, 24),
+        Stream.VIDEO: (2, 2 * 4, 24),
+        Stream.FUSION: (2, 3, 24),
+    }
 
 
-def test_audio_cannot_have_seen_the_picture(model: Zorro, audio: Tensor, video: Tensor) -> None:
+def test_audio_cannot_have_seen_the_picture(model: ZorroModel, audio: Tensor, video: Tensor) -> None:
     before = model(audio, video)
     for other in (255 - video, None, torch.full(video.shape, torch.nan), video.flip(0)):
         after = model(audio, other)
@@ -72,7 +80,7 @@ def test_audio_cannot_have_seen_the_picture(model: Zorro, audio: Tensor, video: 
         assert not torch.equal(before.fusion.logits, after.fusion.logits)
 
 
-def test_video_cannot_have_heard_the_sound(model: Zorro, audio: Tensor, video: Tensor) -> None:
+def test_video_cannot_have_heard_the_sound(model: ZorroModel, audio: Tensor, video: Tensor) -> None:
     before = model(audio, video)
     for other in (None, torch.full_like(audio, torch.nan), audio * 2):
         after = model(other, video)
@@ -81,34 +89,42 @@ def test_video_cannot_have_heard_the_sound(model: Zorro, audio: Tensor, video: T
         assert not torch.equal(before.fusion.logits, after.fusion.logits)
 
 
-def test_a_stream_alone_gives_the_same_bits(model: Zorro, audio: Tensor, video: Tensor) -> None:
+def test_a_stream_alone_gives_the_same_bits(model: ZorroModel, audio: Tensor, video: Tensor) -> None:
     whole = model(audio, video)
     for answer in ANSWERS:
-        assert torch.equal(getattr(model.forward_stream(Stream.AUDIO, audio), answer), getattr(whole.audio, answer))
-        assert torch.equal(getattr(model.forward_stream(Stream.VIDEO, video), answer), getattr(whole.video, answer))
+        assert torch.equal(
+            getattr(model.forward_stream(Stream.AUDIO, audio), answer), getattr(whole.audio, answer)
+        )
+        assert torch.equal(
+            getattr(model.forward_stream(Stream.VIDEO, video), answer), getattr(whole.video, answer)
+        )
 
 
 @pytest.mark.parametrize("stream", [Stream.AUDIO, Stream.VIDEO])
 def test_a_stream_alone_touches_its_own_weights_only(stream: Stream, audio: Tensor, video: Tensor) -> None:
-    model = Zorro(_config())
+    model = ZorroModel(_config())
     assert model.trunk.separable
     model.forward_stream(stream, {Stream.AUDIO: audio, Stream.VIDEO: video}[stream]).logits.sum().backward()
     used = {name for name, p in model.trunk.named_parameters() if p.grad is not None}
     assert used == {name for name, _ in model.trunk.named_parameters() if f".{stream.key}." in f".{name}"}
 
 
-def test_fusion_reads_both_and_cross_gradients_are_zero(model: Zorro, audio: Tensor, video: Tensor) -> None:
+def test_fusion_reads_both_and_cross_gradients_are_zero(
+    model: ZorroModel, audio: Tensor, video: Tensor
+) -> None:
     sound, sight = audio.requires_grad_(), video.float().requires_grad_()
     out = model(sound, sight)
     for answer, own, other in ((out.audio, sound, sight), (out.video, sight, sound)):
-        gradients = torch.autograd.grad(answer.logits.sum(), (own, other), retain_graph=True, allow_unused=True)
+        gradients = torch.autograd.grad(
+            answer.logits.sum(), (own, other), retain_graph=True, allow_unused=True
+        )
         assert gradients[0].abs().max() > 0
         assert gradients[1] is None
     for gradient in torch.autograd.grad(out.fusion.logits.sum(), (sound, sight)):
         assert gradient.abs().max() > 0
 
 
-def test_groups_of_a_block_do_not_interact(model: Zorro) -> None:
+def test_groups_of_a_block_do_not_interact(model: ZorroModel) -> None:
     block = model.trunk.blocks[0]["video"]  # 16 tokens in 4 groups, 3 latents each
     x = torch.randn(2, 16, 20)
     before = block(x)
@@ -120,7 +136,7 @@ def test_groups_of_a_block_do_not_interact(model: Zorro) -> None:
         assert same == [g != group for g in range(4)]
 
 
-def test_the_next_block_joins_neighbouring_groups(model: Zorro) -> None:
+def test_the_next_block_joins_neighbouring_groups(model: ZorroModel) -> None:
     """Of 4 groups of 4 tokens, the first two become the first of 2 groups, with 4 latents."""
     x = torch.randn(2, 16, 20)
     before = model.trunk({Stream.VIDEO: x}, None)[Stream.VIDEO]
@@ -134,7 +150,7 @@ def test_the_next_block_joins_neighbouring_groups(model: Zorro) -> None:
 def test_latents_of_a_group_can_be_told_apart() -> None:
     """At the start of training they differ by a good part of their size, or later layers would see one token many times."""
     torch.manual_seed(0)
-    model = Zorro(preset("hip-mini", num_classes=5))
+    model = ZorroModel(preset("hip-mini", num_classes=5))
     tokens = torch.randn(1, 784, 128)
     for block in model.trunk.blocks:
         tokens = block["video"](tokens)
@@ -142,13 +158,14 @@ def test_latents_of_a_group_can_be_told_apart() -> None:
         assert latents.std(dim=1).mean() > 0.3 * latents.std()
 
 
-def test_equals_plain_loops(model: Zorro, audio: Tensor, video: Tensor) -> None:
-    double = Zorro(_config()).double().eval()
+def test_equals_plain_loops(model: ZorroModel, audio: Tensor, video: Tensor) -> None:
+    double = ZorroModel(_config()).double().eval()
     double.load_state_dict(model.state_dict())
     tokens = {
-        Stream.AUDIO: double.audio_tokens(audio.double()), Stream.VIDEO: double.video_tokens(video),
+        Stream.AUDIO: double.audio_tokens(audio.double()),
+        Stream.VIDEO: double.video_tokens(video),
         Stream.FUSION: double.fusion_tokens.expand(BATCH, -1, -1),
-    }  # fmt: skip
+    }
     out = double.trunk(tokens, None)
     for i in range(BATCH):
         expected = _slow_trunk(double.trunk, {stream: x[i] for stream, x in tokens.items()})
@@ -161,10 +178,14 @@ def _slow_trunk(trunk: HipTrunk, tokens: dict[Stream, Tensor]) -> dict[Stream, T
     for k, block in enumerate(trunk.blocks):
         heads = HIP.num_heads[k]
         audio, video = (
-            torch.cat([
-                _slow_group(block[s.key], group, latents, heads)
-                for group, latents in zip(tokens[s].chunk(HIP.num_groups[k]), block[s.key].latents, strict=True)
-            ])
+            torch.cat(
+                [
+                    _slow_group(block[s.key], group, latents, heads)
+                    for group, latents in zip(
+                        tokens[s].chunk(HIP.num_groups[k]), block[s.key].latents, strict=True
+                    )
+                ]
+            )
             for s in (Stream.AUDIO, Stream.VIDEO)
         )
         b, x = block["fusion"], tokens[Stream.FUSION]
@@ -222,7 +243,7 @@ def test_squared_relu() -> None:
     assert SquaredReLU()(torch.tensor([-2.0, 0.0, 0.5, 3.0])).tolist() == [0, 0, 0.25, 9]
 
 
-def test_a_mixed_batch_equals_its_samples(model: Zorro, audio: Tensor, video: Tensor) -> None:
+def test_a_mixed_batch_equals_its_samples(model: ZorroModel, audio: Tensor, video: Tensor) -> None:
     has_audio = torch.tensor([True, False, True, True])
     has_video = torch.tensor([True, True, False, True])
     audio[1], filled = torch.nan, video.float()
@@ -235,10 +256,12 @@ def test_a_mixed_batch_equals_its_samples(model: Zorro, audio: Tensor, video: Te
             if (single := getattr(alone, name)) is None:
                 assert not getattr(out, name).logits[i].any()
             else:
-                torch.testing.assert_close(getattr(out, name).logits[i], single.logits[0], atol=2e-5, rtol=1e-4)
+                torch.testing.assert_close(
+                    getattr(out, name).logits[i], single.logits[0], atol=2e-5, rtol=1e-4
+                )
 
 
-def test_one_item_serves_many_fusion_rows(model: Zorro, audio: Tensor, video: Tensor) -> None:
+def test_one_item_serves_many_fusion_rows(model: ZorroModel, audio: Tensor, video: Tensor) -> None:
     pairing = Pairing(torch.tensor([0, 0, -1]), torch.tensor([1, -1, 1]))
     out = model.forward_pairs(audio[:1], video[:2], pairing)
     expected = (model(audio[:1], video[1:2]), model(audio[:1]), model(None, video[1:2]))
@@ -248,7 +271,7 @@ def test_one_item_serves_many_fusion_rows(model: Zorro, audio: Tensor, video: Te
 
 def test_every_parameter_gets_a_gradient(audio: Tensor, video: Tensor) -> None:
     torch.manual_seed(3)
-    model = Zorro(_config(drop_path_rate=0.1)).train()
+    model = ZorroModel(_config(drop_path_rate=0.1)).train()
     out = model(audio, video)
     answers = (out.audio, out.video, out.fusion, out.overall)
     sum((a.logits**2).sum() + a.embedding[:, 0].sum() for a in answers).backward()
@@ -269,11 +292,20 @@ def test_stochastic_depth_grows_over_the_layers_of_a_stream() -> None:
         ({"num_latents": (3, 0)}, r"at least 1 in each of .*'num_latents': \(3, 0\)"),
         ({"num_heads": (2, 5)}, r"num_heads must divide dims block by block, got self.num_heads=\(2, 5\)"),
         ({"num_groups": (4, 3)}, r"must divide the one before, got self.num_groups=\(4, 3\)"),
-        (dict.fromkeys(("num_groups", "num_latents", "dims", "depths", "num_heads"), ()), "every block needs"),
+        (
+            dict.fromkeys(("num_groups", "num_latents", "dims", "depths", "num_heads"), ()),
+            "every block needs",
+        ),
     ],
 )
 def test_contradictions_fail(changes: dict[str, tuple[int, ...]], match: str) -> None:
-    blocks = {"num_groups": (4, 2), "num_latents": (3, 4), "dims": (16, 24), "depths": (1, 2), "num_heads": (2, 3)}
+    blocks = {
+        "num_groups": (4, 2),
+        "num_latents": (3, 4),
+        "dims": (16, 24),
+        "depths": (1, 2),
+        "num_heads": (2, 3),
+    }
     assert HipConfig(**blocks) == HIP
     with pytest.raises(ValueError, match=match):
         HipConfig(**blocks | changes)
@@ -282,7 +314,10 @@ def test_contradictions_fail(changes: dict[str, tuple[int, ...]], match: str) ->
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"tubelet_size": (2, 32, 32)}, r"got 1 video tokens, wanted a multiple of num_groups\[0\]=4; change num_groups"),
+        (
+            {"tubelet_size": (2, 32, 32)},
+            r"got 1 video tokens, wanted a multiple of num_groups\[0\]=4; change num_groups",
+        ),
         ({"audio_shape": (80, 32)}, r"got 10 audio tokens, wanted a multiple of num_groups\[0\]=4"),
     ],
 )
@@ -296,37 +331,50 @@ def test_presets_build(name: str, low: float, high: float) -> None:
     config = preset(name, num_classes=30)
     assert ZorroConfig.from_dict(config.to_dict()) == config
     with torch.device("meta"):
-        model = Zorro(config)
+        model = ZorroModel(config)
     assert low < sum(p.numel() for p in model.parameters()) / 1e6 < high
 
 
 @pytest.fixture(scope="module")
-def graphs(spec: ClipSpec, tmp_path_factory: pytest.TempPathFactory) -> tuple[Zorro, dict[Modality, Path]]:
+def graphs(
+    spec: ClipSpec, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[ZorroModel, dict[Modality, Path]]:
     torch.manual_seed(0)
-    model = Zorro(_config(hip=replace(HIP, depths=(1, 1))))
+    model = ZorroModel(_config(hip=replace(HIP, depths=(1, 1))))
     return model, export_graphs(model, spec, tmp_path_factory.mktemp("hip"))
 
 
-def test_graphs_are_pure_and_equal_the_model(spec: ClipSpec, graphs: tuple[Zorro, dict[Modality, Path]]) -> None:
+def test_graphs_are_pure_and_equal_the_model(
+    spec: ClipSpec, graphs: tuple[ZorroModel, dict[Modality, Path]]
+) -> None:
     model, paths = graphs
     for modality, path in paths.items():
         audit_graph(path)
         prove_purity(path, modality)
     inputs = golden_inputs(spec)
-    clips = [Clip(0, 1, a, v, 1, 1, False, False) for a, v in zip(inputs["audio"], inputs["video"], strict=True)][:3]
+    clips = [
+        Clip(0, 1, a, v, 1, 1, False, False) for a, v in zip(inputs["audio"], inputs["video"], strict=True)
+    ][:3]
     assert len(ParityCheck(model, dict.fromkeys(Modality, clips)).run(paths, TOLERANCES["fp32"])) == 5
     fused, alone = (onnxruntime.InferenceSession(paths[m]) for m in (Modality.FUSED, Modality.AUDIO))
-    before, after = (fused.run(["audio_logits"], inputs | {"video": v})[0] for v in (inputs["video"], 255 - inputs["video"]))
+    before, after = (
+        fused.run(["audio_logits"], inputs | {"video": v})[0]
+        for v in (inputs["video"], 255 - inputs["video"])
+    )
     np.testing.assert_array_equal(before, after)
     np.testing.assert_array_equal(before, alone.run(["audio_logits"], {"audio": inputs["audio"]})[0])
 
 
 @pytest.mark.parametrize(("own", "other"), [(Modality.AUDIO, "video"), (Modality.VIDEO, "audio")])
-def test_a_unimodal_graph_holds_one_stream(own: Modality, other: str, graphs: tuple[Zorro, dict[Modality, Path]]) -> None:
+def test_a_unimodal_graph_holds_one_stream(
+    own: Modality, other: str, graphs: tuple[ZorroModel, dict[Modality, Path]]
+) -> None:
     model, paths = graphs
     weights = onnx.load(paths[own], load_external_data=False).graph.initializer
     assert any(f"trunk.blocks.1.{own}." in w.name for w in weights)
     assert not any(other in w.name or "fusion" in w.name for w in weights)
     parts = (f"{own}_tokens.", f".{own}.", "pool.")
-    numbers = sum(p.numel() for name, p in model.named_parameters() if any(part in f".{name}" for part in parts))
+    numbers = sum(
+        p.numel() for name, p in model.named_parameters() if any(part in f".{name}" for part in parts)
+    )
     assert sum(prod(w.dims) for w in weights) < 1.01 * numbers  # nor under a name that says nothing

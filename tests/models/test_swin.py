@@ -17,7 +17,7 @@ from export.purity import prove_purity
 from export.to_onnx import export_graphs
 from export.variants import TOLERANCES
 from media import Clip, ClipSpec, Modality
-from models import Stream, SwinConfig, Zorro, ZorroConfig, preset
+from models import Stream, SwinConfig, ZorroConfig, ZorroModel, preset
 from models.attention import Pairing
 from models.swin import (
     FusionBlock,
@@ -56,8 +56,8 @@ def _as_if_trained(module: nn.Module) -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def model() -> Zorro:
-    return _as_if_trained(Zorro(_config()))
+def model() -> ZorroModel:
+    return _as_if_trained(ZorroModel(_config()))
 
 
 @pytest.fixture
@@ -67,21 +67,34 @@ def audio() -> Tensor:
 
 @pytest.fixture
 def video() -> Tensor:
-    return torch.randint(0, 256, (BATCH, 8, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    return torch.randint(
+        0, 256, (BATCH, 8, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(2)
+    )
 
 
-def test_shapes(model: Zorro, audio: Tensor, video: Tensor) -> None:
+def test_shapes(model: ZorroModel, audio: Tensor, video: Tensor) -> None:
     out = model(audio, video)
     for answer in (out.audio, out.video, out.fusion, out.overall):
-        assert (answer.features.shape, answer.embedding.shape, answer.logits.shape) == ((4, 32), (4, 16), (4, 5))
+        assert (answer.features.shape, answer.embedding.shape, answer.logits.shape) == (
+            (4, 32),
+            (4, 16),
+            (4, 5),
+        )
     come = {Stream.AUDIO: (2, 128, 16), Stream.VIDEO: (2, 256, 16), Stream.FUSION: (2, 3, 32)}
     leave = {Stream.AUDIO: (2, 32, 32), Stream.VIDEO: (2, 64, 32), Stream.FUSION: (2, 3, 32)}
-    for streams in ((Stream.AUDIO,), (Stream.FUSION, Stream.VIDEO), (Stream.AUDIO, Stream.VIDEO), tuple(come)):
+    for streams in (
+        (Stream.AUDIO,),
+        (Stream.FUSION, Stream.VIDEO),
+        (Stream.AUDIO, Stream.VIDEO),
+        tuple(come),
+    ):
         tokens = {stream: torch.randn(come[stream]) for stream in streams}
-        assert {s: tuple(x.shape) for s, x in model.trunk(tokens, None).items()} == {s: leave[s] for s in streams}
+        assert {s: tuple(x.shape) for s, x in model.trunk(tokens, None).items()} == {
+            s: leave[s] for s in streams
+        }
 
 
-def test_audio_cannot_have_seen_the_picture(model: Zorro, audio: Tensor, video: Tensor) -> None:
+def test_audio_cannot_have_seen_the_picture(model: ZorroModel, audio: Tensor, video: Tensor) -> None:
     before = model(audio, video)
     for other in (255 - video, None, torch.full(video.shape, torch.nan), video.flip(0)):
         after = model(audio, other)
@@ -90,7 +103,7 @@ def test_audio_cannot_have_seen_the_picture(model: Zorro, audio: Tensor, video: 
         assert not torch.equal(before.fusion.logits, after.fusion.logits)
 
 
-def test_video_cannot_have_heard_the_sound(model: Zorro, audio: Tensor, video: Tensor) -> None:
+def test_video_cannot_have_heard_the_sound(model: ZorroModel, audio: Tensor, video: Tensor) -> None:
     before = model(audio, video)
     for other in (None, torch.full_like(audio, torch.nan), audio * 2):
         after = model(other, video)
@@ -99,16 +112,20 @@ def test_video_cannot_have_heard_the_sound(model: Zorro, audio: Tensor, video: T
         assert not torch.equal(before.fusion.logits, after.fusion.logits)
 
 
-def test_a_stream_alone_gives_the_same_bits(model: Zorro, audio: Tensor, video: Tensor) -> None:
+def test_a_stream_alone_gives_the_same_bits(model: ZorroModel, audio: Tensor, video: Tensor) -> None:
     whole = model(audio, video)
     for answer in ANSWERS:
-        assert torch.equal(getattr(model.forward_stream(Stream.AUDIO, audio), answer), getattr(whole.audio, answer))
-        assert torch.equal(getattr(model.forward_stream(Stream.VIDEO, video), answer), getattr(whole.video, answer))
+        assert torch.equal(
+            getattr(model.forward_stream(Stream.AUDIO, audio), answer), getattr(whole.audio, answer)
+        )
+        assert torch.equal(
+            getattr(model.forward_stream(Stream.VIDEO, video), answer), getattr(whole.video, answer)
+        )
 
 
 @pytest.mark.parametrize("stream", [Stream.AUDIO, Stream.VIDEO])
 def test_a_stream_alone_touches_its_own_weights_only(stream: Stream, audio: Tensor, video: Tensor) -> None:
-    model = Zorro(_config())
+    model = ZorroModel(_config())
     assert model.trunk.separable
     model.forward_stream(stream, {Stream.AUDIO: audio, Stream.VIDEO: video}[stream]).logits.sum().backward()
     used = {name for name, p in model.trunk.named_parameters() if p.grad is not None}
@@ -116,18 +133,22 @@ def test_a_stream_alone_touches_its_own_weights_only(stream: Stream, audio: Tens
     assert used == {name for name, _ in model.trunk.named_parameters() if name.startswith(own)}
 
 
-def test_fusion_reads_both_and_cross_gradients_are_zero(model: Zorro, audio: Tensor, video: Tensor) -> None:
+def test_fusion_reads_both_and_cross_gradients_are_zero(
+    model: ZorroModel, audio: Tensor, video: Tensor
+) -> None:
     sound, sight = audio.requires_grad_(), video.float().requires_grad_()
     out = model(sound, sight)
     for answer, own, other in ((out.audio, sound, sight), (out.video, sight, sound)):
-        gradients = torch.autograd.grad(answer.logits.sum(), (own, other), retain_graph=True, allow_unused=True)
+        gradients = torch.autograd.grad(
+            answer.logits.sum(), (own, other), retain_graph=True, allow_unused=True
+        )
         assert gradients[0].abs().max() > 0
         assert gradients[1] is None
     for gradient in torch.autograd.grad(out.fusion.logits.sum(), (sound, sight)):
         assert gradient.abs().max() > 0
 
 
-def test_a_mixed_batch_equals_its_samples(model: Zorro, audio: Tensor, video: Tensor) -> None:
+def test_a_mixed_batch_equals_its_samples(model: ZorroModel, audio: Tensor, video: Tensor) -> None:
     has_audio = torch.tensor([True, False, True, True])
     has_video = torch.tensor([True, True, False, True])
     audio[1], filled = torch.nan, video.float()
@@ -140,10 +161,12 @@ def test_a_mixed_batch_equals_its_samples(model: Zorro, audio: Tensor, video: Te
             if (single := getattr(alone, name)) is None:
                 assert not getattr(out, name).logits[i].any()
             else:
-                torch.testing.assert_close(getattr(out, name).logits[i], single.logits[0], atol=2e-5, rtol=1e-4)
+                torch.testing.assert_close(
+                    getattr(out, name).logits[i], single.logits[0], atol=2e-5, rtol=1e-4
+                )
 
 
-def test_one_item_serves_many_fusion_rows(model: Zorro, audio: Tensor, video: Tensor) -> None:
+def test_one_item_serves_many_fusion_rows(model: ZorroModel, audio: Tensor, video: Tensor) -> None:
     pairing = Pairing(torch.tensor([0, 0, -1]), torch.tensor([1, -1, 1]))
     out = model.forward_pairs(audio[:1], video[:2], pairing)
     expected = (model(audio[:1], video[1:2]), model(audio[:1]), model(None, video[1:2]))
@@ -153,7 +176,7 @@ def test_one_item_serves_many_fusion_rows(model: Zorro, audio: Tensor, video: Te
 
 def test_every_parameter_gets_a_gradient(audio: Tensor, video: Tensor) -> None:
     torch.manual_seed(3)
-    model = Zorro(_config(drop_path_rate=0.1)).train()
+    model = ZorroModel(_config(drop_path_rate=0.1)).train()
     out = model(audio, video)
     answers = (out.audio, out.video, out.fusion, out.overall)
     sum((a.logits**2).sum() + a.embedding[:, 0].sum() for a in answers).backward()
@@ -173,8 +196,11 @@ def test_windows_of_a_grid_and_back() -> None:
     x = torch.arange(2 * 24.0).reshape(2, 24, 1)  # two items of 4x6
     windows = split_windows(x, (4, 6), (2, 3))
     assert windows[0, :, :, 0].tolist() == [
-        [0, 1, 2, 6, 7, 8], [3, 4, 5, 9, 10, 11], [12, 13, 14, 18, 19, 20], [15, 16, 17, 21, 22, 23],
-    ]  # fmt: skip
+        [0, 1, 2, 6, 7, 8],
+        [3, 4, 5, 9, 10, 11],
+        [12, 13, 14, 18, 19, 20],
+        [15, 16, 17, 21, 22, 23],
+    ]
     assert torch.equal(windows[1], windows[0] + 24)
     assert torch.equal(join_windows(windows, (4, 6), (2, 3)), x)
 
@@ -258,13 +284,14 @@ def _merge_by_loop(merge: PatchMerging, x: Tensor) -> Tensor:
     return merge.norm(torch.stack(merged, dim=1)) @ merge.reduction.weight.T
 
 
-def test_trunk_equals_its_slow_twin(model: Zorro, audio: Tensor, video: Tensor) -> None:
-    double = Zorro(_config()).double().eval()
+def test_trunk_equals_its_slow_twin(model: ZorroModel, audio: Tensor, video: Tensor) -> None:
+    double = ZorroModel(_config()).double().eval()
     double.load_state_dict(model.state_dict())
     tokens = {
-        Stream.AUDIO: double.audio_tokens(audio.double()), Stream.VIDEO: double.video_tokens(video),
+        Stream.AUDIO: double.audio_tokens(audio.double()),
+        Stream.VIDEO: double.video_tokens(video),
         Stream.FUSION: double.fusion_tokens.expand(BATCH, -1, -1),
-    }  # fmt: skip
+    }
     out, expected = double.trunk(tokens, None), _slow_trunk(double.trunk, tokens)
     for stream, x in expected.items():
         torch.testing.assert_close(out[stream], x, atol=1e-10, rtol=1e-9)
@@ -285,7 +312,9 @@ def _slow_trunk(trunk: SwinTrunk, tokens: dict[Stream, Tensor]) -> dict[Stream, 
 def _slow_blocks(blocks: nn.ModuleList, x: Tensor) -> Tensor:
     in_place, shifted = (block.attention for block in blocks)
     assert not any(in_place.shift)
-    assert shifted.shift == tuple(w // 2 if w < g else 0 for g, w in zip(shifted.grid, shifted.window, strict=True))
+    assert shifted.shift == tuple(
+        w // 2 if w < g else 0 for g, w in zip(shifted.grid, shifted.window, strict=True)
+    )
     for block in blocks:
         x = x + _dense_attention(block.attention, block.norm1(x))
         x = x + block.mlp(block.norm2(x))
@@ -306,7 +335,7 @@ def _slow_fusion(block: FusionBlock, fusion: Tensor, towers: dict[str, Tensor]) 
 
 
 @pytest.mark.parametrize(("stream", "num_tokens"), [(Stream.AUDIO, 128), (Stream.VIDEO, 256)])
-def test_items_of_a_batch_do_not_mix(model: Zorro, stream: Stream, num_tokens: int) -> None:
+def test_items_of_a_batch_do_not_mix(model: ZorroModel, stream: Stream, num_tokens: int) -> None:
     x = torch.randn(3, num_tokens, 16)
     before = model.trunk({stream: x}, None)[stream]
     other = x.clone()
@@ -319,27 +348,50 @@ def test_items_of_a_batch_do_not_mix(model: Zorro, stream: Stream, num_tokens: i
 def test_windows_fit_the_presets_at_every_stage() -> None:
     config = preset("swin-base", num_classes=5)
     assert plan_stages("audio", config.audio_grid, (8, 8), 4) == [
-        ((64, 32), (8, 8)), ((32, 16), (8, 8)), ((16, 8), (8, 8)), ((8, 4), (8, 4)),
-    ]  # fmt: skip
+        ((64, 32), (8, 8)),
+        ((32, 16), (8, 8)),
+        ((16, 8), (8, 8)),
+        ((8, 4), (8, 4)),
+    ]
     assert plan_stages("video", config.video_grid, (4, 7, 7), 4) == [
-        ((4, 56, 56), (4, 7, 7)), ((4, 28, 28), (4, 7, 7)), ((4, 14, 14), (4, 7, 7)), ((4, 7, 7), (4, 7, 7)),
-    ]  # fmt: skip
+        ((4, 56, 56), (4, 7, 7)),
+        ((4, 28, 28), (4, 7, 7)),
+        ((4, 14, 14), (4, 7, 7)),
+        ((4, 7, 7), (4, 7, 7)),
+    ]
 
 
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"swin": SwinConfig(audio_window=(5, 4))},
-         r"got \(16, 8\) audio tokens in stage 0, wanted multiples of the window \(5, 4\); change swin.audio_window"),
-        ({"swin": SwinConfig(depths=(1, 1), audio_window=(4, 4), video_window=(3, 4, 4))},
-         r"got \(4, 8, 8\) video tokens in stage 0, wanted multiples of the window \(3, 4, 4\); change swin.video_window"),
-        ({"swin": SwinConfig(depths=(1, 1), audio_window=(4, 0))}, r"wanted multiples of the window \(4, 0\)"),
-        ({"video_shape": (8, 48, 48, 3), "swin": SwinConfig(depths=(1, 1), audio_window=(4, 4), video_window=(4, 4, 4))},
-         r"got \(4, 6, 6\) video tokens in stage 1, wanted multiples of the window \(4, 4, 4\)"),
-        ({"video_shape": (8, 24, 24, 3), "swin": SwinConfig(depths=(1, 1, 1), audio_window=(4, 4), video_window=(4, 3, 3))},
-         r"got \(4, 3, 3\) video tokens to merge before stage 2, wanted even last two sides; change .*video_shape"),
+        (
+            {"swin": SwinConfig(audio_window=(5, 4))},
+            r"got \(16, 8\) audio tokens in stage 0, wanted multiples of the window \(5, 4\); change swin.audio_window",
+        ),
+        (
+            {"swin": SwinConfig(depths=(1, 1), audio_window=(4, 4), video_window=(3, 4, 4))},
+            r"got \(4, 8, 8\) video tokens in stage 0, wanted multiples of the window \(3, 4, 4\); change swin.video_window",
+        ),
+        (
+            {"swin": SwinConfig(depths=(1, 1), audio_window=(4, 0))},
+            r"wanted multiples of the window \(4, 0\)",
+        ),
+        (
+            {
+                "video_shape": (8, 48, 48, 3),
+                "swin": SwinConfig(depths=(1, 1), audio_window=(4, 4), video_window=(4, 4, 4)),
+            },
+            r"got \(4, 6, 6\) video tokens in stage 1, wanted multiples of the window \(4, 4, 4\)",
+        ),
+        (
+            {
+                "video_shape": (8, 24, 24, 3),
+                "swin": SwinConfig(depths=(1, 1, 1), audio_window=(4, 4), video_window=(4, 3, 3)),
+            },
+            r"got \(4, 3, 3\) video tokens to merge before stage 2, wanted even last two sides; change .*video_shape",
+        ),
     ],
-)  # fmt: skip
+)
 def test_grids_that_do_not_fit_fail(changes: dict[str, object], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         SwinTrunk(_config(**changes))
@@ -358,7 +410,7 @@ def test_presets_build(name: str, parameters_of_swin: int, dim: int, more_biases
     config = preset(name, num_classes=30)
     assert ZorroConfig.from_dict(config.to_dict()) == config
     with torch.device("meta"):
-        model = Zorro(config)
+        model = ZorroModel(config)
     numbers = dict.fromkeys(("audio", "video", "fusion"), 0)
     for key, parameter in model.trunk.named_parameters():
         numbers[next(part for part in key.split(".") if part in numbers)] += parameter.numel()
@@ -366,28 +418,41 @@ def test_presets_build(name: str, parameters_of_swin: int, dim: int, more_biases
     # A window of 8x8 has 225 relative positions, of 7x7 169, of 8x4 in the last stage 105.
     assert numbers["audio"] == parameters_of_swin - patches - classifier + more_biases
     assert 1 < numbers["video"] / numbers["audio"] < 1.01
-    assert 4 * 12 < numbers["fusion"] / (8 * dim) ** 2 < 5 * 12  # four transformer blocks and their maps of the towers
+    assert (
+        4 * 12 < numbers["fusion"] / (8 * dim) ** 2 < 5 * 12
+    )  # four transformer blocks and their maps of the towers
     assert sum(numbers.values()) < sum(p.numel() for p in model.parameters()) < 1.05 * sum(numbers.values())
 
 
 def test_graphs_are_pure_equal_the_model_and_hold_one_stream(tmp_path: Path) -> None:
     spec = ClipSpec(num_mel_frames=64, num_mel_bins=32, num_video_frames=8, frame_size=32)
     swin = SwinConfig(depths=(2, 1), audio_window=(4, 4), video_window=(2, 4, 4))
-    model = _as_if_trained(Zorro(_config(swin=swin)))
+    model = _as_if_trained(ZorroModel(_config(swin=swin)))
     paths = export_graphs(model, spec, tmp_path)
     for modality, path in paths.items():
         audit_graph(path)
         prove_purity(path, modality)
     arrays = golden_inputs(spec)
-    clips = [Clip(0, 1, a, v, 1, 1, False, False) for a, v in zip(arrays["audio"], arrays["video"], strict=True)][:3]
-    assert len(ParityCheck(model, dict.fromkeys(Modality, clips)).run(graphs_in(tmp_path), TOLERANCES["fp32"])) == 5
+    clips = [
+        Clip(0, 1, a, v, 1, 1, False, False) for a, v in zip(arrays["audio"], arrays["video"], strict=True)
+    ][:3]
+    assert (
+        len(ParityCheck(model, dict.fromkeys(Modality, clips)).run(graphs_in(tmp_path), TOLERANCES["fp32"]))
+        == 5
+    )
     for own, other in ((Modality.AUDIO, "video"), (Modality.VIDEO, "audio")):
         weights = onnx.load(paths[own], load_external_data=False).graph.initializer
         assert any(f"trunk.stages.1.{own}." in w.name for w in weights)
         assert not any(other in w.name or "fusion" in w.name for w in weights)
         parts = (f"{own}_tokens.", f".{own}.", "pool.")
-        numbers = sum(p.numel() for name, p in model.named_parameters() if any(part in f".{name}" for part in parts))
+        numbers = sum(
+            p.numel() for name, p in model.named_parameters() if any(part in f".{name}" for part in parts)
+        )
         attentions = [block.attention for stage in model.trunk.stages for block in stage[own].blocks]
-        tables = sum(a.num_heads * prod(a.window) ** 2 for a in attentions)  # biases of pairs, made ready by the exporter
+        tables = sum(
+            a.num_heads * prod(a.window) ** 2 for a in attentions
+        )  # biases of pairs, made ready by the exporter
         masks = sum(a.mask_W1TT.numel() for a in attentions if any(a.shift))
-        assert sum(prod(w.dims) for w in weights) < 1.01 * (numbers + tables + masks)  # nor under a name that says nothing
+        assert sum(prod(w.dims) for w in weights) < 1.01 * (
+            numbers + tables + masks
+        )  # nor under a name that says nothing

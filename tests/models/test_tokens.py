@@ -3,14 +3,16 @@
 import pytest
 import torch
 
-from models import Centre, Zorro, preset
+from models import Centre, ZorroModel, preset
 from models.tokens import VideoTokens
 from tests.conftest import SMALL
 
 
 def _tokens(centre: Centre) -> VideoTokens:
     torch.manual_seed(0)
-    return VideoTokens(preset("vit-tiny", num_classes=2, **SMALL | {"stem": "patch", "centre": centre})).eval()
+    return VideoTokens(
+        preset("vit-tiny", num_classes=2, **SMALL | {"stem": "patch", "centre": centre})
+    ).eval()
 
 
 def test_motion_alone_is_blind_to_what_stands_still() -> None:
@@ -34,4 +36,4 @@ def test_a_mean_picture_is_a_weight_and_is_subtracted() -> None:
 
 def test_an_unknown_centre_fails() -> None:
     with pytest.raises(ValueError, match="middle"):
-        Zorro(preset("vit-tiny", num_classes=2, centre="middle"))
+        ZorroModel(preset("vit-tiny", num_classes=2, centre="middle"))

@@ -7,14 +7,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models import Masking, Stream, Zorro, ZorroConfig, preset
+from models import Masking, Stream, ZorroConfig, ZorroModel, preset
 from models.transfer import TransferReport, config_for, transfer
 from models.weights import Checkpoint, CheckpointError
 from tests.conftest import SMALL
 
-CLASSIFIERS = {f"heads.{s}.classify.{p}" for s in ("audio", "video", "fusion", "overall") for p in ("weight", "bias")}
+CLASSIFIERS = {
+    f"heads.{s}.classify.{p}" for s in ("audio", "video", "fusion", "overall") for p in ("weight", "bias")
+}
 AUDIO = torch.randn(2, 64, 32, generator=torch.Generator().manual_seed(1))
-VIDEO = torch.randint(0, 256, (2, 2, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+VIDEO = torch.randint(
+    0, 256, (2, 2, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(2)
+)
 
 
 def _labels(ids: str) -> list[dict[str, object]]:
@@ -24,20 +28,22 @@ def _labels(ids: str) -> list[dict[str, object]]:
 def _checkpoint(ids: str = "abcd", **changes: object) -> Checkpoint:
     """As if trained: no weight or statistic is that of a new model."""
     torch.manual_seed(0)
-    model = Zorro(preset("vit-tiny", num_classes=len(ids), **SMALL | changes))
+    model = ZorroModel(preset("vit-tiny", num_classes=len(ids), **SMALL | changes))
     for tensor in model.state_dict().values():
         if tensor.is_floating_point():
             tensor.copy_(torch.randn_like(tensor).abs() * 0.2 + 0.1)
     return Checkpoint(model.eval(), model.config, {}, _labels(ids))
 
 
-def _move(checkpoint: Checkpoint, config: ZorroConfig, **options: object) -> tuple[Zorro, TransferReport]:
+def _move(
+    checkpoint: Checkpoint, config: ZorroConfig, **options: object
+) -> tuple[ZorroModel, TransferReport]:
     torch.manual_seed(5)
-    model = Zorro(config).eval()
+    model = ZorroModel(config).eval()
     return model, transfer(checkpoint, model, **options)
 
 
-def _named(model: Zorro) -> dict[str, Tensor]:
+def _named(model: ZorroModel) -> dict[str, Tensor]:
     return {k: v for k, v in model.state_dict().items() if v.is_floating_point()}
 
 
@@ -59,7 +65,7 @@ def test_classifiers_that_start_anew_are_as_the_model_was_made() -> None:
     config = config_for(old.config, num_classes=7)
     model, _ = _move(old, config)
     torch.manual_seed(5)
-    made = _named(Zorro(config))
+    made = _named(ZorroModel(config))
     for name in CLASSIFIERS:
         assert torch.equal(_named(model)[name], made[name])
 
@@ -80,7 +86,7 @@ def test_rows_follow_their_labels_by_id() -> None:
     assert report.kept_labels == ("d", "a")
     assert set(report.anew) == CLASSIFIERS
     torch.manual_seed(5)
-    made = Zorro(model.config)
+    made = ZorroModel(model.config)
     for new, own in zip(model.heads.values(), made.heads.values(), strict=True):
         assert torch.equal(new.classify.weight[[0, 2, 4]], own.classify.weight[[0, 2, 4]])
         assert torch.equal(new.classify.bias[[0, 2, 4]], own.classify.bias[[0, 2, 4]])
@@ -104,7 +110,9 @@ def test_positions_on_a_line_are_interpolated_linearly() -> None:
     with torch.no_grad():
         old.model.audio_tokens.pos_time.copy_(torch.arange(4.0)[:, None, None] * channels)
         old.model.audio_tokens.pos_frequency.copy_(torch.arange(2.0)[None, :, None] * channels)
-    model, report = _move(old, config_for(old.config, num_classes=4, audio_shape=(128, 64), video_shape=(6, 32, 32, 3)))
+    model, report = _move(
+        old, config_for(old.config, num_classes=4, audio_shape=(128, 64), video_shape=(6, 32, 32, 3))
+    )
     # Twice as many points, each a quarter of a step beside an old one; the ends stay at the ends.
     time = torch.tensor([0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3])
     torch.testing.assert_close(model.audio_tokens.pos_time.detach(), time[:, None, None] * channels)
@@ -148,7 +156,9 @@ def test_a_conv_stem_takes_another_patch_and_so_another_grid() -> None:
     _, report = _move(old, replace(old.config, patch_size=(16, 8)))  # the same kernels at other strides
     assert report.resized == {"audio_tokens.pos_frequency": ((2,), (4,))}
     old = _checkpoint(stem="patch")  # one kernel per patch: another kernel
-    with pytest.raises(CheckpointError, match=r"audio_tokens.embed.weight: got \(32, 1, 16, 16\), wanted \(32, 1, 16, 8\)"):
+    with pytest.raises(
+        CheckpointError, match=r"audio_tokens.embed.weight: got \(32, 1, 16, 16\), wanted \(32, 1, 16, 8\)"
+    ):
         _move(old, replace(old.config, patch_size=(16, 8)))
 
 
@@ -177,26 +187,32 @@ def test_a_mean_picture_that_shrinks_is_averaged() -> None:
 
 def test_a_failed_transfer_lists_what_does_not_fit_and_changes_nothing() -> None:
     old = _checkpoint()
-    model = Zorro(replace(old.config, num_fusion_tokens=5, projection_dim=8))
+    model = ZorroModel(replace(old.config, num_fusion_tokens=5, projection_dim=8))
     before = {k: v.clone() for k, v in model.state_dict().items()}
     with pytest.raises(CheckpointError) as caught:
         transfer(old, model)
-    for words in ("fusion_tokens: got (3, 32), wanted (5, 32)", "heads.audio.project.weight: got (16, 32), wanted (8, 32)"):
+    for words in (
+        "fusion_tokens: got (3, 32), wanted (5, 32)",
+        "heads.audio.project.weight: got (16, 32), wanted (8, 32)",
+    ):
         assert words in str(caught.value)
     with pytest.raises(CheckpointError, match="missing=\\['video_tokens.mean'\\]"):
-        transfer(old, Zorro(replace(old.config, centre="picture")))
+        transfer(old, ZorroModel(replace(old.config, centre="picture")))
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
 
 
 @pytest.mark.parametrize(
     ("changes", "match"),
-    [({"num_heads": 4}, "num_heads: got 2, wanted 4"), ({"masking": Masking.NONE}, "masking: got zorro, wanted none"),
-     ({"depth": 3}, "depth: got 2, wanted 3")],
-)  # fmt: skip
+    [
+        ({"num_heads": 4}, "num_heads: got 2, wanted 4"),
+        ({"masking": Masking.NONE}, "masking: got zorro, wanted none"),
+        ({"depth": 3}, "depth: got 2, wanted 3"),
+    ],
+)
 def test_another_trunk_fails_even_where_shapes_agree(changes: dict[str, object], match: str) -> None:
     old = _checkpoint()
     with pytest.raises(CheckpointError, match=match):
-        transfer(old, Zorro(replace(old.config, **changes)))
+        transfer(old, ZorroModel(replace(old.config, **changes)))
 
 
 def test_a_config_for_another_task() -> None:
@@ -212,7 +228,9 @@ def test_a_config_for_another_task() -> None:
 
 def test_a_report_reads_as_a_line() -> None:
     old = _checkpoint()
-    model, report = _move(old, config_for(old.config, num_classes=2, video_shape=(2, 48, 64, 3)), labels=_labels("ax"))
+    model, report = _move(
+        old, config_for(old.config, num_classes=2, video_shape=(2, 48, 64, 3)), labels=_labels("ax")
+    )
     assert len(report.copied) + len(report.resized) + len(report.anew) == len(_named(model))
     line = str(report)
     assert "resized video_tokens.pos_space 2x2 to 3x4" in line
@@ -223,4 +241,6 @@ def test_a_report_reads_as_a_line() -> None:
 def test_streams_stay_pure_after_a_transfer() -> None:
     old = _checkpoint()
     model, _ = _move(old, config_for(old.config, num_classes=2))
-    assert torch.equal(model.forward_stream(Stream.AUDIO, AUDIO).logits, model(AUDIO, 255 - VIDEO).audio.logits)
+    assert torch.equal(
+        model.forward_stream(Stream.AUDIO, AUDIO).logits, model(AUDIO, 255 - VIDEO).audio.logits
+    )

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import Stream, Zorro, preset
+from models import Stream, ZorroModel, preset
 from models.attention import Pairing
 from models.mask import POOLS, zorro_mask
 from tests.conftest import SMALL
@@ -13,9 +13,9 @@ BATCH = 4
 
 
 @pytest.fixture(scope="module", params=["patch", "conv"])
-def model(request: pytest.FixtureRequest) -> Zorro:
+def model(request: pytest.FixtureRequest) -> ZorroModel:
     torch.manual_seed(0)
-    model = Zorro(preset("vit-tiny", num_classes=5, **SMALL | {"stem": request.param}))
+    model = ZorroModel(preset("vit-tiny", num_classes=5, **SMALL | {"stem": request.param}))
     for parameter in model.parameters():  # as if trained: no zero biases, no small weights
         torch.nn.init.normal_(parameter, std=0.2)
     return model.eval()
@@ -28,14 +28,16 @@ def audio() -> Tensor:
 
 @pytest.fixture
 def video() -> Tensor:
-    return torch.randint(0, 256, (BATCH, 2, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    return torch.randint(
+        0, 256, (BATCH, 2, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(2)
+    )
 
 
 def _others(video: Tensor) -> list[Tensor | None]:
     return [255 - video, None, torch.full(video.shape, torch.nan), video.flip(0)]
 
 
-def test_audio_cannot_have_seen_the_picture(model: Zorro, audio: Tensor, video: Tensor) -> None:
+def test_audio_cannot_have_seen_the_picture(model: ZorroModel, audio: Tensor, video: Tensor) -> None:
     before = model(audio, video).audio
     for other in _others(video):
         after = model(audio, other).audio
@@ -43,7 +45,7 @@ def test_audio_cannot_have_seen_the_picture(model: Zorro, audio: Tensor, video: 
             assert torch.equal(getattr(before, answer), getattr(after, answer))
 
 
-def test_video_cannot_have_heard_the_sound(model: Zorro, audio: Tensor, video: Tensor) -> None:
+def test_video_cannot_have_heard_the_sound(model: ZorroModel, audio: Tensor, video: Tensor) -> None:
     before = model(audio, video).video
     for other in (None, torch.full_like(audio, torch.nan), audio * 2):
         after = model(other, video).video
@@ -51,16 +53,20 @@ def test_video_cannot_have_heard_the_sound(model: Zorro, audio: Tensor, video: T
             assert torch.equal(getattr(before, answer), getattr(after, answer))
 
 
-def test_a_stream_alone_gives_the_same_bits(model: Zorro, audio: Tensor, video: Tensor) -> None:
+def test_a_stream_alone_gives_the_same_bits(model: ZorroModel, audio: Tensor, video: Tensor) -> None:
     assert torch.equal(model.forward_stream(Stream.AUDIO, audio).logits, model(audio, video).audio.logits)
     assert torch.equal(model.forward_stream(Stream.VIDEO, video).logits, model(audio, video).video.logits)
 
 
-def test_cross_gradients_are_exactly_zero_and_fusions_are_not(model: Zorro, audio: Tensor, video: Tensor) -> None:
+def test_cross_gradients_are_exactly_zero_and_fusions_are_not(
+    model: ZorroModel, audio: Tensor, video: Tensor
+) -> None:
     sound, sight = audio.requires_grad_(), video.float().requires_grad_()
     out = model(sound, sight)
     for answer, own, other in ((out.audio, sound, sight), (out.video, sight, sound)):
-        gradients = torch.autograd.grad(answer.logits.sum(), (own, other), retain_graph=True, allow_unused=True)
+        gradients = torch.autograd.grad(
+            answer.logits.sum(), (own, other), retain_graph=True, allow_unused=True
+        )
         assert gradients[0].abs().max() > 0
         assert gradients[1] is None or not gradients[1].any()
     for answer in (out.fusion, out.overall):
@@ -68,7 +74,7 @@ def test_cross_gradients_are_exactly_zero_and_fusions_are_not(model: Zorro, audi
             assert gradient.abs().max() > 0
 
 
-def test_equals_attention_under_the_dense_mask(model: Zorro, audio: Tensor, video: Tensor) -> None:
+def test_equals_attention_under_the_dense_mask(model: ZorroModel, audio: Tensor, video: Tensor) -> None:
     out = model(audio, video)
     expected = _dense_reference(model, audio, video)
     answers = (out.audio, out.video, out.fusion, out.overall)
@@ -76,10 +82,13 @@ def test_equals_attention_under_the_dense_mask(model: Zorro, audio: Tensor, vide
         torch.testing.assert_close(answer.features, expected[stream], atol=2e-5, rtol=1e-4)
 
 
-def _dense_reference(model: Zorro, audio: Tensor, video: Tensor) -> dict[Stream, Tensor]:
+def _dense_reference(model: ZorroModel, audio: Tensor, video: Tensor) -> dict[Stream, Tensor]:
     """One sequence of all tokens, one N x N mask, textbook attention."""
-    parts = {Stream.AUDIO: model.audio_tokens(audio), Stream.VIDEO: model.video_tokens(video),
-             Stream.FUSION: model.fusion_tokens.expand(len(audio), -1, -1)}  # fmt: skip
+    parts = {
+        Stream.AUDIO: model.audio_tokens(audio),
+        Stream.VIDEO: model.video_tokens(video),
+        Stream.FUSION: model.fusion_tokens.expand(len(audio), -1, -1),
+    }
     x = torch.cat(list(parts.values()), dim=1)
     stream_of_token = torch.cat([torch.full((part.shape[1],), int(stream)) for stream, part in parts.items()])
     mask = zorro_mask(stream_of_token)
@@ -104,7 +113,7 @@ def _dense_reference(model: Zorro, audio: Tensor, video: Tensor) -> dict[Stream,
     return found
 
 
-def test_a_mixed_batch_equals_its_samples(model: Zorro, audio: Tensor, video: Tensor) -> None:
+def test_a_mixed_batch_equals_its_samples(model: ZorroModel, audio: Tensor, video: Tensor) -> None:
     has_audio = torch.tensor([True, False, True, True])
     has_video = torch.tensor([True, True, False, True])
     audio[1], filled = torch.nan, video.float()
@@ -117,10 +126,12 @@ def test_a_mixed_batch_equals_its_samples(model: Zorro, audio: Tensor, video: Te
         alone = model(audio[i : i + 1] if has_audio[i] else None, filled[i : i + 1] if has_video[i] else None)
         for name in ("audio", "video", "fusion", "overall"):
             if (single := getattr(alone, name)) is not None:
-                torch.testing.assert_close(getattr(out, name).logits[i], single.logits[0], atol=2e-5, rtol=1e-4)
+                torch.testing.assert_close(
+                    getattr(out, name).logits[i], single.logits[0], atol=2e-5, rtol=1e-4
+                )
 
 
-def test_one_item_serves_many_fusion_rows(model: Zorro, audio: Tensor, video: Tensor) -> None:
+def test_one_item_serves_many_fusion_rows(model: ZorroModel, audio: Tensor, video: Tensor) -> None:
     pairing = Pairing(torch.tensor([0, 0, -1]), torch.tensor([1, -1, 1]))
     out = model.forward_pairs(audio[:1], video[:2], pairing)
     assert out.audio.logits.shape[0] == 1
@@ -130,7 +141,7 @@ def test_one_item_serves_many_fusion_rows(model: Zorro, audio: Tensor, video: Te
 
 
 def test_every_parameter_gets_a_gradient(audio: Tensor, video: Tensor) -> None:
-    model = Zorro(preset("vit-tiny", num_classes=5, **SMALL, drop_path_rate=0.1)).train()
+    model = ZorroModel(preset("vit-tiny", num_classes=5, **SMALL, drop_path_rate=0.1)).train()
     torch.manual_seed(3)
     out = model(audio, video)
     answers = (out.audio, out.video, out.fusion, out.overall)
@@ -141,21 +152,23 @@ def test_every_parameter_gets_a_gradient(audio: Tensor, video: Tensor) -> None:
 def test_attention_for_gradients_and_attention_without_are_equal(audio: Tensor, video: Tensor) -> None:
     """On a CPU the one is written out and the other fused; a pairing masks keys in both."""
     torch.manual_seed(0)
-    model = Zorro(preset("vit-tiny", num_classes=5, **SMALL)).eval()
+    model = ZorroModel(preset("vit-tiny", num_classes=5, **SMALL)).eval()
     has_audio, has_video = torch.tensor([True, True, False, True]), torch.tensor([True, False, True, True])
     written_out = model(audio, video, has_audio=has_audio, has_video=has_video)
     with torch.no_grad():
         fused = model(audio, video, has_audio=has_audio, has_video=has_video)
     for name in ("audio", "video", "fusion", "overall"):
-        torch.testing.assert_close(getattr(written_out, name).logits, getattr(fused, name).logits, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            getattr(written_out, name).logits, getattr(fused, name).logits, atol=1e-5, rtol=1e-4
+        )
 
 
-def test_embeddings_have_unit_length(model: Zorro, audio: Tensor, video: Tensor) -> None:
+def test_embeddings_have_unit_length(model: ZorroModel, audio: Tensor, video: Tensor) -> None:
     for answer in (model(audio, video).audio, model(audio, video).fusion):
         torch.testing.assert_close(answer.embedding.norm(dim=-1), torch.ones(BATCH))
 
 
-def test_bad_input_fails(model: Zorro, audio: Tensor, video: Tensor) -> None:
+def test_bad_input_fails(model: ZorroModel, audio: Tensor, video: Tensor) -> None:
     with pytest.raises(ValueError, match="got neither"):
         model()
     with pytest.raises(ValueError, match="audio has shape"):
@@ -169,7 +182,9 @@ def test_bad_input_fails(model: Zorro, audio: Tensor, video: Tensor) -> None:
 @pytest.mark.parametrize("name", ["vit-tiny", "vit-small", "vit-base", "vit-large"])
 def test_presets_build(name: str) -> None:
     with torch.device("meta"):
-        model = Zorro(preset(name, num_classes=30))
+        model = ZorroModel(preset(name, num_classes=30))
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
-    low, high = {"vit-tiny": (3, 6), "vit-small": (20, 30), "vit-base": (85, 100), "vit-large": (300, 330)}[name]
+    low, high = {"vit-tiny": (3, 6), "vit-small": (20, 30), "vit-base": (85, 100), "vit-large": (300, 330)}[
+        name
+    ]
     assert low < parameters < high

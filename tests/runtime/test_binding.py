@@ -66,7 +66,9 @@ def test_bound_runs_at_the_same_time_do_not_mix(session: GraphSession) -> None:
             np.testing.assert_array_equal(value, session.run(inputs)[name])
 
 
-def test_a_session_elsewhere_than_on_the_cpu_is_bound(session: GraphSession, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_elsewhere_than_on_the_cpu_is_bound(
+    session: GraphSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
     inputs = batch(session, 2)
     plain = session.run(inputs)
     session.providers = ["OpenVINOExecutionProvider", CPU]

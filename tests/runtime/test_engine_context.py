@@ -28,7 +28,9 @@ def test_what_was_written_is_kept_with_its_sums(context: EngineContext, tmp_path
     assert context.is_written
     assert context.path == tmp_path / "context" / "audio_ctx.onnx"
     assert sorted(path.name for path in context.folder.iterdir()) == [SUMS_FILE, *sorted(CONTENT)]
-    assert [line.partition("  ")[2] for line in (context.folder / SUMS_FILE).read_text().splitlines()] == sorted(CONTENT)
+    assert [
+        line.partition("  ")[2] for line in (context.folder / SUMS_FILE).read_text().splitlines()
+    ] == sorted(CONTENT)
     assert [path.name for path in tmp_path.iterdir()] == ["context"]
     context.verify()
 
@@ -53,7 +55,9 @@ def test_the_options_keep_the_engine_beside_its_model_and_timings_with_all(tmp_p
 
 def test_a_build_that_writes_nothing_fails_and_leaves_nothing(tmp_path: Path) -> None:
     made = EngineContext(tmp_path, "audio")
-    with pytest.raises(ProviderUnavailable, match="wrote no audio_ctx.onnx: TensorRT takes only a part of the graph"):
+    with pytest.raises(
+        ProviderUnavailable, match="wrote no audio_ctx.onnx: TensorRT takes only a part of the graph"
+    ):
         made.write(lambda options: None)
     assert list(tmp_path.iterdir()) == []
 

@@ -14,7 +14,11 @@ from runtime.engines import EnginePlan, Engines, Profile, graph_folder, shapes_a
 from runtime.errors import InvalidOption
 from runtime.gpu import Gpu
 
-TENSORRT, TENSORRT_RTX, CPU = "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider", "CPUExecutionProvider"
+TENSORRT, TENSORRT_RTX, CPU = (
+    "TensorrtExecutionProvider",
+    "NvTensorRTRTXExecutionProvider",
+    "CPUExecutionProvider",
+)
 ADA = Gpu(name="NVIDIA RTX 4090", capability="8.9", cuda="13.0")
 SHIPPED = [Path(__file__).parents[2] / "bundles" / name / "1" for name in ("sights-sounds", "grid-words")]
 
@@ -24,7 +28,9 @@ def opened(bundle: Path) -> Bundle:
     return read_bundle(bundle)
 
 
-def plan(opened: Bundle, modality: Modality = Modality.FUSED, *, provider: str = TENSORRT, **changes: Any) -> EnginePlan:
+def plan(
+    opened: Bundle, modality: Modality = Modality.FUSED, *, provider: str = TENSORRT, **changes: Any
+) -> EnginePlan:
     engines = Engines(**({"max_batch_size": 8, "cache": Path("/engines"), "as_context": False} | changes))
     made = engines.plan(opened, opened.variants["fp32"], modality, providers=[provider, CPU], options={})
     assert made is not None
@@ -94,7 +100,13 @@ def test_other_providers_have_no_engines(opened: Bundle) -> None:
 
 
 def folder(**changes: Any) -> Path:
-    wanted = {"provider": TENSORRT, "digests": {"audio.onnx": "00"}, "variant": "fp32", "profile": Profile(), "gpu": ADA}
+    wanted = {
+        "provider": TENSORRT,
+        "digests": {"audio.onnx": "00"},
+        "variant": "fp32",
+        "profile": Profile(),
+        "gpu": ADA,
+    }
     return graph_folder(Path("/engines"), "audio", **(wanted | changes))
 
 
@@ -156,9 +168,19 @@ def test_engines_of_a_provider_that_builds_them_are_taken() -> None:
     ("providers", "options", "changes", "match"),
     [
         ([CPU], {}, {"as_context": False}, "engine_cache='/engines'; ask for one of"),
-        ([TENSORRT], {}, {"cache": None}, "engine_context needs TensorrtExecutionProvider and an engine_cache"),
+        (
+            [TENSORRT],
+            {},
+            {"cache": None},
+            "engine_context needs TensorrtExecutionProvider and an engine_cache",
+        ),
         ([TENSORRT_RTX], {}, {}, "engine_context needs TensorrtExecutionProvider"),
-        ([TENSORRT], {TENSORRT: {"trt_engine_cache_path": "/mine"}}, {}, r"has \['trt_engine_cache_path'\]; leave them"),
+        (
+            [TENSORRT],
+            {TENSORRT: {"trt_engine_cache_path": "/mine"}},
+            {},
+            r"has \['trt_engine_cache_path'\]; leave them",
+        ),
         ([CPU], {}, {"max_batch_size": 0}, "max_batch_size=0; give at least 1"),
     ],
 )

@@ -63,7 +63,9 @@ def tensorrt(monkeypatch: pytest.MonkeyPatch) -> Iterator[TensorRT]:
 
 
 def open_audio(bundle: Path, cache: Path | None, **options: Any) -> Zorro:
-    model = Zorro.open(bundle, **({"providers": [TENSORRT], "engine_cache": cache, "max_batch_size": 2} | options))
+    model = Zorro.open(
+        bundle, **({"providers": [TENSORRT], "engine_cache": cache, "max_batch_size": 2} | options)
+    )
     model.session(Modality.AUDIO)
     return model
 
@@ -71,7 +73,9 @@ def open_audio(bundle: Path, cache: Path | None, **options: Any) -> Zorro:
 # Engines
 
 
-def test_a_session_gets_its_profile_and_a_folder_that_is_there(bundle: Path, tmp_path: Path, tensorrt: TensorRT) -> None:
+def test_a_session_gets_its_profile_and_a_folder_that_is_there(
+    bundle: Path, tmp_path: Path, tensorrt: TensorRT
+) -> None:
     open_audio(bundle, tmp_path / "engines")
     ((name, configured, enable_fallback),) = tensorrt.opened
     options = configured[TENSORRT]
@@ -93,7 +97,9 @@ def test_what_an_operator_gives_goes_before_what_is_derived(bundle: Path, tensor
 
 
 @pytest.mark.usefixtures("tensorrt")
-def test_the_self_test_needs_no_batch_beyond_the_profile(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_self_test_needs_no_batch_beyond_the_profile(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = open_audio(bundle, None)
     session, sizes = model.session(Modality.AUDIO), []
     run = session._run
@@ -115,13 +121,17 @@ def test_a_device_that_is_no_number_fails(bundle: Path, tensorrt: TensorRT) -> N
 
 
 def test_a_device_of_another_provider_is_its_own_affair() -> None:
-    check_provider_options({"OpenVINOExecutionProvider": {"device_id": "GPU.1"}}, ["OpenVINOExecutionProvider"])
+    check_provider_options(
+        {"OpenVINOExecutionProvider": {"device_id": "GPU.1"}}, ["OpenVINOExecutionProvider"]
+    )
 
 
 # Context models
 
 
-def test_a_context_is_written_once_and_opened_from_then_on(bundle: Path, tmp_path: Path, tensorrt: TensorRT) -> None:
+def test_a_context_is_written_once_and_opened_from_then_on(
+    bundle: Path, tmp_path: Path, tensorrt: TensorRT
+) -> None:
     first = open_audio(bundle, tmp_path, engine_context=True)
     assert [name for name, _, _ in tensorrt.opened] == ["audio.onnx", "audio_ctx.onnx"]
     build, load = (configured[TENSORRT] for _, configured, _ in tensorrt.opened)
@@ -137,7 +147,11 @@ def test_a_context_is_written_once_and_opened_from_then_on(bundle: Path, tmp_pat
 
 
 def test_a_context_is_opened_as_it_is(bundle: Path, tmp_path: Path, tensorrt: TensorRT) -> None:
-    options = open_audio(bundle, tmp_path, engine_context=True).session(Modality.AUDIO)._session.get_session_options()
+    options = (
+        open_audio(bundle, tmp_path, engine_context=True)
+        .session(Modality.AUDIO)
+        ._session.get_session_options()
+    )
     assert options.graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
 
 
@@ -154,18 +168,24 @@ def test_a_context_with_other_bytes_fails_always(
     assert tensorrt.opened == [], "neither opened nor built anew"
 
 
-def test_a_context_that_does_not_open_fails_and_is_not_built_anew(bundle: Path, tmp_path: Path, tensorrt: TensorRT) -> None:
+def test_a_context_that_does_not_open_fails_and_is_not_built_anew(
+    bundle: Path, tmp_path: Path, tensorrt: TensorRT
+) -> None:
     open_audio(bundle, tmp_path, engine_context=True)
     tensorrt.runs = False
     tensorrt.opened.clear()
-    with pytest.raises(ProviderUnavailable, match=r"EPContext.*; if TensorRT has changed since, remove .*/context$"):
+    with pytest.raises(
+        ProviderUnavailable, match=r"EPContext.*; if TensorRT has changed since, remove .*/context$"
+    ):
         open_audio(bundle, tmp_path, engine_context=True)
     assert [name for name, _, _ in tensorrt.opened] == ["audio_ctx.onnx"]
 
 
 def test_a_context_of_a_part_of_the_graph_fails(bundle: Path, tmp_path: Path, tensorrt: TensorRT) -> None:
     tensorrt.takes_all = False
-    with pytest.raises(ProviderUnavailable, match="takes only a part of the graph; switch engine_context off"):
+    with pytest.raises(
+        ProviderUnavailable, match="takes only a part of the graph; switch engine_context off"
+    ):
         open_audio(bundle, tmp_path, engine_context=True)
 
 
@@ -173,7 +193,9 @@ def test_a_context_that_is_not_written_fails_where_no_fallback_is_allowed(
     bundle: Path, tmp_path: Path, tensorrt: TensorRT
 ) -> None:
     tensorrt.runs = False
-    with pytest.raises(ProviderUnavailable, match=r"asked for TensorrtExecutionProvider, got \['CPUExecutionProvider'\]"):
+    with pytest.raises(
+        ProviderUnavailable, match=r"asked for TensorrtExecutionProvider, got \['CPUExecutionProvider'\]"
+    ):
         open_audio(bundle, tmp_path, engine_context=True)
     assert list(tmp_path.glob("*/context")) == []
 
@@ -197,7 +219,9 @@ def test_a_context_that_does_not_run_falls_back_where_that_is_allowed_and_says_s
 
 
 def test_engines_of_a_provider_that_is_not_built_in_fail_at_once(bundle: Path, tmp_path: Path) -> None:
-    with pytest.raises(ProviderUnavailable, match=r"has no \['TensorrtExecutionProvider'\], .* allow a fallback"):
+    with pytest.raises(
+        ProviderUnavailable, match=r"has no \['TensorrtExecutionProvider'\], .* allow a fallback"
+    ):
         open_audio(bundle, tmp_path, engine_context=True)
 
 

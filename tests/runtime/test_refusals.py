@@ -37,7 +37,18 @@ def test_a_sealed_manifest_that_is_none_is_refused(content: bytes, copy: Path) -
 
 
 @pytest.mark.parametrize(
-    "key", ["schema_version", "name", "version", "files", "clip_spec", "clip_spec_hash", "labels", "variants", "variant_of"]
+    "key",
+    [
+        "schema_version",
+        "name",
+        "version",
+        "files",
+        "clip_spec",
+        "clip_spec_hash",
+        "labels",
+        "variants",
+        "variant_of",
+    ],
 )
 def test_a_manifest_that_lacks_a_part_is_refused(key: str, copy: Path) -> None:
     manifest = _manifest(copy)
@@ -50,8 +61,13 @@ def test_a_manifest_that_lacks_a_part_is_refused(key: str, copy: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"labels": 3}, {"labels": [{"id": "a"}]}, {"variants": []}, {"variants": {"fp32": {}}}, {"variant_of": 3},
-        {"clip_spec": {}}, {"files": []},
+        {"labels": 3},
+        {"labels": [{"id": "a"}]},
+        {"variants": []},
+        {"variants": {"fp32": {}}},
+        {"variant_of": 3},
+        {"clip_spec": {}},
+        {"files": []},
     ],
 )
 def test_a_manifest_of_other_types_is_refused(change: dict[str, Any], copy: Path) -> None:
@@ -63,7 +79,9 @@ def test_a_manifest_of_other_types_is_refused(change: dict[str, Any], copy: Path
 @pytest.mark.parametrize("word", ["tanh", "", None, 3, ["softmax"]])
 def test_scores_of_an_unknown_kind_are_refused(word: object, copy: Path) -> None:
     _seal_as_is(copy, json.dumps(_manifest(copy) | {"scores": word}).encode())
-    with pytest.raises(BundleIncompatible, match="has scores=.*, this version knows softmax, sigmoid; update it, or export"):
+    with pytest.raises(
+        BundleIncompatible, match="has scores=.*, this version knows softmax, sigmoid; update it, or export"
+    ):
         read_bundle(copy)
 
 
@@ -127,7 +145,9 @@ def test_a_graph_that_answers_less_is_refused(copy: Path) -> None:
 def test_a_graph_with_another_number_of_labels_is_refused(copy: Path) -> None:
     manifest = _manifest(copy)
     seal_bundle(copy, manifest | {"labels": manifest["labels"][:-1]})
-    with pytest.raises(BundleIncompatible, match=r"another number of labels: got \{4\}, the bundle wants \{3\}"):
+    with pytest.raises(
+        BundleIncompatible, match=r"another number of labels: got \{4\}, the bundle wants \{3\}"
+    ):
         Zorro.open(copy).session(Modality.FUSED)
 
 

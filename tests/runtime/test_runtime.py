@@ -17,7 +17,6 @@ from media.errors import InvalidSpan, MissingAudio, MissingVideo
 from media.pooling import pool, window_weights
 from runtime import Space, Zorro, find_bundles
 from runtime.bundle import read_sealed
-from runtime.collected import Collected, Question
 from runtime.errors import (
     BundleCorrupt,
     BundleIncompatible,
@@ -26,6 +25,7 @@ from runtime.errors import (
     ProviderUnavailable,
     SelfTestFailed,
 )
+from runtime.result_assembly import Collected, Question
 from tests.made_media import tone, write_clip
 
 
@@ -89,9 +89,13 @@ def test_the_whole_is_pooled_by_the_rule(model: Zorro, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ask", [lambda model: model.ask_labels(top_k=4), lambda model: model.ask_vectors()])
-def test_the_whole_of_one_window_is_that_window(model: Zorro, ask: Callable[[Zorro], Question], tmp_path: Path) -> None:
+def test_the_whole_of_one_window_is_that_window(
+    model: Zorro, ask: Callable[[Zorro], Question], tmp_path: Path
+) -> None:
     """To the bit, as the rule would have it; a padded window too."""
-    (clip,) = read_clips(write_clip(tmp_path / "a.wav", waveform=tone(0.3)), model.bundle.clip_spec, video=False)
+    (clip,) = read_clips(
+        write_clip(tmp_path / "a.wav", waveform=tone(0.3)), model.bundle.clip_spec, video=False
+    )
     question, collected = ask(model), Collected([Modality.AUDIO])
     collected.add([clip], {Modality.AUDIO: model.answers(Modality.AUDIO, [clip])[question.kind]})
     result = collected.result(question, None, asked=[Modality.AUDIO], warnings=[], decode_seconds=0.0)
@@ -103,7 +107,9 @@ def test_the_whole_of_one_window_is_that_window(model: Zorro, ask: Callable[[Zor
 
 def test_trailing_silence_does_not_change_the_whole(model: Zorro, tmp_path: Path) -> None:
     short = write_clip(tmp_path / "short.wav", waveform=tone(0.64))
-    long = write_clip(tmp_path / "long.wav", waveform=np.concatenate([tone(0.64), np.zeros(40_960, np.float32)]))
+    long = write_clip(
+        tmp_path / "long.wav", waveform=np.concatenate([tone(0.64), np.zeros(40_960, np.float32)])
+    )
     a, b = (model.embed(path).whole["audio"].embedding for path in (short, long))
     np.testing.assert_allclose(a, b, atol=1e-6)
 
@@ -140,7 +146,9 @@ def test_only_the_graphs_that_are_used_are_opened(bundle: Path, song: Path) -> N
         ({"stride_seconds": float("inf")}, "time in seconds"),
     ],
 )
-def test_options_that_mean_nothing_fail(options: dict[str, object], match: str, model: Zorro, song: Path) -> None:
+def test_options_that_mean_nothing_fail(
+    options: dict[str, object], match: str, model: Zorro, song: Path
+) -> None:
     with pytest.raises(InvalidOption, match=match):
         model.classify(song, **options)
 

@@ -13,7 +13,9 @@ FAR = np.array([-3e38, -800.0, -40.0, 0.0, 40.0, 800.0, 3e38], np.float32)
 def test_labels_that_compete_share_one_probability() -> None:
     votes = Scores.SOFTMAX.votes(LOGITS)
     assert votes is LOGITS, "windows are averaged by their logits"
-    np.testing.assert_allclose(Scores.SOFTMAX.probabilities(votes), softmax(LOGITS.astype(np.float64)), rtol=1e-12)
+    np.testing.assert_allclose(
+        Scores.SOFTMAX.probabilities(votes), softmax(LOGITS.astype(np.float64)), rtol=1e-12
+    )
 
 
 def test_labels_that_stand_for_themselves_have_a_probability_each() -> None:

@@ -36,13 +36,19 @@ def test_all_graphs_are_tested(bundle: Path) -> None:
 
 
 def test_an_answer_that_is_off_fails(copy: Path) -> None:
-    model = _change(copy, "outputs.npz", lambda x: x | {"fused.audio_features": x["fused.audio_features"] + 0.5})
-    with pytest.raises(SelfTestFailed, match=r"fused: audio_features is off by 0\.5, .* allowed are 0\.001 .* on CPUEx"):
+    model = _change(
+        copy, "outputs.npz", lambda x: x | {"fused.audio_features": x["fused.audio_features"] + 0.5}
+    )
+    with pytest.raises(
+        SelfTestFailed, match=r"fused: audio_features is off by 0\.5, .* allowed are 0\.001 .* on CPUEx"
+    ):
         model.self_test()
 
 
 def test_nan_fails(copy: Path) -> None:
-    model = _change(copy, "outputs.npz", lambda x: x | {"audio.audio_logits": x["audio.audio_logits"] * np.nan})
+    model = _change(
+        copy, "outputs.npz", lambda x: x | {"audio.audio_logits": x["audio.audio_logits"] * np.nan}
+    )
     with pytest.raises(SelfTestFailed, match="off by nan"):
         model.self_test()
 

@@ -20,7 +20,9 @@ def cuda_in_name_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """As onnxruntime-gpu without a GPU: it lists CUDA, and opens on the CPU without a word."""
     real = onnxruntime.InferenceSession
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
-    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda path, options, **_: real(path, options, providers=[CPU]))
+    monkeypatch.setattr(
+        onnxruntime, "InferenceSession", lambda path, options, **_: real(path, options, providers=[CPU])
+    )
 
 
 @pytest.mark.parametrize("providers", [[], ["CUDAExecutionProvidr"], CPU])
@@ -42,7 +44,9 @@ def test_a_fallback_that_is_allowed_is_reported_as_what_it_is(bundle: Path) -> N
 
 @pytest.mark.usefixtures("cuda_in_name_only")
 def test_a_silent_fallback_fails(bundle: Path) -> None:
-    with pytest.raises(ProviderUnavailable, match=r"asked for \['CUDAExecutionProvider'\], got \['CPUExecutionProvider'\]"):
+    with pytest.raises(
+        ProviderUnavailable, match=r"asked for \['CUDAExecutionProvider'\], got \['CPUExecutionProvider'\]"
+    ):
         Zorro.open(bundle, providers=[CUDA]).session(Modality.AUDIO)
 
 
@@ -86,7 +90,9 @@ def test_a_number_of_threads_that_is_none_fails(num_threads: int, bundle: Path) 
         Zorro.open(bundle, num_threads=num_threads)
 
 
-def test_calls_at_the_same_time_get_the_answers_of_calls_one_by_one(bundle: Path, film: Path, song: Path) -> None:
+def test_calls_at_the_same_time_get_the_answers_of_calls_one_by_one(
+    bundle: Path, film: Path, song: Path
+) -> None:
     model = Zorro.open(bundle)
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(model.classify, [film, song] * 4))

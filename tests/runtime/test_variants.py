@@ -20,21 +20,31 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
 @pytest.fixture(scope="module")
-def all_variants(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, bundle: Path, spec: ClipSpec) -> Path:
+def all_variants(
+    tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, bundle: Path, spec: ClipSpec
+) -> Path:
     arrays = golden_inputs(spec)
-    clips = [Clip(0, 1, a, v, 1, 1, False, False) for a, v in zip(arrays["audio"], arrays["video"], strict=True)]
+    clips = [
+        Clip(0, 1, a, v, 1, 1, False, False) for a, v in zip(arrays["audio"], arrays["video"], strict=True)
+    ]
     with known_graphs(bundle):
         return export_checkpoint(
-            checkpoint, tmp_path_factory.mktemp("bundles") / "small" / "1", name="small", version="1", variants=VARIANTS,
+            checkpoint,
+            tmp_path_factory.mktemp("bundles") / "small" / "1",
+            name="small",
+            version="1",
+            variants=VARIANTS,
             calibration=Calibration(dict.fromkeys(Modality, clips)),
-        )  # fmt: skip
+        )
 
 
 def _list_cuda(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """As onnxruntime-gpu without a GPU: CUDA is listed, and opens on the CPU. Returns what sessions were asked for."""
     real, asked = onnxruntime.InferenceSession, []
 
-    def session(path: Path, options: object, *, providers: list[Any], **_: object) -> onnxruntime.InferenceSession:
+    def session(
+        path: Path, options: object, *, providers: list[Any], **_: object
+    ) -> onnxruntime.InferenceSession:
         asked.append((Path(path).parent.name, providers))
         return real(path, options, providers=[CPU])
 
@@ -60,8 +70,11 @@ def test_each_precision_has_its_own_weights_once(all_variants: Path) -> None:
     assert size["fp16"] < 0.62 * size["fp32"]
     assert size["int8-cpu"] < 0.55 * size["fp32"]
     assert {path.name for path in (all_variants / "fp16").iterdir()} == {
-        "audio.onnx", "video.onnx", "fused.onnx", "weights.bin",
-    }  # fmt: skip
+        "audio.onnx",
+        "video.onnx",
+        "fused.onnx",
+        "weights.bin",
+    }
 
 
 def test_a_cpu_takes_fp32_and_a_gpu_fp16(all_variants: Path) -> None:
@@ -88,7 +101,9 @@ def test_a_variant_that_is_off_fails_its_self_test(all_variants: Path) -> None:
 def test_options_reach_their_provider(all_variants: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = _list_cuda(monkeypatch)
     options = {CUDA: {"device_id": "1"}}
-    Zorro.open(all_variants, providers=[CUDA, CPU], provider_options=options, allow_fallback=True).session(Modality.AUDIO)
+    Zorro.open(all_variants, providers=[CUDA, CPU], provider_options=options, allow_fallback=True).session(
+        Modality.AUDIO
+    )
     assert asked[0] == ("fp16", [(CUDA, {"device_id": "1"}), (CPU, {})])
 
 
@@ -102,12 +117,16 @@ def test_a_fallback_is_said_and_takes_its_own_variant(
         answer = model.embed(song).whole["audio"].embedding
     assert model.variant.name == "fp32"
     assert [folder for folder, _ in asked] == ["fp16", "fp32"]
-    assert "audio.onnx: asked for ['CUDAExecutionProvider'], runs on ['CPUExecutionProvider']" in caplog.messages
+    assert (
+        "audio.onnx: asked for ['CUDAExecutionProvider'], runs on ['CPUExecutionProvider']" in caplog.messages
+    )
     monkeypatch.undo()
     np.testing.assert_array_equal(answer, Zorro.open(all_variants).embed(song).whole["audio"].embedding)
 
 
-def test_a_fallback_keeps_the_variant_that_was_asked_for(all_variants: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fallback_keeps_the_variant_that_was_asked_for(
+    all_variants: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = _list_cuda(monkeypatch)
     model = Zorro.open(all_variants, providers=[CUDA], allow_fallback=True, variant="fp16")
     model.session(Modality.AUDIO)
@@ -116,7 +135,10 @@ def test_a_fallback_keeps_the_variant_that_was_asked_for(all_variants: Path, mon
 
 @pytest.mark.parametrize(
     ("options", "match"),
-    [({CUDA: {"device_id": "0"}}, "has 'CUDAExecutionProvider'; give options"), ({CPU: {"x": 1}}, r"\['x'\] must be str")],
+    [
+        ({CUDA: {"device_id": "0"}}, "has 'CUDAExecutionProvider'; give options"),
+        ({CPU: {"x": 1}}, r"\['x'\] must be str"),
+    ],
 )
 def test_options_that_nobody_reads_fail(options: dict[str, Any], match: str, bundle: Path) -> None:
     with pytest.raises(InvalidOption, match=match):
@@ -124,11 +146,15 @@ def test_options_that_nobody_reads_fail(options: dict[str, Any], match: str, bun
 
 
 @pytest.mark.parametrize("variants", [(), ("fp16",), ("fp32", "fp8")])
-def test_variants_that_cannot_be_written_fail(variants: tuple[str, ...], checkpoint: Path, tmp_path: Path) -> None:
+def test_variants_that_cannot_be_written_fail(
+    variants: tuple[str, ...], checkpoint: Path, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match="give some of fp32, fp16, int8-cpu, int8-qdq, fp32 among them"):
         export_checkpoint(checkpoint, tmp_path / "1", name="small", version="1", variants=variants)
 
 
 def test_int8_without_clips_fails(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="int8-cpu must be calibrated on real clips"):
-        export_checkpoint(checkpoint, tmp_path / "1", name="small", version="1", variants=("fp32", "int8-cpu"))
+        export_checkpoint(
+            checkpoint, tmp_path / "1", name="small", version="1", variants=("fp32", "int8-cpu")
+        )

@@ -71,7 +71,9 @@ def test_if_all_is_silent_windows_weigh_the_same(model: Zorro, tmp_path: Path) -
     assert result.warnings[0].startswith("silent_audio")
 
 
-def test_windows_run_in_batches_while_they_are_read(model: Zorro, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_run_in_batches_while_they_are_read(
+    model: Zorro, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write_clip(tmp_path / "long.wav", waveform=tone(0.64 * 20))
     batches = []
     run = model.run
@@ -123,7 +125,9 @@ def test_a_threshold_and_top_k_are_honoured(model: Zorro, song: Path) -> None:
         ({"stride_seconds": -1}, "stride_seconds=-1"),
     ],
 )
-def test_options_that_mean_nothing_fail(options: dict[str, Any], match: str, model: Zorro, song: Path) -> None:
+def test_options_that_mean_nothing_fail(
+    options: dict[str, Any], match: str, model: Zorro, song: Path
+) -> None:
     with pytest.raises(InvalidOption, match=match):
         model.classify(song, **options)
 
@@ -132,7 +136,9 @@ def test_run_answers_for_tensors(model: Zorro, film: Path) -> None:
     clips = list(read_clips(film, model.bundle.clip_spec))
     outputs = model.run("fused", clips)
     assert outputs["fusion_logits"].shape == (len(clips), 4)
-    np.testing.assert_array_equal(outputs["audio_features"], model.run(Modality.AUDIO, clips)["audio_features"])
+    np.testing.assert_array_equal(
+        outputs["audio_features"], model.run(Modality.AUDIO, clips)["audio_features"]
+    )
     assert model.logits(Modality.VIDEO, []).shape == (0, 4)
 
 

@@ -100,7 +100,13 @@ def test_promises_come_one_after_another(clock: Clock) -> None:
 
 def _storm(clock: Clock, *, come_back: bool) -> tuple[float, float]:
     """300 % of load for over three minutes, one server that takes 0.2 s: shares of promises kept and of capacity used."""
-    admission, returning, num_promised, num_kept, num_done = Admission(max_inside=10, clock=clock), [], 0, 0, 0
+    admission, returning, num_promised, num_kept, num_done = (
+        Admission(max_inside=10, clock=clock),
+        [],
+        0,
+        0,
+        0,
+    )
     inside: list[object] = []
     free_at = clock.now
     for step in range(3_000):

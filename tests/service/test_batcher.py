@@ -10,7 +10,7 @@ import pytest
 
 from service.batcher import Batcher
 from service.errors import DeadlineExceeded, Overloaded
-from service.lanes import Answered, Outputs, covered_seconds
+from service.graph_queue import Answered, Outputs, covered_seconds
 
 
 class Graph:
@@ -184,7 +184,9 @@ def test_what_cannot_be_in_time_is_refused_at_once_with_a_time_to_come_back(go: 
         second = asyncio.ensure_future(batcher.submit("a", [1], deadline=5.0))
         await asyncio.sleep(0)
         with pytest.raises(Overloaded, match="deadline") as refused:
-            await batcher.submit("a", [2], deadline=5.0)  # 2 s run, 2 s wait, 2 s of its own: a second too late
+            await batcher.submit(
+                "a", [2], deadline=5.0
+            )  # 2 s run, 2 s wait, 2 s of its own: a second too late
         assert refused.value.retry_after_seconds == pytest.approx(1.0)
         go.set()
         await asyncio.gather(first, second)
@@ -281,7 +283,9 @@ def _counting(sizes: list[tuple[str, int]], name: str, others: Barrier) -> Calla
         (False, 1, [("beside", 1)]),
     ],
 )
-def test_what_waits_is_spread_over_the_sessions(is_quiet: bool, count: int, batches: list[tuple[str, int]]) -> None:
+def test_what_waits_is_spread_over_the_sessions(
+    is_quiet: bool, count: int, batches: list[tuple[str, int]]
+) -> None:
     sizes: list[tuple[str, int]] = []
 
     async def talk() -> None:

@@ -12,7 +12,13 @@ MINE = len(os.sched_getaffinity(0))
 
 @pytest.mark.parametrize(
     ("content", "cores"),
-    [("max 100000", MINE), ("50000 100000", 1), ("100000 100000", 1), (f"{MINE * 400000} 100000", MINE), ("odd", MINE)],
+    [
+        ("max 100000", MINE),
+        ("50000 100000", 1),
+        ("100000 100000", 1),
+        (f"{MINE * 400000} 100000", MINE),
+        ("odd", MINE),
+    ],
 )
 def test_a_quota_bounds_the_cores(content: str, cores: int, tmp_path: Path) -> None:
     (tmp_path / "cpu.max").write_text(content)

@@ -34,17 +34,27 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 def _pool(folder: Path, **options: Any) -> DecodePool:
     limits = {
-        "num_workers": 1, "max_memory_bytes": 1 << 30, "max_growth_bytes": 1 << 30, "max_cpu_seconds": 10.0,
+        "num_workers": 1,
+        "max_memory_bytes": 1 << 30,
+        "max_growth_bytes": 1 << 30,
+        "max_cpu_seconds": 10.0,
         "timeout_seconds": 20.0,
-    }  # fmt: skip
+    }
     return DecodePool(folder, **{"decode": break_as_told} | limits | options)
 
 
 def _task(path: Path, spec: ClipSpec, **changes: Any) -> DecodeTask:
     task: dict[str, Any] = {
-        "path": path, "spec": spec, "asked": tuple(Modality), "must_have_all": False, "start_seconds": 0.0,
-        "end_seconds": None, "stride_seconds": None, "max_windows": 16, "limits": MediaLimits(),
-    }  # fmt: skip
+        "path": path,
+        "spec": spec,
+        "asked": tuple(Modality),
+        "must_have_all": False,
+        "start_seconds": 0.0,
+        "end_seconds": None,
+        "stride_seconds": None,
+        "max_windows": 16,
+        "limits": MediaLimits(),
+    }
     return DecodeTask(**task | changes)
 
 
@@ -82,8 +92,10 @@ def test_chunks_hold_the_same_bits_as_reading_at_once(
             assert len(got) == len(wanted)
             for clip, other in zip(got, wanted, strict=True):
                 assert (clip.start_seconds, clip.padded, clip.is_silent) == (
-                    other.start_seconds, other.padded, other.is_silent,
-                )  # fmt: skip
+                    other.start_seconds,
+                    other.padded,
+                    other.is_silent,
+                )
                 for name in ("audio", "video"):
                     mine, theirs = getattr(clip, name), getattr(other, name)
                     assert (mine is None) == (theirs is None)
@@ -151,7 +163,9 @@ def test_a_decoder_that_breaks_fails_its_own_request_alone(
         assert [len(x) for i, x in enumerate(got) if i != 1] == [3, 3, 3]  # type: ignore[arg-type]
         assert getattr(pool.stats, counter) == 1
 
-    pool = _pool(folder, num_workers=2, max_cpu_seconds=2.0, timeout_seconds=5.0 if content == b"hang!" else 20.0)
+    pool = _pool(
+        folder, num_workers=2, max_cpu_seconds=2.0, timeout_seconds=5.0 if content == b"hang!" else 20.0
+    )
     _run(pool, talk)
 
 
@@ -174,9 +188,13 @@ def test_a_task_that_is_cancelled_is_ended_and_its_process_replaced(
 
 
 def test_tasks_that_follow_cancelled_ones_are_not_lost(
-    film: Path, spec: ClipSpec, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    film: Path,
+    spec: ClipSpec,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
+) -> None:
     """Told of two at once, pebble may kill a process that is at the next task already: it must not be told."""
 
     async def talk() -> None:
@@ -242,7 +260,9 @@ def test_a_full_memory_is_an_error_and_leaves_nothing(film: Path, spec: ClipSpec
     _run(pool, talk)
 
 
-def test_a_process_that_leaks_is_replaced_and_no_task_is_lost(film: Path, spec: ClipSpec, folder: Path) -> None:
+def test_a_process_that_leaks_is_replaced_and_no_task_is_lost(
+    film: Path, spec: ClipSpec, folder: Path
+) -> None:
     async def talk() -> None:
         films = await asyncio.gather(*(_decode(pool, _task(film, spec)) for _ in range(40)))
         assert [len(clips) for clips in films] == [3] * 40

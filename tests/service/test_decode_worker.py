@@ -17,7 +17,14 @@ import service.decode_worker as worker
 from media import ClipSpec, MediaLimits, Modality, read_clips
 from media.errors import MissingVideo
 from service.decode_pool import read_arrays
-from service.decode_worker import NUM_FIRST_TASKS, DecodeTask, Lifetime, decode_chunk, limit_cpu, limit_process
+from service.decode_worker import (
+    NUM_FIRST_TASKS,
+    DecodeTask,
+    Lifetime,
+    decode_chunk,
+    limit_cpu,
+    limit_process,
+)
 
 
 @pytest.fixture
@@ -34,14 +41,24 @@ def _task(path: Path, spec: ClipSpec, tmp_path: Path, **changes: Any) -> DecodeT
     out = tmp_path / f"windows-{changes.get('first_window', 0)}"
     out.touch()
     task: dict[str, Any] = {
-        "path": path, "out": out, "spec": spec, "asked": tuple(Modality), "must_have_all": False, "start_seconds": 0.0,
-        "end_seconds": None, "stride_seconds": None, "max_windows": 16, "limits": MediaLimits(),
-    }  # fmt: skip
+        "path": path,
+        "out": out,
+        "spec": spec,
+        "asked": tuple(Modality),
+        "must_have_all": False,
+        "start_seconds": 0.0,
+        "end_seconds": None,
+        "stride_seconds": None,
+        "max_windows": 16,
+        "limits": MediaLimits(),
+    }
     return DecodeTask(**task | changes)
 
 
 @pytest.mark.usefixtures("asked")
-def test_a_chunk_says_what_there_was_and_whether_it_is_the_last(film: Path, spec: ClipSpec, tmp_path: Path) -> None:
+def test_a_chunk_says_what_there_was_and_whether_it_is_the_last(
+    film: Path, spec: ClipSpec, tmp_path: Path
+) -> None:
     first = decode_chunk(_task(film, spec, tmp_path, max_windows=2))
     assert (len(first.windows), first.is_last) == (2, False)
     task = _task(film, spec, tmp_path, max_windows=2, first_window=2)
@@ -64,7 +81,9 @@ def test_what_the_media_must_have_and_has_not_fails(song: Path, spec: ClipSpec, 
 
 
 @pytest.mark.usefixtures("asked")
-def test_a_chunk_that_nobody_waits_for_any_more_leaves_no_file(film: Path, spec: ClipSpec, tmp_path: Path) -> None:
+def test_a_chunk_that_nobody_waits_for_any_more_leaves_no_file(
+    film: Path, spec: ClipSpec, tmp_path: Path
+) -> None:
     task = _task(film, spec, tmp_path)
     task.out.unlink()
     with pytest.raises(FileNotFoundError):
@@ -100,7 +119,9 @@ def _num_served(held: Sequence[int], monkeypatch: pytest.MonkeyPatch, *, share: 
 
 
 @pytest.mark.parametrize("first", [0, 1000])
-def test_a_process_serves_its_tasks_as_long_as_it_does_not_grow(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_serves_its_tasks_as_long_as_it_does_not_grow(
+    first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settling = [first * i for i in range(NUM_FIRST_TASKS + 1)]
     assert _num_served(settling + [settling[-1] + 100] * 30, monkeypatch) == (30, 0)
     assert _num_served(settling + [settling[-1] + 100] * 30, monkeypatch, share=1) == (15, 0)
@@ -119,9 +140,13 @@ def test_processes_that_begin_together_do_not_end_together() -> None:
 
 
 @pytest.mark.usefixtures("asked")
-def test_threads_that_tasks_leave_behind_end_before_the_next(film: Path, spec: ClipSpec, tmp_path: Path) -> None:
+def test_threads_that_tasks_leave_behind_end_before_the_next(
+    film: Path, spec: ClipSpec, tmp_path: Path
+) -> None:
     """Each keeps memory for its stack, which counts as the process's."""
-    lifetime = Lifetime(max_tasks=30, max_growth_bytes=10**9, num_grown=multiprocessing.get_context("spawn").Semaphore(0))
+    lifetime = Lifetime(
+        max_tasks=30, max_growth_bytes=10**9, num_grown=multiprocessing.get_context("spawn").Semaphore(0)
+    )
     counts = []
     gc.disable()
     try:
@@ -157,7 +182,9 @@ def test_a_process_ends_in_the_task_that_nobody_waits_for_and_in_no_other(
     assert ended == [worker.ABANDONED_STATUS]
 
 
-def test_a_task_that_nobody_waits_for_any_more_does_not_begin(film: Path, spec: ClipSpec, tmp_path: Path) -> None:
+def test_a_task_that_nobody_waits_for_any_more_does_not_begin(
+    film: Path, spec: ClipSpec, tmp_path: Path
+) -> None:
     task = _task(film, spec, tmp_path)
     task.out.unlink()
     with pytest.raises(FileNotFoundError):
@@ -176,7 +203,9 @@ print(holding - before, held_bytes() - before)
 
 def test_held_memory_is_what_was_written_to() -> None:
     """In a process of its own: this one has a history, by which its allocator may keep what is free."""
-    printed = subprocess.run([sys.executable, "-c", HOLD_AND_LET_GO], capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(
+        [sys.executable, "-c", HOLD_AND_LET_GO], capture_output=True, text=True, check=True
+    ).stdout
     held, left = map(int, printed.split())
     assert abs(held - 50_000_000) < 5_000_000
     assert left < 5_000_000

@@ -46,7 +46,9 @@ def _from_text(text: str) -> object:
 
 
 def test_committed_openapi_is_the_apps() -> None:
-    assert (DOCS / "openapi.json").read_text() == describe_api(), "run: python -m service.openapi > docs/openapi.json"
+    assert (DOCS / "openapi.json").read_text() == describe_api(), (
+        "run: python -m service.openapi > docs/openapi.json"
+    )
 
 
 def test_api_page_has_every_route_and_option() -> None:
@@ -64,16 +66,24 @@ def test_operating_page_has_every_metric_with_its_labels(tmp_path: Path) -> None
         client.get("/livez")
         client.get("/readyz")
         families = {family.name: family for family in app.state.metrics.registry.collect()}
-    page = {row[0].strip("`"): set(re.findall(r"`(\w+)`", row[1])) for row in _rows("operating.md") if "zorro_" in row[0]}
+    page = {
+        row[0].strip("`"): set(re.findall(r"`(\w+)`", row[1]))
+        for row in _rows("operating.md")
+        if "zorro_" in row[0]
+    }
     shown = {f"{name}_total" if family.type == "counter" else name for name, family in families.items()}
     assert page.keys() == shown
     for name, labels in page.items():
-        seen = {label for sample in families[name.removesuffix("_total")].samples for label in sample.labels} - {"le"}
+        seen = {
+            label for sample in families[name.removesuffix("_total")].samples for label in sample.labels
+        } - {"le"}
         assert seen <= labels
 
 
 @pytest.mark.parametrize(("variable", "value"), [("ZORRO_PORT", "99999"), ("ZORRO_MAX_BODY_BYTES", "0")])
-def test_a_setting_that_means_nothing_fails(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_setting_that_means_nothing_fails(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(variable, value)
     with pytest.raises(ValueError, match=variable.removeprefix("ZORRO_").lower()):
         Settings()

@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 
 from media import Clip
 from service.app import create_app
-from service.lanes import Outputs
+from service.graph_queue import Outputs
 from service.settings import Settings
 from tests.made_media import tone, write_clip
 from tests.service.ready_client import ready_client
@@ -27,7 +27,9 @@ GRAPH = "small/1/audio"
 
 @pytest.fixture
 def client(bundle: Path, tmp_path: Path) -> Iterator[TestClient]:
-    settings = Settings(bundles=bundle.parents[1], temporary_dir=tmp_path, windows_dir=tmp_path, num_decode_workers=2)
+    settings = Settings(
+        bundles=bundle.parents[1], temporary_dir=tmp_path, windows_dir=tmp_path, num_decode_workers=2
+    )
     with ready_client(create_app(settings)) as client:
         yield client
         assert [path for path in tmp_path.rglob("zorro-upload-*") if path.is_file()] == []
@@ -41,7 +43,9 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @pytest.fixture(scope="module")
 def silence(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    return write_clip(tmp_path_factory.mktemp("media") / "b.wav", waveform=np.zeros(9600, np.float32)).read_bytes()
+    return write_clip(
+        tmp_path_factory.mktemp("media") / "b.wav", waveform=np.zeros(9600, np.float32)
+    ).read_bytes()
 
 
 def _metric(client: TestClient, name: str) -> float:
@@ -51,7 +55,9 @@ def _metric(client: TestClient, name: str) -> float:
 
 def _ask_all(client: TestClient, contents: Sequence[bytes]) -> list[Any]:
     with ThreadPoolExecutor(NUM_CLIENTS) as clients:
-        return list(clients.map(lambda content: client.post("/v1/classify", files={"file": content}), contents))
+        return list(
+            clients.map(lambda content: client.post("/v1/classify", files={"file": content}), contents)
+        )
 
 
 def _instead(client: TestClient, run: Callable[[Callable[..., Outputs], Sequence[Clip]], Outputs]) -> None:

@@ -50,7 +50,9 @@ print(held_bytes() - before)
 @pytest.mark.parametrize("is_shared", [True, False])
 def test_what_threads_have_freed_goes_back_from_the_heap_that_they_share(is_shared: bool) -> None:
     code = IN_A_THREAD.format(is_shared=is_shared)
-    held = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    held = int(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    )
     assert (held < 5_000_000) == is_shared
 
 

@@ -39,7 +39,9 @@ def _load(bundle: Path, **settings: object) -> Models:
 
 
 def test_a_provider_that_is_not_here_fails_when_models_are_loaded(bundle: Path) -> None:
-    with pytest.raises(ProviderUnavailable, match=r"has no \['CUDAExecutionProvider'\], .* or allow a fallback"):
+    with pytest.raises(
+        ProviderUnavailable, match=r"has no \['CUDAExecutionProvider'\], .* or allow a fallback"
+    ):
         _load(bundle, providers=("CUDAExecutionProvider",))
 
 
@@ -48,18 +50,27 @@ def test_a_fallback_that_is_allowed_is_said_and_answers_on_the_cpu(
 ) -> None:
     with caplog.at_level(logging.WARNING, logger="zorro.runtime"):
         models = _load(
-            bundle, providers=("TensorrtExecutionProvider", "CUDAExecutionProvider"), allow_fallback=True,
-            engine_cache=tmp_path / "engines", engine_context=True,
-        )  # fmt: skip
+            bundle,
+            providers=("TensorrtExecutionProvider", "CUDAExecutionProvider"),
+            allow_fallback=True,
+            engine_cache=tmp_path / "engines",
+            engine_context=True,
+        )
     assert set(map(tuple, models.get(None).providers.values())) == {("CPUExecutionProvider",)}
-    assert [line.partition(":")[0] for line in caplog.messages] == [f"{modality}.onnx" for modality in Modality]
+    assert [line.partition(":")[0] for line in caplog.messages] == [
+        f"{modality}.onnx" for modality in Modality
+    ]
     assert not (tmp_path / "engines").exists()
 
 
 def test_engines_are_built_for_the_largest_batch(bundle: Path, tmp_path: Path) -> None:
     settings = {"providers": ("TensorrtExecutionProvider",), "allow_fallback": True, "engine_cache": tmp_path}
     model = _load(bundle, max_batch_size=3, **settings).get(None)
-    assert (model._engines.max_batch_size, model._engines.cache, model._engines.as_context) == (3, tmp_path, False)
+    assert (model._engines.max_batch_size, model._engines.cache, model._engines.as_context) == (
+        3,
+        tmp_path,
+        False,
+    )
 
 
 def test_engines_of_the_cpu_fail(bundle: Path, tmp_path: Path) -> None:

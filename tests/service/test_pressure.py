@@ -19,18 +19,21 @@ from fastapi.testclient import TestClient
 from service.app import create_app
 from service.batcher import Batcher
 from service.decode_pool import DecodePoolStats
-from service.health import PAGE
 from service.models import Models
+from service.routes.health import PAGE
 from service.settings import Settings
 
 HEAD = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
 TAIL = b"\r\n--b--\r\n"
 HEADERS = {"content-type": "multipart/form-data; boundary=b"}
 MODEL: Any = SimpleNamespace(
-    bundle=SimpleNamespace(clip_spec=SimpleNamespace(window_seconds=1.0), name="fake", version="1", sha256="5"),
-    ask_labels=lambda **options: options, providers={"audio": ["CPUExecutionProvider"]},
+    bundle=SimpleNamespace(
+        clip_spec=SimpleNamespace(window_seconds=1.0), name="fake", version="1", sha256="5"
+    ),
+    ask_labels=lambda **options: options,
+    providers={"audio": ["CPUExecutionProvider"]},
     variant=SimpleNamespace(name="fp32"),
-)  # fmt: skip
+)
 
 
 class Fake:
@@ -70,7 +73,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
 
     monkeypatch.setattr(Models, "load", load)
     monkeypatch.setattr("service.app.Engine", lambda *_: fake)
-    monkeypatch.setattr("service.questions.to_answers", lambda *_, **__: {})
+    monkeypatch.setattr("service.routes.clips.to_answers", lambda *_, **__: {})
     return fake
 
 
@@ -95,9 +98,20 @@ def _ask(client: TestClient, **headers: str) -> httpx.Response:
 
 def _scope() -> dict[str, Any]:
     headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-    return {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
-            "path": "/v1/classify", "raw_path": b"/v1/classify", "query_string": b"", "root_path": "",
-            "headers": headers, "server": ("test", 80), "client": ("test", 1)}  # fmt: skip
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/v1/classify",
+        "raw_path": b"/v1/classify",
+        "query_string": b"",
+        "root_path": "",
+        "headers": headers,
+        "server": ("test", 80),
+        "client": ("test", 1),
+    }
 
 
 def _talk(app: Any, receive: Callable[[], Any], after: Callable[[], None]) -> list[int]:
@@ -120,7 +134,10 @@ def _talk(app: Any, receive: Callable[[], Any], after: Callable[[], None]) -> li
 @pytest.mark.usefixtures("fake")
 def test_a_client_that_leaves_while_sending_leaves_no_file(tmp_path: Path) -> None:
     app = _app(tmp_path)
-    messages = [{"type": "http.request", "body": HEAD + bytes(1000), "more_body": True}, {"type": "http.disconnect"}]
+    messages = [
+        {"type": "http.request", "body": HEAD + bytes(1000), "more_body": True},
+        {"type": "http.disconnect"},
+    ]
 
     async def receive() -> dict[str, Any]:
         if len(messages) == 1:
@@ -201,7 +218,9 @@ def test_an_announced_length_over_the_limit_is_refused(tmp_path: Path) -> None:
         _until(lambda: client.get("/readyz").status_code == 200)
         answer = client.post("/v1/classify", content=b"", headers=HEADERS | {"content-length": "1001"})
         assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
-        lies = client.post("/v1/classify", content=HEAD + bytes(2000), headers=HEADERS | {"content-length": "5"})
+        lies = client.post(
+            "/v1/classify", content=HEAD + bytes(2000), headers=HEADERS | {"content-length": "5"}
+        )
         assert (lies.status_code, lies.json()["code"]) == (413, "body_too_large")
 
 
@@ -241,7 +260,9 @@ def test_metrics_count_requests_times_and_refusals(fake: Fake, tmp_path: Path) -
     assert "/nowhere" not in text
 
 
-def test_requests_are_logged_with_their_id(fake: Fake, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_requests_are_logged_with_their_id(
+    fake: Fake, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     fake.go.set()
     with caplog.at_level(logging.INFO, "zorro.access"), TestClient(_app(tmp_path)) as client:
         _until(lambda: client.get("/readyz").status_code == 200)
@@ -271,5 +292,7 @@ def test_the_page_needs_nothing_from_outside() -> None:
 
 def test_the_service_imports_no_torch() -> None:
     code = "import sys, service.app, service.openapi; sys.exit(any(m.split('.')[0] == 'torch' for m in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr

@@ -46,7 +46,11 @@ def _ask(client: TestClient, route: str, clip: Path | bytes, **fields: str):
 def test_classify_answers_for_all_streams_over_time(client: TestClient, film: Path) -> None:
     answer = _ask(client, "/v1/classify", film, top_k="2").json()
     assert answer["streams"] == {"audio": "answered", "video": "answered", "fused": "answered"}
-    assert [(x["index"], x["modality"]) for x in answer["data"][:3]] == [(0, "audio"), (0, "video"), (0, "fused")]
+    assert [(x["index"], x["modality"]) for x in answer["data"][:3]] == [
+        (0, "audio"),
+        (0, "video"),
+        (0, "fused"),
+    ]
     assert all(len(x["labels"]) == 2 for x in answer["data"])
     assert answer["data"][-1]["start_sec"] == pytest.approx(1.28)
     assert answer["model_version"] == "1"
@@ -62,18 +66,29 @@ def test_the_answer_is_the_runtimes(client: TestClient, film: Path, bundle: Path
 
 def test_base64_is_the_same_vector(client: TestClient, song: Path) -> None:
     plain = _ask(client, "/v1/embed/audio", song, scope="asset").json()["data"][0]["embedding"]
-    coded = _ask(client, "/v1/embed/audio", song, scope="asset", encoding_format="base64").json()["data"][0]["embedding"]
+    coded = _ask(client, "/v1/embed/audio", song, scope="asset", encoding_format="base64").json()["data"][0][
+        "embedding"
+    ]
     np.testing.assert_array_equal(np.frombuffer(base64.b64decode(coded), "<f4"), np.array(plain, np.float32))
 
 
 def test_options_are_honoured(client: TestClient, film: Path, song: Path) -> None:
-    answer = _ask(client, "/v1/classify", film, start_sec="0.5", end_sec="1.5", stride_sec="0.32", modalities="video").json()
+    answer = _ask(
+        client, "/v1/classify", film, start_sec="0.5", end_sec="1.5", stride_sec="0.32", modalities="video"
+    ).json()
     assert [x["start_sec"] for x in answer["data"]] == pytest.approx([0.5, 0.82, 1.14])
     assert answer["streams"] == {"audio": "not_requested", "video": "answered", "fused": "not_requested"}
     skipped = _ask(client, "/v1/classify", song, modalities="audio,video", on_missing_modality="skip").json()
     assert skipped["streams"]["video"] == "absent"
     assert _ask(client, "/v1/classify", song, threshold="1", scope="asset").json()["data"][0]["labels"] == []
-    assert len(_ask(client, "/v1/embed", song, space="features", normalize="false").json()["data"][0]["embedding"]) == 32
+    assert (
+        len(
+            _ask(client, "/v1/embed", song, space="features", normalize="false").json()["data"][0][
+                "embedding"
+            ]
+        )
+        == 32
+    )
 
 
 def test_a_picture_is_a_clip(client: TestClient) -> None:
@@ -138,7 +153,9 @@ def test_bodies_that_are_no_upload(client: TestClient, song: Path) -> None:
     _is_problem(post("/v1/classify", content=b"x"), 415, "unsupported_content_type")
     _is_problem(post("/v1/classify", json={"file": "x"}), 415, "unsupported_content_type")
     _is_problem(
-        post("/v1/classify", content=b"x", headers={"content-type": "multipart/form-data"}), 400, "invalid_multipart"
+        post("/v1/classify", content=b"x", headers={"content-type": "multipart/form-data"}),
+        400,
+        "invalid_multipart",
     )
     header = {"content-type": "multipart/form-data; boundary=b"}
     for body in (

@@ -22,7 +22,9 @@ def exporter() -> InMemorySpanExporter:
 
 
 @pytest.fixture(scope="module")
-def client(bundle: Path, exporter: InMemorySpanExporter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+def client(
+    bundle: Path, exporter: InMemorySpanExporter, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TestClient]:
     folder = tmp_path_factory.mktemp("server")
     app = create_app(Settings(bundles=bundle.parents[1], temporary_dir=folder, windows_dir=folder))
     assert trace_id() is None
@@ -36,7 +38,9 @@ def test_a_request_is_a_span_with_its_stages_inside(
 ) -> None:
     headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
     with caplog.at_level("INFO", "zorro.access"):
-        assert client.post("/v1/classify", files={"file": film.read_bytes()}, headers=headers).status_code == 200
+        assert (
+            client.post("/v1/classify", files={"file": film.read_bytes()}, headers=headers).status_code == 200
+        )
     client.get("/livez")
     client.app.state.stop_traces()  # type: ignore[attr-defined]
     spans = {span.name: span for span in exporter.get_finished_spans()}

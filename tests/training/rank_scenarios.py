@@ -1,7 +1,7 @@
 """What one rank does in the tests of `training.distributed`: `python -m tests.training.rank_scenarios FOLDER SET`.
 
-Every scenario returns what the test compares, and rank r writes all to `FOLDER/SET_r.pt`. Run without ranks, the same
-functions give the joint batch's numbers.
+Every scenario returns what the test compares, and rank r writes all to `FOLDER/SET_r.pt`. Run without ranks,
+the same functions give the joint batch's numbers.
 """
 
 import sys
@@ -15,11 +15,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from models import Zorro, preset
+from models import ZorroModel, preset
 from models.attention import Pairing
 from models.zorro import ZorroOutput
 from tests.conftest import SMALL
-from training.contrast import LearnedTemperature, cached_backward, contrastive_losses, embedding_rows, gather_rows
+from training.contrast import (
+    LearnedTemperature,
+    cached_backward,
+    contrastive_losses,
+    embedding_rows,
+    gather_rows,
+)
 from training.distributed import (
     Engine,
     Ranks,
@@ -41,10 +47,10 @@ LACKS_AUDIO, LACKS_VIDEO = (2,), (3, 4)
 ALONE = Ranks(rank=0, world_size=1, device=torch.device("cpu"))
 
 
-def make_zorro(seed: int = 0, **changes: Any) -> Zorro:
+def make_zorro(seed: int = 0, **changes: Any) -> ZorroModel:
     torch.manual_seed(seed)
     plain = {"stem": "patch", "drop_path_rate": 0.0}
-    return Zorro(preset("vit-tiny", num_classes=4, **SMALL | plain | changes)).train()
+    return ZorroModel(preset("vit-tiny", num_classes=4, **SMALL | plain | changes)).train()
 
 
 def clips(indices: Any) -> dict[str, Tensor]:
@@ -60,11 +66,15 @@ def clips(indices: Any) -> dict[str, Tensor]:
     }
 
 
-def answers(wrapped: nn.Module, batch: dict[str, Tensor], read: Callable[..., dict[str, Tensor]]) -> dict[str, Tensor]:
+def answers(
+    wrapped: nn.Module, batch: dict[str, Tensor], read: Callable[..., dict[str, Tensor]]
+) -> dict[str, Tensor]:
     """Forward of the clips with what they lack left out; `read` gets the output and the pairing."""
     has_audio, has_video = batch["has_audio"], batch["has_video"]
     pairing = Pairing.of_presence(has_audio, has_video)
-    audio, video = (x[has] if has.any() else None for x, has in ((batch["audio"], has_audio), (batch["video"], has_video)))
+    audio, video = (
+        x[has] if has.any() else None for x, has in ((batch["audio"], has_audio), (batch["video"], has_video))
+    )
     return wrapped(audio, video, pairing, lambda out: read(out, pairing))
 
 
@@ -79,7 +89,9 @@ def contrastive(wrapped: nn.Module, indices: Any, temperature: LearnedTemperatur
     return losses
 
 
-def cached(wrapped: nn.Module, indices: Any, temperature: LearnedTemperature, *, wait: bool) -> dict[str, Tensor]:
+def cached(
+    wrapped: nn.Module, indices: Any, temperature: LearnedTemperature, *, wait: bool
+) -> dict[str, Tensor]:
     """The same in two chunks; gradients are averaged once, or for each chunk."""
     half = len(indices) // 2
     chunks = [clips(indices[:half]), clips(indices[half:])]
@@ -111,7 +123,9 @@ KINDS = {
 def two_steps(kind: str, wrapped: nn.Module, indices: Any) -> dict[str, Any]:
     """First losses and gradients, averaged over ranks, and the weights and the temperature after two steps of SGD."""
     temperature = LearnedTemperature()
-    optimizer = torch.optim.SGD([*zorro_of(wrapped).parameters(), temperature.log_scale], lr=0.05, momentum=0.5)
+    optimizer = torch.optim.SGD(
+        [*zorro_of(wrapped).parameters(), temperature.log_scale], lr=0.05, momentum=0.5
+    )
     found: dict[str, Any] = {}
     for _ in range(2):
         optimizer.zero_grad()
@@ -133,8 +147,15 @@ def averaged(loss: Tensor) -> float:
 
 def gradients_of(wrapped: nn.Module) -> dict[str, Tensor]:
     """Whole gradients by name; of weights that have none, nothing."""
-    named = {name.replace("_checkpoint_wrapped_module.", ""): p.grad for name, p in zorro_of(wrapped).named_parameters()}
-    whole = {name: g.full_tensor() if hasattr(g, "full_tensor") else g for name, g in named.items() if g is not None}
+    named = {
+        name.replace("_checkpoint_wrapped_module.", ""): p.grad
+        for name, p in zorro_of(wrapped).named_parameters()
+    }
+    whole = {
+        name: g.full_tensor() if hasattr(g, "full_tensor") else g
+        for name, g in named.items()
+        if g is not None
+    }
     return {name: g.clone() for name, g in whole.items()}
 
 
@@ -160,7 +181,9 @@ def other_kinds_of_steps(_ranks: Ranks) -> list[str]:
     for kind in ("contrastive", "supervised", "contrastive"):
         zorro_of(wrapped).zero_grad()
         KINDS[kind](wrapped, [0, 1, 5, 6], temperature)
-        had.append(" ".join(sorted({n.split(".")[2] for n in gradients_of(wrapped) if n.startswith("heads.fusion")})))
+        had.append(
+            " ".join(sorted({n.split(".")[2] for n in gradients_of(wrapped) if n.startswith("heads.fusion")}))
+        )
     return had
 
 
@@ -180,7 +203,11 @@ def in_bfloat16(ranks: Ranks, engine: Engine) -> dict[str, Any]:
     with torch.autocast("cpu", torch.bfloat16):
         losses = contrastive(wrapped, share(range(NUM_CLIPS), ranks), LearnedTemperature())
     dtypes = {str(p.dtype) for p in zorro_of(wrapped).parameters()}
-    return {"losses": {k: averaged(v) for k, v in losses.items()}, "gradients": gradients_of(wrapped), "dtypes": dtypes}
+    return {
+        "losses": {k: averaged(v) for k, v in losses.items()},
+        "gradients": gradients_of(wrapped),
+        "dtypes": dtypes,
+    }
 
 
 def refusals(ranks: Ranks) -> list[str]:
@@ -225,7 +252,9 @@ def restored(_ranks: Ranks, folder: Path, name: str, engine: Engine) -> dict[str
     restore_optimizer(wrapped, optimizer, state["optimizer"])
     back = {"model": full_state(wrapped), "optimizer": full_optimizer_state(wrapped, optimizer)}
     back = {part: clone(tree) for part, tree in back.items()}
-    losses = supervised(wrapped, [0, 1, 5], LearnedTemperature())  # every rank the same clips: batch norm's statistics too
+    losses = supervised(
+        wrapped, [0, 1, 5], LearnedTemperature()
+    )  # every rank the same clips: batch norm's statistics too
     optimizer.step()
     return {"back": back, "losses": {k: averaged(v) for k, v in losses.items()}, "next": full_state(wrapped)}
 
@@ -240,9 +269,15 @@ def scenarios(name: str, folder: Path) -> dict[str, Callable[[Ranks], Any]]:
         return {f"{s} to {e}": partial(restored, folder=folder, name=s, engine=e) for s, e in cases}
     engines = (Engine.DDP, Engine.FSDP)
     return {
-        **{f"{kind} {engine}": partial(same_batch, kind=kind, engine=engine) for kind in KINDS for engine in engines},
         **{
-            f"checkpointed {e}": partial(same_batch, kind="contrastive", engine=e, checkpoint_activations=True)
+            f"{kind} {engine}": partial(same_batch, kind=kind, engine=engine)
+            for kind in KINDS
+            for engine in engines
+        },
+        **{
+            f"checkpointed {e}": partial(
+                same_batch, kind="contrastive", engine=e, checkpoint_activations=True
+            )
             for e in engines
         },
         "without video": a_rank_without_video,

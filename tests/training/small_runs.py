@@ -67,14 +67,24 @@ def train_ranks(recipe: Path, run: Path, data: Path, num_ranks: int, engine: str
     command = [sys.executable, "-m", "cli.main", "train", str(recipe), "--data", str(data), "--run", str(run)]
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = str(probe.getsockname()[1])
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(num_ranks), "OMP_NUM_THREADS": "1"}
+    common = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "WORLD_SIZE": str(num_ranks),
+        "OMP_NUM_THREADS": "1",
+    }
     processes = [
         subprocess.Popen(
-            [*command, "--engine", engine], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank), "CUDA_VISIBLE_DEVICES": ""},
+            [*command, "--engine", engine],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ
+            | common
+            | {"RANK": str(rank), "LOCAL_RANK": str(rank), "CUDA_VISIBLE_DEVICES": ""},
         )
         for rank in range(num_ranks)
-    ]  # fmt: skip
+    ]
     try:
         outputs = [process.communicate(timeout=240)[0] for process in processes]
     finally:

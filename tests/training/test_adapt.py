@@ -8,22 +8,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import Stream, Zorro, preset
+from models import Stream, ZorroModel, preset
 from models.weights import load_checkpoint, save_checkpoint
 from tests.conftest import SMALL
 from training.adapt import PARTS, add_lora, freeze, merge_lora, only_stream, parameter_groups
 
 AUDIO = torch.randn(4, 64, 32, generator=torch.Generator().manual_seed(1)) * 4 - 8
-VIDEO = torch.randint(0, 256, (4, 2, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+VIDEO = torch.randint(
+    0, 256, (4, 2, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(2)
+)
 RATES = {"weight_decay": 0.1, "learning_rate": 0.01}
 
 
-def _model(**changes: object) -> Zorro:
+def _model(**changes: object) -> ZorroModel:
     torch.manual_seed(0)
-    return Zorro(preset("vit-tiny", num_classes=5, **SMALL | {"stem": "conv", "drop_path_rate": 0.5} | changes))
+    return ZorroModel(
+        preset("vit-tiny", num_classes=5, **SMALL | {"stem": "conv", "drop_path_rate": 0.5} | changes)
+    )
 
 
-def _train(model: Zorro, num_steps: int = 3, *, audio: Tensor | None = AUDIO, video: Tensor | None = VIDEO) -> None:
+def _train(
+    model: ZorroModel, num_steps: int = 3, *, audio: Tensor | None = AUDIO, video: Tensor | None = VIDEO
+) -> None:
     """A few steps as the loop takes them, on all answers that there are."""
     optimizer = torch.optim.AdamW(parameter_groups(model, **RATES))
     for _ in range(num_steps):
@@ -71,14 +77,20 @@ def test_eval_mode_of_frozen_parts_survives_train_and_copies() -> None:
     freeze(model, ["audio_tokens", "trunk:1"])
     for one in (model.train(), copy.deepcopy(model).eval().train()):
         assert not any(m.training for m in (*one.audio_tokens.modules(), *one.trunk.blocks[0].modules()))
-        assert all(m.training for m in (one, one.trunk, *one.video_tokens.modules(), *one.trunk.blocks[1].modules()))
+        assert all(
+            m.training for m in (one, one.trunk, *one.video_tokens.modules(), *one.trunk.blocks[1].modules())
+        )
 
 
 def test_a_part_that_is_frozen_in_pieces_is_frozen() -> None:
     model = _model()
     freeze(model, ["trunk:1"])
     freeze(model, ["trunk:2", "fusion"])
-    trained = {name for name, p in model.named_parameters() if p.requires_grad and name.startswith(("trunk", "fusion"))}
+    trained = {
+        name
+        for name, p in model.named_parameters()
+        if p.requires_grad and name.startswith(("trunk", "fusion"))
+    }
     assert trained == {"trunk.norm.weight", "trunk.norm.bias"}
 
 
@@ -103,7 +115,9 @@ def test_one_rate_gives_two_groups_in_the_order_of_the_model() -> None:
         or name.rpartition(".")[2] in ("pos_time", "pos_frequency", "pos_space", "queries", "fusion_tokens")
         for name in names.values()
     }
-    assert [names[id(p)] for p in decayed["params"]] == [name for name, plain in is_plain.items() if not plain]
+    assert [names[id(p)] for p in decayed["params"]] == [
+        name for name, plain in is_plain.items() if not plain
+    ]
     assert [names[id(p)] for p in rest["params"]] == [name for name, plain in is_plain.items() if plain]
     assert (decayed["weight_decay"], rest["weight_decay"]) == (0.1, 0.0)
     assert [(group["scale"], group["lr"]) for group in (decayed, rest)] == [(1.0, 0.01)] * 2
@@ -116,9 +130,16 @@ def test_rates_fall_layer_by_layer() -> None:
     scale = {names[id(p)]: group["scale"] for group in groups for p in group["params"]}
     assert scale.keys() == set(names.values())
     expected = {
-        "audio_tokens": 1 / 16, "video_tokens": 1 / 16, "fusion_tokens": 1 / 16, "trunk.blocks.0": 1 / 8,
-        "trunk.blocks.1": 1 / 4, "trunk.blocks.2": 1 / 2, "trunk.norm": 1, "pool": 1, "heads": 1,
-    }  # fmt: skip
+        "audio_tokens": 1 / 16,
+        "video_tokens": 1 / 16,
+        "fusion_tokens": 1 / 16,
+        "trunk.blocks.0": 1 / 8,
+        "trunk.blocks.1": 1 / 4,
+        "trunk.blocks.2": 1 / 2,
+        "trunk.norm": 1,
+        "pool": 1,
+        "heads": 1,
+    }
     for start, value in expected.items():
         assert {scale[name] for name in scale if name.startswith(start)} == {value}, start
     assert all(group["lr"] == 0.01 * group["scale"] for group in groups)
@@ -163,7 +184,9 @@ class Towers(nn.Module):
 
     def _tower(self) -> nn.ModuleList:
         depths = (2, 1)
-        blocks = [nn.ModuleList(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)) for _ in range(n)) for n in depths]
+        blocks = [
+            nn.ModuleList(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)) for _ in range(n)) for n in depths
+        ]
         return nn.ModuleList(nn.ModuleDict({"blocks": stage, "merge": nn.Linear(2, 2)}) for stage in blocks)
 
 
@@ -194,7 +217,7 @@ def test_a_trunk_that_does_not_say_what_its_layers_are_fails() -> None:
     assert len(parameter_groups(model, **RATES)) == 2
 
 
-def _logits(model: Zorro) -> Tensor:
+def _logits(model: ZorroModel) -> Tensor:
     with torch.no_grad():
         out = model.eval()(AUDIO, VIDEO)
     return torch.cat([out.audio.logits, out.video.logits, out.fusion.logits, out.overall.logits])
@@ -238,7 +261,9 @@ def test_merged_lora_answers_equally_under_the_plain_keys(tmp_path: Path) -> Non
     assert (before - _logits(plain)).abs().max() > 1e-2  # it learned something
     merge_lora(model)
     torch.testing.assert_close(_logits(model), before, atol=1e-5, rtol=0)
-    assert {k: v.shape for k, v in model.state_dict().items()} == {k: v.shape for k, v in plain.state_dict().items()}
+    assert {k: v.shape for k, v in model.state_dict().items()} == {
+        k: v.shape for k, v in plain.state_dict().items()
+    }
     assert {type(m) for m in model.modules()} == {type(m) for m in plain.modules()}
     save_checkpoint(tmp_path, model, clip_spec={}, labels=[])
     torch.testing.assert_close(_logits(load_checkpoint(tmp_path).model), before, atol=1e-5, rtol=0)
@@ -263,7 +288,11 @@ def test_lora_with_frozen_embeddings_and_falling_rates() -> None:
     add_lora(model, 2, 2.0)
     groups = parameter_groups(model, **RATES, layer_decay=0.5)
     sizes = {group["scale"]: len(group["params"]) for group in groups if group["weight_decay"]}
-    assert sizes == {0.25: 4, 0.5: 4, 1.0: 8}  # A and B of two maps in each block; the two matrices of four heads
+    assert sizes == {
+        0.25: 4,
+        0.5: 4,
+        1.0: 8,
+    }  # A and B of two maps in each block; the two matrices of four heads
 
 
 def test_lora_that_cannot_be_fails() -> None:
@@ -292,7 +321,10 @@ def test_one_stream_alone_trains_what_its_answer_reads(stream: Stream, other: st
     _train(model)
     moved = _moved(before, model)
     assert set(trained) <= moved
-    assert not any(name.startswith((f"{other}_tokens", f"heads.{other}", "heads.fusion", "fusion_tokens")) for name in moved)
+    assert not any(
+        name.startswith((f"{other}_tokens", f"heads.{other}", "heads.fusion", "fusion_tokens"))
+        for name in moved
+    )
     assert not model.train().get_submodule(f"{other}_tokens").training
     assert not torch.equal(model.pool.queries[stream], queries[stream])
 

@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from datasets.layouts import read_items
+from datasets.manifests import Item, ManifestError, Spans
+from datasets.recordings import cut_frames, cut_sound, load_recordings, window_start
 from media import ClipSpec, read_clips
 from models.weights import load_checkpoint
 from tests.made_media import moving_frames, tone, write_clip
@@ -19,13 +22,11 @@ from training.augment import augment_windows, mix_clips
 from training.clip_batch import ClipBatches, DecodedClips
 from training.distributed import Ranks
 from training.finetune import finetuning_recipe
-from training.layouts import read_items
 from training.loop import train
-from training.manifests import Item, ManifestError, Spans
 from training.recipe import Augmentation, Recipe, trained_spans
-from training.recordings import cut_frames, cut_sound, load_recordings, window_start
 
-RECIPE = """
+RECIPE = (
+    """
 pairs = "by_clip"
 num_steps = {steps}
 num_clips = 6
@@ -37,10 +38,14 @@ bfloat16 = false
 alone_share = 0.5
 contrastive_weight = 1.0
 {more}
-""" + MODEL + "drop_path_rate = 0.1\n{model}" + CLIP_SPEC
+"""
+    + MODEL
+    + "drop_path_rate = 0.1\n{model}"
+    + CLIP_SPEC
+)
 STILL = Augmentation(
     max_shift_pixels=0, mirror_probability=0, colour_jitter=0, erase_probability=0, mixup_probability=1.0
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +76,9 @@ def _recipe(folder: Path, steps: int, more: str = "", model: str = "") -> Path:
 def _batches(data: Path, tmp_path: Path, recipe: Recipe, **ranks: int) -> ClipBatches:
     items = [item for item in read_items(data).items if item.split == "train"]
     recordings = load_recordings(items, recipe.spec, tmp_path / "cache", lambda *_: None)
-    return ClipBatches(DecodedClips(items, recordings, recipe), {"high": 0, "low": 1}, recipe, ranks=_ranks(**ranks))
+    return ClipBatches(
+        DecodedClips(items, recordings, recipe), {"high": 0, "low": 1}, recipe, ranks=_ranks(**ranks)
+    )
 
 
 def _ranks(rank: int = 0, world_size: int = 1) -> Ranks:
@@ -85,7 +92,9 @@ def test_windows_are_those_that_a_server_reads(data: Path, tmp_path: Path, spec:
     assert start == pytest.approx(0.32)
     served = next(iter(read_clips(item.path, spec, start_seconds=start)))
     inside = slice(2, -2)  # a window's own edges see silence before and after it
-    np.testing.assert_allclose(cut_sound(recording.log_mel, start, spec)[inside], served.audio[inside], atol=0.05)
+    np.testing.assert_allclose(
+        cut_sound(recording.log_mel, start, spec)[inside], served.audio[inside], atol=0.05
+    )
     assert np.array_equal(cut_frames(recording.frames, start, spec), served.video)
 
 
@@ -105,8 +114,11 @@ def test_what_lacks_a_modality_is_counted_and_used(data: Path, tmp_path: Path) -
     items = [item for item in read_items(data).items if item.split == "train"]
     counts = load_recordings(items, recipe.spec, tmp_path / "cache", lambda *_: None).counts
     assert {name.partition(":")[0]: n for name, n in counts.items()} == {
-        "sound and picture": 8, "picture only": 1, "sound only": 1, "broken": 1,
-    }  # fmt: skip
+        "sound and picture": 8,
+        "picture only": 1,
+        "sound only": 1,
+        "broken": 1,
+    }
     batches = _batches(data, tmp_path, replace(recipe, num_clips=10, alone_share=0.25))
     (batch,) = batches[0]
     assert (len(batch.audio), len(batch.video), batch.pairs) == (9, 9, slice(0, 8))
@@ -196,7 +208,11 @@ def test_mixed_clips_share_one_share() -> None:
     torch.manual_seed(0)
     values = torch.arange(6.0)
     audio, video, targets = mix_clips(
-        values.view(6, 1, 1), values.view(6, 1, 1, 1, 1), values.view(6, 1), 4, replace(STILL, mixup_alpha=1.0)
+        values.view(6, 1, 1),
+        values.view(6, 1, 1, 1, 1),
+        values.view(6, 1),
+        4,
+        replace(STILL, mixup_alpha=1.0),
     )
     assert torch.equal(audio.flatten(), targets.flatten())
     assert torch.equal(video.flatten(), targets.flatten())
@@ -212,11 +228,17 @@ def test_pre_training_then_fine_tuning(data: Path, tmp_path: Path) -> None:
     assert load_checkpoint(pre_trained).labels == []
     tuned = train(
         _recipe(tmp_path, 4, 'layer_decay = 0.5\nfreeze = ["video_tokens"]', "centre = 'picture'"),
-        tmp_path / "tuned", data_dir=data, start_from=pre_trained,
-    )  # fmt: skip
+        tmp_path / "tuned",
+        data_dir=data,
+        start_from=pre_trained,
+    )
     before, after = load_checkpoint(pre_trained).model.state_dict(), load_checkpoint(tuned)
     assert [label["id"] for label in after.labels] == ["high", "low"]
-    same = {name for name, value in after.model.state_dict().items() if name in before and torch.equal(value, before[name])}
+    same = {
+        name
+        for name, value in after.model.state_dict().items()
+        if name in before and torch.equal(value, before[name])
+    }
     assert {name for name in before if name.startswith("video_tokens.")} <= same
     assert "audio_tokens.embed.0.weight" not in same
 
@@ -232,9 +254,13 @@ def test_spans_of_a_file_are_one_clip_or_several(data: Path, tmp_path: Path) -> 
         for label, start in (("first", 0.0), ("odd" if i % 2 else "even", 0.6))
     ]
     with (folder / "manifest.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("path", "modality", "label", "split", "start_seconds", "end_seconds"), *rows])
+        csv.writer(file).writerows(
+            [("path", "modality", "label", "split", "start_seconds", "end_seconds"), *rows]
+        )
     whole = load_checkpoint(
-        train(_recipe(tmp_path, 2, 'spans = "whole"\nmulti_label = true'), tmp_path / "whole", data_dir=folder)
+        train(
+            _recipe(tmp_path, 2, 'spans = "whole"\nmulti_label = true'), tmp_path / "whole", data_dir=folder
+        )
     )
     assert trained_spans(whole.extra) == Spans.WHOLE
     assert [label["id"] for label in whole.labels] == ["even", "first", "odd"]
@@ -249,7 +275,9 @@ def test_spans_of_a_file_are_one_clip_or_several(data: Path, tmp_path: Path) -> 
 
 
 SEGMENTS = "# Segments csv\n# num_ytids\n# YTID, start_seconds, end_seconds, positive_labels\n"
-LABELS = 'index,mid,display_name\n0,/m/09x0r,Speech\n1,/m/068hy,"Domestic animals, pets"\n2,/m/none,Not there\n'
+LABELS = (
+    'index,mid,display_name\n0,/m/09x0r,Speech\n1,/m/068hy,"Domestic animals, pets"\n2,/m/none,Not there\n'
+)
 
 
 def test_labels_of_a_collection_are_called_by_their_names(data: Path, tmp_path: Path) -> None:
@@ -264,8 +292,9 @@ def test_labels_of_a_collection_are_called_by_their_names(data: Path, tmp_path: 
         (folder / f"{name}_segments.csv").write_text(SEGMENTS + "".join(rows))
     run = train(_recipe(tmp_path, 2, "multi_label = true"), tmp_path / "run", data_dir=folder)
     assert [(label["id"], label["label"]) for label in load_checkpoint(run).labels] == [
-        ("/m/068hy", "Domestic animals, pets"), ("/m/09x0r", "Speech"),
-    ]  # fmt: skip
+        ("/m/068hy", "Domestic animals, pets"),
+        ("/m/09x0r", "Speech"),
+    ]
 
 
 def test_low_rank_runs_end_in_plain_weights(data: Path, tmp_path: Path) -> None:
@@ -279,13 +308,21 @@ def test_low_rank_runs_end_in_plain_weights(data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "more",
-    ['modality = "audio"', "multi_label = true", "num_workers = 1", "num_chunks = 2",
-     "supervised = false\nnum_chunks = 3\nlearn_temperature = true", "checkpoint_activations = true"],
-)  # fmt: skip
+    [
+        'modality = "audio"',
+        "multi_label = true",
+        "num_workers = 1",
+        "num_chunks = 2",
+        "supervised = false\nnum_chunks = 3\nlearn_temperature = true",
+        "checkpoint_activations = true",
+    ],
+)
 def test_kinds_of_runs_resume_exactly(more: str, data: Path, tmp_path: Path) -> None:
     recipe = _recipe(tmp_path, 6, more)
     whole = load_checkpoint(train(recipe, tmp_path / "whole", data_dir=data)).model.state_dict()
-    resumed = load_checkpoint(train_interrupted(recipe, tmp_path / "killed", data, at_step=5)).model.state_dict()
+    resumed = load_checkpoint(
+        train_interrupted(recipe, tmp_path / "killed", data, at_step=5)
+    ).model.state_dict()
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
 
 
@@ -294,11 +331,13 @@ def test_recipes_that_contradict_themselves_fail(tmp_path: Path) -> None:
         ('modality = "smell"', "modality='smell'"),
         ('spans = "half"', "'half' is not a valid Spans"),
         ("alone_shore = 1", "alone_shore"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(ValueError, match=match):
             Recipe.load(_recipe(tmp_path, 2, more))
     for modality in ("audio", "video"):
-        with pytest.raises(ValueError, match=f"modality='{modality}' with pairs='by_label'.*set pairs = 'by_clip', or"):
+        with pytest.raises(
+            ValueError, match=f"modality='{modality}' with pairs='by_label'.*set pairs = 'by_clip', or"
+        ):
             Recipe(modality=modality)
         assert Recipe(modality=modality, pairs="by_clip").modality == modality
     with pytest.raises(ValueError, match="num_clips must be at least 1"):
@@ -307,7 +346,8 @@ def test_recipes_that_contradict_themselves_fail(tmp_path: Path) -> None:
         Recipe(supervised=False)
 
 
-STILL_RECIPE = """
+STILL_RECIPE = (
+    """
 pairs = "by_clip"
 num_steps = 10
 num_clips = 4
@@ -317,7 +357,11 @@ save_every = 5
 bfloat16 = false
 alone_share = 0.0
 num_workers = 0
-""" + MODEL + 'stem = "patch"\n' + CLIP_SPEC + """
+"""
+    + MODEL
+    + 'stem = "patch"\n'
+    + CLIP_SPEC
+    + """
 [augmentation]
 max_time_stretch = 0.0
 max_frequency_shift = 0.0
@@ -332,6 +376,7 @@ mirror_probability = 0.0
 colour_jitter = 0.0
 erase_probability = 0.0
 """
+)
 """Nothing is left to chance, and there is no batch norm, whose statistics are of a rank's own share."""
 
 
@@ -344,7 +389,9 @@ def test_two_ranks_train_as_one(engine: str, data: Path, tmp_path: Path) -> None
         for i in range(12)
     ]
     with (spans / "manifest.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("path", "modality", "label", "split", "start_seconds", "end_seconds"), *rows])
+        csv.writer(file).writerows(
+            [("path", "modality", "label", "split", "start_seconds", "end_seconds"), *rows]
+        )
     recipe = tmp_path / "still.toml"
     recipe.write_text(STILL_RECIPE)
     train(recipe, tmp_path / "one", data_dir=spans)
@@ -352,7 +399,9 @@ def test_two_ranks_train_as_one(engine: str, data: Path, tmp_path: Path) -> None
     two = train_ranks(recipe, tmp_path / "two", spans, 2, engine)
     assert two[0]["contrastive"] == pytest.approx(one[0]["contrastive"], abs=2e-3)
     assert two[-1] == pytest.approx(one[-1], abs=1e-6), "scores of what was learned"
-    first, second = (load_checkpoint(tmp_path / name / "checkpoint").model.state_dict() for name in ("one", "two"))
+    first, second = (
+        load_checkpoint(tmp_path / name / "checkpoint").model.state_dict() for name in ("one", "two")
+    )
     for name, value in first.items():
         torch.testing.assert_close(second[name], value, atol=2e-3, rtol=1e-2, msg=name)
     state = torch.load(tmp_path / "two" / "state.pt", weights_only=True)

@@ -9,10 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import Zorro, preset
+from models import ZorroModel, preset
 from models.attention import Pairing
 from tests.conftest import SMALL
-from training.contrast import LearnedTemperature, cached_backward, contrastive_losses, embedding_rows, gather_rows
+from training.contrast import (
+    LearnedTemperature,
+    cached_backward,
+    contrastive_losses,
+    embedding_rows,
+    gather_rows,
+)
 from training.losses import info_nce
 
 ALL = {"has_audio": torch.ones(6, dtype=torch.bool), "has_video": torch.ones(6, dtype=torch.bool)}
@@ -48,7 +54,9 @@ def test_a_missing_modality_is_in_no_row_and_no_column() -> None:
     holes = [audio.detach().clone(), video.detach().clone()]
     holes[0][2], holes[1][3:5] = torch.nan, torch.nan  # whatever is there must not matter
     holes = [x.requires_grad_() for x in holes]
-    tensors = contrastive_losses(*holes, fusion, has_audio=has_audio, has_video=has_video, temperature=0.1).losses
+    tensors = contrastive_losses(
+        *holes, fusion, has_audio=has_audio, has_video=has_video, temperature=0.1
+    ).losses
     losses = values(tensors)
     both, some, seen = [0, 1, 5], [0, 1, 3, 4, 5], [0, 1, 2, 5]
     assert losses["audio_video"] == pytest.approx(by_numpy(audio[both], video[both], 0.1), rel=1e-5)
@@ -82,7 +90,9 @@ def test_accuracies_count_the_rows_that_find_their_own() -> None:
     assert float(accuracies["audio_to_video"]) == float(accuracies["video_to_audio"]) == pytest.approx(4 / 6)
     assert float(accuracies["fusion_to_audio"]) == float(accuracies["audio_to_fusion"]) == 1
     assert not accuracies["audio_to_video"].requires_grad
-    group = torch.tensor([7, 7, 2, 3, 4, 5])  # the two that were mistaken for each other are as good as each other
+    group = torch.tensor(
+        [7, 7, 2, 3, 4, 5]
+    )  # the two that were mistaken for each other are as good as each other
     contrast = contrastive_losses(audio, video, fusion, **ALL, temperature=1.0, group=group)
     assert float(contrast.accuracies["audio_to_video"]) == 1
     expected = info_nce(audio, video, temperature=1.0, group=group)
@@ -102,7 +112,9 @@ def test_losses_of_unlike_shapes_fail() -> None:
     with pytest.raises(ValueError, match=r"\(5, 5\).*one row per clip"):
         contrastive_losses(audio, video, unit_rows(3, num_rows=5), **ALL, temperature=0.1)
     with pytest.raises(ValueError, match="one row per clip"):
-        contrastive_losses(audio, video, audio, has_audio=ALL["has_audio"][:5], has_video=ALL["has_video"], temperature=0.1)
+        contrastive_losses(
+            audio, video, audio, has_audio=ALL["has_audio"][:5], has_video=ALL["has_video"], temperature=0.1
+        )
     with pytest.raises(ValueError, match="temperature=0.0 must be positive"):
         contrastive_losses(audio, video, audio, **ALL, temperature=0.0)
 
@@ -111,7 +123,9 @@ def test_a_learned_temperature_starts_as_told_and_has_the_gradient_of_arithmetic
     audio, video, fusion = (unit_rows(seed) for seed in (1, 2, 3))
     temperature = LearnedTemperature()
     assert float(temperature().detach()) == pytest.approx(0.08)
-    contrastive_losses(audio, video, fusion, **ALL, temperature=temperature()).losses["audio_video"].backward()
+    contrastive_losses(audio, video, fusion, **ALL, temperature=temperature()).losses[
+        "audio_video"
+    ].backward()
     up, down = (by_numpy(audio, video, 0.08 * math.exp(step)) for step in (1e-5, -1e-5))
     assert float(temperature.log_scale.grad) == pytest.approx((up - down) / 2e-5, rel=1e-3)
 
@@ -138,10 +152,10 @@ def test_without_ranks_nothing_is_gathered() -> None:
     assert gather_rows(rows) is rows
 
 
-def small_zorro(**changes: object) -> Zorro:
+def small_zorro(**changes: object) -> ZorroModel:
     torch.manual_seed(0)
     plain = {"stem": "patch", "drop_path_rate": 0.0}
-    return Zorro(preset("vit-tiny", num_classes=4, **SMALL | plain | changes)).train()
+    return ZorroModel(preset("vit-tiny", num_classes=4, **SMALL | plain | changes)).train()
 
 
 def clips(num_clips: int) -> tuple[Tensor, Tensor]:
@@ -179,7 +193,9 @@ def test_a_modality_that_nobody_has_is_flagged() -> None:
 # --- gradient caching
 
 
-def losses_by(model: Zorro, temperature: LearnedTemperature, sizes: list[int], *, cached: bool) -> dict[str, Tensor]:
+def losses_by(
+    model: ZorroModel, temperature: LearnedTemperature, sizes: list[int], *, cached: bool
+) -> dict[str, Tensor]:
     """Backward of the contrast of all clips, encoded in parts of `sizes`."""
     audio, video = clips(sum(sizes))
     parts = list(zip(audio.split(sizes), video.split(sizes), strict=True))
@@ -200,7 +216,9 @@ def losses_by(model: Zorro, temperature: LearnedTemperature, sizes: list[int], *
     return losses
 
 
-def assert_same_backward(model: Zorro, sizes: list[int], plain_sizes: list[int], *, atol: float = 1e-5) -> None:
+def assert_same_backward(
+    model: ZorroModel, sizes: list[int], plain_sizes: list[int], *, atol: float = 1e-5
+) -> None:
     """Losses, gradients and the random numbers that follow, cached in `sizes` and plain in `plain_sizes`."""
     found = []
     for part_sizes, cached in ((sizes, True), (plain_sizes, False)):
@@ -213,7 +231,9 @@ def assert_same_backward(model: Zorro, sizes: list[int], plain_sizes: list[int],
         torch.testing.assert_close(losses[name], loss.detach(), rtol=1e-5, atol=1e-5)
     assert gradients.keys() == plain_gradients.keys() >= {"temperature", "trunk.blocks.0.qkv.weight"}
     for name, gradient in plain_gradients.items():
-        torch.testing.assert_close(gradients[name], gradient, rtol=1e-4, atol=atol, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            gradients[name], gradient, rtol=1e-4, atol=atol, msg=lambda m, n=name: f"{n}: {m}"
+        )
     assert torch.equal(drawn, plain_drawn) or sizes != plain_sizes
 
 
@@ -274,7 +294,9 @@ def test_cached_gradients_inside_an_autocast() -> None:
                 return {"x": torch.nn.functional.linear(x, weight).float()}
 
         with torch.autocast("cpu", torch.bfloat16) if around else nullcontext():
-            cached_backward(encode, [torch.ones(2, 4), torch.ones(2, 4)], lambda rows: {"sum": rows["x"].sum()})
+            cached_backward(
+                encode, [torch.ones(2, 4), torch.ones(2, 4)], lambda rows: {"sum": rows["x"].sum()}
+            )
         found.append(weight.grad)
     assert found[0].tolist() == found[1].tolist() == [[4.0] * 4] * 4
 

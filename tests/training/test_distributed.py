@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from models import BackboneName, HipConfig, SwinConfig, ZorroConfig
-from models.zorro import Zorro
+from models.zorro import ZorroModel
 from tests.training.rank_scenarios import (
     ALONE,
     LACKS_VIDEO,
@@ -52,16 +52,26 @@ def run_ranks(folder: Path, name: str, num_ranks: int) -> Found:
     """Start processes as torchrun does, each with warnings as errors, and read what they found."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(num_ranks), "OMP_NUM_THREADS": "1"}
+    common = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(num_ranks),
+        "OMP_NUM_THREADS": "1",
+    }
     command = [sys.executable, "-W", "error", "-m", "tests.training.rank_scenarios", str(folder), name]
     logs = [(folder / f"{name}_{rank}.log").open("w") for rank in range(num_ranks)]
     processes = [
         subprocess.Popen(
-            command, cwd=ROOT, stdout=log, stderr=log,
-            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank), "CUDA_VISIBLE_DEVICES": ""},
+            command,
+            cwd=ROOT,
+            stdout=log,
+            stderr=log,
+            env=os.environ
+            | common
+            | {"RANK": str(rank), "LOCAL_RANK": str(rank), "CUDA_VISIBLE_DEVICES": ""},
         )
         for rank, log in enumerate(logs)
-    ]  # fmt: skip
+    ]
     try:
         deadline = time.monotonic() + MAX_SECONDS
         while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
@@ -75,7 +85,9 @@ def run_ranks(folder: Path, name: str, num_ranks: int) -> Found:
         for log in logs:
             log.close()
     if any(process.returncode for process in processes):
-        pytest.fail("\n".join(Path(log.name).read_text() for log in logs) or f"ranks were not done in {MAX_SECONDS} s")
+        pytest.fail(
+            "\n".join(Path(log.name).read_text() for log in logs) or f"ranks were not done in {MAX_SECONDS} s"
+        )
     return [torch.load(folder / f"{name}_{rank}.pt", weights_only=True) for rank in range(num_ranks)]
 
 
@@ -114,7 +126,9 @@ def assert_close(got: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("kind", ["contrastive", "cached", "cached_synced", "supervised", "checkpointed"])
-def test_two_ranks_equal_one_with_the_joint_batch(two: Found, alone: dict[str, Any], kind: str, engine: Engine) -> None:
+def test_two_ranks_equal_one_with_the_joint_batch(
+    two: Found, alone: dict[str, Any], kind: str, engine: Engine
+) -> None:
     wanted = alone["supervised" if kind == "supervised" else "contrastive"]
     for rank in two:
         found = rank[f"{kind} {engine}"]
@@ -129,7 +143,10 @@ def test_the_comparison_above_would_notice(alone: dict[str, Any]) -> None:
     """Gradients are far above the tolerance, steps move the weights, and negatives of one's own half give other losses."""
     contrast = alone["contrastive"]
     assert float(contrast["gradients"]["trunk.blocks.0.qkv.weight"].abs().max()) > 1e-2
-    moved = contrast["weights"]["trunk.blocks.0.qkv.weight"] - make_zorro().state_dict()["trunk.blocks.0.qkv.weight"]
+    moved = (
+        contrast["weights"]["trunk.blocks.0.qkv.weight"]
+        - make_zorro().state_dict()["trunk.blocks.0.qkv.weight"]
+    )
     assert float(moved.abs().max()) > 1e-3
     assert contrast["temperature"] != LearnedTemperature().log_scale.detach()
     half = contrastive(wrap(make_zorro(), Engine.NONE), range(0, NUM_CLIPS, 2), LearnedTemperature())
@@ -153,8 +170,13 @@ def test_weights_that_a_step_does_not_use_get_no_gradient(two: Found) -> None:
 def test_gradients_are_held_back_until_they_are_to_be_averaged(two: Found, alone: dict[str, Any]) -> None:
     own = [rank["held back ddp"]["gradients"] for rank in two]
     assert not torch.allclose(own[0]["fusion_tokens"], own[1]["fusion_tokens"], rtol=0.1)
-    assert_close({name: (own[0][name] + own[1][name]) / 2 for name in own[0]}, alone["supervised"]["gradients"])
-    assert [rank["held back fsdp"]["gradients"] for rank in two] == [{}, {}]  # FSDP keeps them elsewhere until then
+    assert_close(
+        {name: (own[0][name] + own[1][name]) / 2 for name in own[0]}, alone["supervised"]["gradients"]
+    )
+    assert [rank["held back fsdp"]["gradients"] for rank in two] == [
+        {},
+        {},
+    ]  # FSDP keeps them elsewhere until then
 
 
 def test_gradients_of_weights_that_no_engine_wraps_are_averaged(two: Found) -> None:
@@ -177,7 +199,9 @@ def test_bfloat16_stays_finite_and_near(two: Found, alone: dict[str, Any], engin
         assert found["dtypes"] == {"torch.float32"}
         assert all(bool(gradient.isfinite().all()) for gradient in found["gradients"].values())
         assert found["losses"] == pytest.approx(alone["contrastive"]["losses"], rel=0.05)
-        assert found["losses"] != pytest.approx(alone["contrastive"]["losses"], abs=1e-5)  # it was in bfloat16
+        assert found["losses"] != pytest.approx(
+            alone["contrastive"]["losses"], abs=1e-5
+        )  # it was in bfloat16
 
 
 # --- states
@@ -221,7 +245,9 @@ def test_a_state_of_another_model_fails() -> None:
 def test_an_optimizers_state_of_other_weights_fails() -> None:
     wrapped = wrap(make_zorro(), Engine.NONE)
     whole = torch.optim.SGD(wrapped.parameters(), lr=0.1)
-    part = torch.optim.SGD([p for name, p in zorro_of(wrapped).named_parameters() if name != "fusion_tokens"], lr=0.1)
+    part = torch.optim.SGD(
+        [p for name, p in zorro_of(wrapped).named_parameters() if name != "fusion_tokens"], lr=0.1
+    )
     with pytest.raises(ValueError, match="other weights, such as fusion_tokens"):
         restore_optimizer(wrapped, whole, full_optimizer_state(wrapped, part))
 
@@ -245,7 +271,9 @@ def test_activation_checkpointing_changes_no_gradient_and_no_name() -> None:
         found.append((gradients_of(wrapped), full_state(wrapped)))
     assert_close(found[1][0], found[0][0])
     assert_same(found[1][1], found[0][1])
-    num_checkpointed = sum("_checkpoint_wrapped_module" in name for name, _ in zorro_of(wrapped).trunk.named_parameters())
+    num_checkpointed = sum(
+        "_checkpoint_wrapped_module" in name for name, _ in zorro_of(wrapped).trunk.named_parameters()
+    )
     assert num_checkpointed == sum(1 for _ in zorro_of(wrapped).trunk.blocks.parameters()) > 0
 
 
@@ -255,11 +283,13 @@ def test_blocks_hold_most_of_every_trunk(backbone: BackboneName) -> None:
         BackboneName.VIT: {"depth": 2},
         BackboneName.SWIN: {"swin": SwinConfig(depths=(2, 1), audio_window=(2, 2), video_window=(1, 2, 2))},
         BackboneName.HIP: {
-            "hip": HipConfig(num_groups=(2, 1), num_latents=(4, 4), dims=(16, 32), depths=(1, 1), num_heads=(2, 2))
+            "hip": HipConfig(
+                num_groups=(2, 1), num_latents=(4, 4), dims=(16, 32), depths=(1, 1), num_heads=(2, 2)
+            )
         },
     }
     shapes = {"audio_shape": (64, 64), "video_shape": (2, 64, 64, 3), "embed_dim": 16, "num_heads": 2}
-    trunk = Zorro(ZorroConfig(num_classes=2, backbone=backbone, **shapes, **parts[backbone])).trunk
+    trunk = ZorroModel(ZorroConfig(num_classes=2, backbone=backbone, **shapes, **parts[backbone])).trunk
     blocks = [module for module in trunk.modules() if isinstance(module, BLOCKS)]
     inside = {id(p) for block in blocks for p in block.parameters()}
     assert sum(len(list(block.parameters())) for block in blocks) == len(inside)  # no block within another
@@ -273,7 +303,9 @@ def test_a_state_is_of_the_unwrapped_model() -> None:
     assert zorro_of(wrapped) is model
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     assert_same(full_state(wrapped), model.state_dict())
-    names = {name for group in full_optimizer_state(wrapped, optimizer)["param_groups"] for name in group["params"]}
+    names = {
+        name for group in full_optimizer_state(wrapped, optimizer)["param_groups"] for name in group["params"]
+    }
     assert names == set(dict(model.named_parameters()))
 
 
@@ -294,7 +326,9 @@ def test_without_ranks_nothing_is_averaged_or_held_back() -> None:
 def test_shares_make_the_batch() -> None:
     device = torch.device("cpu")
     for world_size in (1, 2, 3, 6):
-        parts = [share(range(12), Ranks(rank=r, world_size=world_size, device=device)) for r in range(world_size)]
+        parts = [
+            share(range(12), Ranks(rank=r, world_size=world_size, device=device)) for r in range(world_size)
+        ]
         assert sorted(i for part in parts for i in part) == list(range(12))
         assert [part[0] for part in parts] == list(range(world_size))
     with pytest.raises(ValueError, match="12 clips do not divide among 5 ranks"):
@@ -317,7 +351,9 @@ def test_ranks_are_read_from_torchruns_variables(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("wrong", [{"RANK": "8"}, {"RANK": ""}, {"WORLD_SIZE": "two"}, {"LOCAL_RANK": "-1"}])
-def test_torchruns_variables_that_make_no_sense_fail(monkeypatch: pytest.MonkeyPatch, wrong: dict[str, str]) -> None:
+def test_torchruns_variables_that_make_no_sense_fail(
+    monkeypatch: pytest.MonkeyPatch, wrong: dict[str, str]
+) -> None:
     for name, value in ({"RANK": "0", "WORLD_SIZE": "8", "LOCAL_RANK": "0"} | wrong).items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match="wanted 0 <= RANK < WORLD_SIZE"):

@@ -9,23 +9,24 @@ import numpy as np
 import pytest
 import torch
 
+from datasets.manifests import Listing, ManifestError, label_table, read_manifest
+from evaluation.metrics import expected_calibration_error, per_label_accuracy, top_k_accuracy
 from media import ClipSpec
 from models.attention import Pairing
 from models.weights import load_checkpoint
-from models.zorro import Zorro
+from models.zorro import ZorroModel
 from tests.made_media import jpeg_bytes, tone, write_clip
 from tests.training.small_runs import CLIP_SPEC, MODEL, train_interrupted
 from training.batch import row_target
 from training.distributed import Ranks
 from training.loop import model_config, train
 from training.losses import distillation, info_nce, soft_cross_entropy
-from training.manifests import Listing, ManifestError, label_table, read_manifest
-from training.metrics import expected_calibration_error, per_label_accuracy, top_k_accuracy
 from training.recipe import Recipe
 from training.schedule import WeightAverage, warmup_cosine
 from training.tasks import Task, open_task
 
-RECIPE = """
+RECIPE = (
+    """
 num_steps = {steps}
 num_audio = 6
 num_video = 6
@@ -35,7 +36,11 @@ num_warmup_steps = 2
 evaluate_every = 4
 save_every = 2
 bfloat16 = false
-""" + MODEL + "drop_path_rate = 0.1\n" + CLIP_SPEC
+"""
+    + MODEL
+    + "drop_path_rate = 0.1\n"
+    + CLIP_SPEC
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +49,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     rows = []
     for split in ("train", "val"):
-        for label, hz, colour in (("low", 200, (220, 30, 30)), ("high", 3_000, (30, 30, 220)), ("hum", 60, None)):
+        for label, hz, colour in (
+            ("low", 200, (220, 30, 30)),
+            ("high", 3_000, (30, 30, 220)),
+            ("hum", 60, None),
+        ):
             path = write_clip(folder / f"{split}_{label}.wav", waveform=tone(1.0, hz=hz))
             rows.append((path.name, "audio", label, split))
             if colour:
-                (folder / f"{split}_{label}.jpg").write_bytes(jpeg_bytes(np.full((48, 64, 3), colour, np.uint8)))
+                (folder / f"{split}_{label}.jpg").write_bytes(
+                    jpeg_bytes(np.full((48, 64, 3), colour, np.uint8))
+                )
                 rows.append((f"{split}_{label}.jpg", "image", label, split))
     with (folder / "manifest.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("path", "modality", "label", "split"), *rows])
@@ -67,7 +78,9 @@ def test_a_run_that_was_killed_resumes_to_the_same_weights(data: Path, tmp_path:
     resumed = load_checkpoint(train_interrupted(recipe, tmp_path / "killed", data, at_step=5)).model
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
-    steps = [json.loads(line)["step"] for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]
+    steps = [
+        json.loads(line)["step"] for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert steps == [4, 8]
     assert (tmp_path / "whole" / "curves.png").stat().st_size > 1000
 
@@ -101,10 +114,12 @@ def test_labels_of_a_patchwork_are_called_by_their_names(data: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
-def test_labels_that_do_not_compete_have_no_temperature(multi_label: bool, data: Path, tmp_path: Path) -> None:
+def test_labels_that_do_not_compete_have_no_temperature(
+    multi_label: bool, data: Path, tmp_path: Path
+) -> None:
     """A temperature is fitted to a softmax, and would harm a sigmoid."""
     task, recipe = _patchwork(data, tmp_path, multi_label=multi_label)
-    model = Zorro(model_config(recipe, len(task.labels))).eval()
+    model = ZorroModel(model_config(recipe, len(task.labels))).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     temperatures = task.calibrate(model)
     same = all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -125,7 +140,11 @@ def test_the_shipped_recipe_reads(tmp_path: Path) -> None:
 
 
 def test_manifest_faults(data: Path, tmp_path: Path) -> None:
-    assert label_table(read_manifest(data / "manifest.csv"))[1] == {"id": "hum", "label": "hum", "modalities": ["audio"]}
+    assert label_table(read_manifest(data / "manifest.csv"))[1] == {
+        "id": "hum",
+        "label": "hum",
+        "modalities": ["audio"],
+    }
     with pytest.raises(ManifestError, match="no manifest"):
         read_manifest(tmp_path / "manifest.csv")
     (tmp_path / "manifest.csv").write_text("path,modality,label,split\ngone.wav,audio,x,train\n")
@@ -147,9 +166,13 @@ def test_info_nce_against_arithmetic() -> None:
 def test_cross_entropy_weights_and_smoothing() -> None:
     logits, targets = torch.tensor([[2.0, 0.0], [0.0, 5.0]]), torch.tensor([[1.0, 0.0], [1.0, 0.0]])
     first = np.log(1 + np.exp(-2))
-    assert float(soft_cross_entropy(logits, targets, weights=torch.tensor([1.0, 0.0]))) == pytest.approx(first)
+    assert float(soft_cross_entropy(logits, targets, weights=torch.tensor([1.0, 0.0]))) == pytest.approx(
+        first
+    )
     smooth = 0.9 * first + 0.1 * (first + 2)
-    assert float(soft_cross_entropy(logits[:1], targets[:1], label_smoothing=0.2)) == pytest.approx(smooth, rel=1e-5)
+    assert float(soft_cross_entropy(logits[:1], targets[:1], label_smoothing=0.2)) == pytest.approx(
+        smooth, rel=1e-5
+    )
 
 
 def test_distillation_gives_the_teacher_no_gradient() -> None:
@@ -168,7 +191,9 @@ def test_a_rows_target_is_the_mean_of_what_it_reads() -> None:
 
 
 def test_schedule_and_average() -> None:
-    rates = [warmup_cosine(s, num_steps=10, num_warmup_steps=2, peak=1.0, final=0.1) for s in (0, 1, 2, 6, 10, 99)]
+    rates = [
+        warmup_cosine(s, num_steps=10, num_warmup_steps=2, peak=1.0, final=0.1) for s in (0, 1, 2, 6, 10, 99)
+    ]
     assert rates == pytest.approx([0.5, 1.0, 1.0, 0.55, 0.1, 0.1])
     model = torch.nn.Linear(1, 1, bias=False)
     average = WeightAverage(model, decay=0.99)

@@ -1,7 +1,7 @@
 """BentoML: a process for each core that runs one method at a time, and adaptive batching for tensors.
 
-A batch is a list of raw bodies, one for each request. Batches wait as BentoML's dispatcher sees fit: its limit of latency
-refuses requests that would take longer, so that it stays at its default.
+A batch is a list of raw bodies, one for each request. Batches wait as BentoML's dispatcher sees fit: its
+limit of latency refuses requests that would take longer, so that it stays at its default.
 """
 
 import os
@@ -22,7 +22,9 @@ from .common import MAX_BATCH_SIZE, answer_clip, open_model, read_window, run_ba
 NUM_WORKERS = len(os.sched_getaffinity(0))
 RAW = WithJsonSchema({"type": "string", "format": "binary"})
 Bodies = Annotated[list[bytes], BeforeValidator(lambda body: [body]), RAW]
-Answers = Annotated[list[bytes], PlainSerializer(lambda answers: answers[0]), RAW, ContentType("application/octet-stream")]
+Answers = Annotated[
+    list[bytes], PlainSerializer(lambda answers: answers[0]), RAW, ContentType("application/octet-stream")
+]
 BUNDLE, LOADED = "PEER_BUNDLE", "PEER_LOADED"
 
 

@@ -1,6 +1,7 @@
 """LitServe: an API for clips and one for tensors, each with a worker for each core; tensors come in batches.
 
-Both graphs share an API, since idle workers that batch ask for work a thousand times a second and take time from the others.
+Both graphs share an API, since idle workers that batch ask for work a thousand times a second and take time
+from the others.
 """
 
 import os
@@ -14,7 +15,16 @@ from fastapi import Body, Depends, Request, Response
 
 from media import Modality
 
-from .common import BATCH_WAIT_SECONDS, GRAPHS, MAX_BATCH_SIZE, Window, answer_clip, open_model, read_window, run_batch
+from .common import (
+    BATCH_WAIT_SECONDS,
+    GRAPHS,
+    MAX_BATCH_SIZE,
+    Window,
+    answer_clip,
+    open_model,
+    read_window,
+    run_batch,
+)
 
 
 class ClipApi(litserve.LitAPI):
@@ -46,13 +56,17 @@ class TensorApi(litserve.LitAPI):
     """Windows, in batches; each graph runs once for its share of a batch."""
 
     def __init__(self, bundle: str) -> None:
-        super().__init__(max_batch_size=MAX_BATCH_SIZE, batch_timeout=BATCH_WAIT_SECONDS, api_path="/tensors/{graph}")
+        super().__init__(
+            max_batch_size=MAX_BATCH_SIZE, batch_timeout=BATCH_WAIT_SECONDS, api_path="/tensors/{graph}"
+        )
         self.bundle = bundle
 
     def setup(self, device: str) -> None:  # noqa: ARG002
         self.model = open_model(self.bundle)
 
-    def decode_request(self, request: Annotated[tuple[Modality, bytes], Depends(read_body)]) -> tuple[Modality, Window]:
+    def decode_request(
+        self, request: Annotated[tuple[Modality, bytes], Depends(read_body)]
+    ) -> tuple[Modality, Window]:
         graph, body = request
         return graph, read_window(self.model, graph, body)
 
@@ -71,9 +85,13 @@ class TensorApi(litserve.LitAPI):
 def main() -> None:
     bundle, port, workers = sys.argv[1], int(sys.argv[2]), len(os.sched_getaffinity(0))
     apis = [ClipApi(bundle), TensorApi(bundle)]
-    server = litserve.LitServer(apis, accelerator="cpu", workers_per_device=workers, healthcheck_path="/readyz")
+    server = litserve.LitServer(
+        apis, accelerator="cpu", workers_per_device=workers, healthcheck_path="/readyz"
+    )
     server.uvicorn_graceful_timeout = 1  # seconds, for one HTTP server after another
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # LitServe ends its workers on an interrupt only
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # LitServe ends its workers on an interrupt only
     os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     server.run("127.0.0.1", port, num_api_servers=workers, log_level="warning", generate_client_file=False)
 

@@ -1,6 +1,7 @@
 """MLServer: a pool with a worker for each core; clips and tensors are custom endpoints with raw bodies.
 
-Tensors are not batched: MLServer batches its own protocol only, which over HTTP takes tensors as JSON and not as raw bytes.
+Tensors are not batched: MLServer batches its own protocol only, which over HTTP takes tensors as JSON and not
+    as raw bytes.
 """
 
 import asyncio
@@ -43,17 +44,28 @@ class Peer(MLModel):
 async def serve(bundle: str, port: int, folder: Path) -> None:
     """Until a signal comes; what `mlserver start` does."""
     settings = Settings(
-        debug=False, host="127.0.0.1", http_port=port, grpc_port=0, metrics_endpoint=None,
-        parallel_workers=len(os.sched_getaffinity(0)), parallel_workers_timeout=1,
-        environments_dir=str(folder), metrics_dir=str(folder),
+        debug=False,
+        host="127.0.0.1",
+        http_port=port,
+        grpc_port=0,
+        metrics_endpoint=None,
+        parallel_workers=len(os.sched_getaffinity(0)),
+        parallel_workers_timeout=1,
+        environments_dir=str(folder),
+        metrics_dir=str(folder),
         logging_settings={
-            "version": 1, "disable_existing_loggers": False,
+            "version": 1,
+            "disable_existing_loggers": False,
             "loggers": {name: {"level": "WARNING"} for name in ("mlserver", "uvicorn")},
         },
-    )  # fmt: skip
-    settings._custom_rest_server_settings = {"timeout_graceful_shutdown": 5}  # else it waits for ever for requests in work
+    )
+    settings._custom_rest_server_settings = {
+        "timeout_graceful_shutdown": 5
+    }  # else it waits for ever for requests in work
     model = ModelSettings(
-        name="peer", implementation="benchmarks.serving.peers.mlserver_peer.Peer", parameters=ModelParameters(uri=bundle)
+        name="peer",
+        implementation="benchmarks.serving.peers.mlserver_peer.Peer",
+        parameters=ModelParameters(uri=bundle),
     )
     await MLServer(settings).start([model])
 
@@ -67,6 +79,8 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-elif __name__ == "__mp_main__":  # a worker: MLServer 1.7 asks for the current event loop, which uvloop 0.22 no longer makes
+elif (
+    __name__ == "__mp_main__"
+):  # a worker: MLServer 1.7 asks for the current event loop, which uvloop 0.22 no longer makes
     install_uvloop_event_loop()
     asyncio.set_event_loop(asyncio.new_event_loop())

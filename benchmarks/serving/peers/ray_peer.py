@@ -1,7 +1,7 @@
 """Ray Serve: a FastAPI deployment with a replica for each core, and dynamic batches for tensors.
 
-HAProxy is in front and Serve optimised for throughput, as its documentation says for high throughput. A replica works in its
-event loop, so that it does one thing at a time.
+HAProxy is in front and Serve optimised for throughput, as its documentation says for high throughput. A
+replica works in its event loop, so that it does one thing at a time.
 """
 
 import os
@@ -28,7 +28,9 @@ app = FastAPI()
 batched = serve.batch(max_batch_size=MAX_BATCH_SIZE, batch_wait_timeout_s=BATCH_WAIT_SECONDS)
 
 
-@serve.deployment(num_replicas=NUM_REPLICAS, max_ongoing_requests=2 * MAX_BATCH_SIZE, ray_actor_options={"num_cpus": 1})
+@serve.deployment(
+    num_replicas=NUM_REPLICAS, max_ongoing_requests=2 * MAX_BATCH_SIZE, ray_actor_options={"num_cpus": 1}
+)
 @serve.ingress(app)
 class Peer:
     """A replica."""
@@ -64,10 +66,16 @@ class Peer:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        os.environ |= {f"RAY_SERVE_HAPROXY_{name}": f"{folder}/{path}" for name, path in HAPROXY_PATHS.items()}
+        os.environ |= {
+            f"RAY_SERVE_HAPROXY_{name}": f"{folder}/{path}" for name, path in HAPROXY_PATHS.items()
+        }
         os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         ray.init(
-            num_cpus=NUM_REPLICAS, include_dashboard=False, log_to_driver=False, logging_level="warning", _temp_dir=folder
+            num_cpus=NUM_REPLICAS,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="warning",
+            _temp_dir=folder,
         )
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         logging = {"log_level": "WARNING", "enable_access_log": False}

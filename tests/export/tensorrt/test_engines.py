@@ -31,7 +31,9 @@ def make_graph(
     *, operator: str = "Sigmoid", domain: str = "", batch: str | int = "batch", width: int = 16
 ) -> onnx.ModelProto:
     """`sigmoid(audio @ w)` of (batch, 16), with the 1 KiB of weights from which they are stored outside."""
-    values = {n: helper.make_tensor_value_info(n, TensorProto.FLOAT, [batch, 16]) for n in ("audio", "logits")}
+    values = {
+        n: helper.make_tensor_value_info(n, TensorProto.FLOAT, [batch, 16]) for n in ("audio", "logits")
+    }
     weights = np.random.default_rng(0).normal(size=(16, 16)).astype(np.float32)
     nodes = [
         helper.make_node("MatMul", ["audio", "w"], ["product"], name="model.head/MatMul"),
@@ -62,7 +64,9 @@ def test_shapes_are_of_the_inputs_without_their_batch(graph: Path) -> None:
 
 def test_a_fixed_batch_fails(tmp_path: Path) -> None:
     path = save(make_graph(batch=4), tmp_path / "audio.onnx")
-    with pytest.raises(EngineError, match=r"audio.onnx: input audio has shape \[4, 16\]; wanted a free batch"):
+    with pytest.raises(
+        EngineError, match=r"audio.onnx: input audio has shape \[4, 16\]; wanted a free batch"
+    ):
         input_shapes(path)
 
 
@@ -123,7 +127,9 @@ def test_the_key_changes_with_each_ingredient(graph: Path, changes: dict[str, An
 def test_the_key_of_chosen_capabilities_is_not_that_of_others(graph: Path) -> None:
     keys = {key_of(graph, gpu=None, capabilities=c).hex for c in [(), ("8.9",), ("12.0",), ("8.9", "12.0")]}
     assert len(keys) == 4
-    ordered, turned = (key_of(graph, gpu=None, capabilities=c).hex for c in [("8.9", "12.0"), ("12.0", "8.9")])
+    ordered, turned = (
+        key_of(graph, gpu=None, capabilities=c).hex for c in [("8.9", "12.0"), ("12.0", "8.9")]
+    )
     assert ordered == turned
 
 
@@ -206,10 +212,17 @@ def test_options_of_a_fixed_batch_fail(tmp_path: Path) -> None:
 
 def test_the_command_of_trtexec(graph: Path) -> None:
     assert trtexec_arguments(graph, Profile(min=2, opt=4, max=6), Path("out/audio.engine")) == [
-        "trtexec", f"--onnx={graph}", "--saveEngine=out/audio.engine",
-        "--minShapes=audio:2x16", "--optShapes=audio:4x16", "--maxShapes=audio:6x16",
-        "--stronglyTyped", "--noTF32", "--timingCacheFile=out/timing.cache", "--skipInference",
-    ]  # fmt: skip
+        "trtexec",
+        f"--onnx={graph}",
+        "--saveEngine=out/audio.engine",
+        "--minShapes=audio:2x16",
+        "--optShapes=audio:4x16",
+        "--maxShapes=audio:6x16",
+        "--stronglyTyped",
+        "--noTF32",
+        "--timingCacheFile=out/timing.cache",
+        "--skipInference",
+    ]
 
 
 def test_the_command_of_a_missing_graph_fails(tmp_path: Path) -> None:
@@ -231,15 +244,21 @@ def test_profiles_are_written_with_the_folders_that_they_name(graph: Path, tmp_p
 # Builders
 
 
-@pytest.mark.parametrize(("name", "hint"), [("tensorrt", "NVIDIA's wheels"), ("tensorrt-rtx", "pip install tensorrt-rtx")])
-def test_a_builder_that_is_not_installed_says_how_to(monkeypatch: pytest.MonkeyPatch, name: Any, hint: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "hint"), [("tensorrt", "NVIDIA's wheels"), ("tensorrt-rtx", "pip install tensorrt-rtx")]
+)
+def test_a_builder_that_is_not_installed_says_how_to(
+    monkeypatch: pytest.MonkeyPatch, name: Any, hint: str
+) -> None:
     module = name.replace("-", "_")
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ModuleNotFoundError, match=f"module {module}, which is not installed: .*{hint}"):
         load_builder(name)
 
 
-def test_a_module_that_a_builder_misses_is_not_mistaken_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_that_a_builder_misses_is_not_mistaken_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "tensorrt.py").write_text("import tensorrt_libs_of_nobody\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
@@ -287,7 +306,8 @@ class FakeProfile:
 class FakeTensorRT:
     """Only what needs a GPU: a TensorRT whose engine tells its settings and whose timings tell the builds before.
 
-    Stands in for module, builder and runtime at once; real parsing and building are tested with tensorrt-rtx below.
+    Stands in for module, builder and runtime at once; real parsing and building are tested with tensorrt-rtx
+    below.
     """
 
     BuilderFlag = SimpleNamespace(TF32="tf32")
@@ -316,14 +336,18 @@ class FakeTensorRT:
         def tensor(i: int) -> Any:
             return SimpleNamespace(name="audio")
 
-        return SimpleNamespace(flags=flags, num_layers=2, num_inputs=1, num_outputs=1, get_input=tensor, get_output=tensor)
+        return SimpleNamespace(
+            flags=flags, num_layers=2, num_inputs=1, num_outputs=1, get_input=tensor, get_output=tensor
+        )
 
     create_builder_config = staticmethod(FakeConfig)
     create_optimization_profile = staticmethod(FakeProfile)
 
     def build_serialized_network(self, network: Any, config: FakeConfig) -> bytes:
         self.builds += 1
-        return json.dumps([network.flags, sorted(config.flags), config.profiles, config.timings.decode()]).encode()
+        return json.dumps(
+            [network.flags, sorted(config.flags), config.profiles, config.timings.decode()]
+        ).encode()
 
     def deserialize_cuda_engine(self, content: bytes) -> bytes | None:
         if not self.loads:
@@ -345,7 +369,11 @@ def test_tensorrt_builds_strongly_typed_without_tf32_for_the_profile(graph: Path
     engine = build_engine(graph, tmp_path / "out", fake_builder(), variant="fp32", profile=Profile(max=16))
     assert json.loads(engine.path.read_bytes()) == [1, [], [{"audio": [[1, 16], [8, 16], [16, 16]]}], ""]
     assert engine.verified_on_hardware
-    assert engine.key.ingredients["target"] == {"name": "NVIDIA RTX 4090", "capability": "8.9", "cuda": "13.0"}
+    assert engine.key.ingredients["target"] == {
+        "name": "NVIDIA RTX 4090",
+        "capability": "8.9",
+        "cuda": "13.0",
+    }
 
 
 @pytest.mark.usefixtures("ada")
@@ -380,7 +408,9 @@ def test_capabilities_of_tensorrt_fail(graph: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("ada")
-def test_a_second_build_does_nothing_and_any_other_ingredient_builds_anew(graph: Path, tmp_path: Path) -> None:
+def test_a_second_build_does_nothing_and_any_other_ingredient_builds_anew(
+    graph: Path, tmp_path: Path
+) -> None:
     builder = fake_builder()
     first = build_engine(graph, tmp_path / "out", builder, variant="fp32")
     again = build_engine(graph, tmp_path / "out", builder, variant="fp32")
@@ -424,7 +454,9 @@ def test_the_key_lies_beside_the_engine(graph: Path, tmp_path: Path) -> None:
 
 def test_tensorrt_without_a_gpu_fails(graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "find_gpu", lambda: None)
-    with pytest.raises(EngineError, match="needs the GPU that it builds for, and there is none; use tensorrt-rtx"):
+    with pytest.raises(
+        EngineError, match="needs the GPU that it builds for, and there is none; use tensorrt-rtx"
+    ):
         build_engine(graph, tmp_path / "out", fake_builder(), variant="fp32")
     with pytest.raises(EngineError, match="use tensorrt-rtx"):
         parse_graph(graph, fake_builder())
@@ -460,7 +492,9 @@ def test_rtx_parses_an_exported_graph(exported: Path, rtx: Builder) -> None:
 
 
 @pytest.mark.usefixtures("no_gpu")
-def test_rtx_builds_an_exported_graph_and_tells_how_far_it_is(exported: Path, rtx: Builder, tmp_path: Path) -> None:
+def test_rtx_builds_an_exported_graph_and_tells_how_far_it_is(
+    exported: Path, rtx: Builder, tmp_path: Path
+) -> None:
     told: list[tuple[str, int, int]] = []
     path = exported / "audio.onnx"
     engine = build_engine(path, tmp_path, rtx, variant="fp32", on_progress=lambda *step: told.append(step))
@@ -499,7 +533,9 @@ def test_rtx_names_the_node_that_it_cannot_build(graph: Path, rtx: Builder, tmp_
 
 def test_rtx_names_the_node_that_it_cannot_parse(rtx: Builder, tmp_path: Path) -> None:
     path = save(make_graph(operator="Wobble", domain="acme"), tmp_path / "audio.onnx")
-    with pytest.raises(EngineError, match=r"audio.onnx: .*node model.head/Wobble \(Wobble\): .*Plugin not found"):
+    with pytest.raises(
+        EngineError, match=r"audio.onnx: .*node model.head/Wobble \(Wobble\): .*Plugin not found"
+    ):
         parse_graph(path, rtx)
 
 

@@ -9,11 +9,22 @@ import pytest
 from onnx import TensorProto
 
 from export.audit import AuditError, audit_graph, examine_graph
-from export.hygiene import FORBIDDEN
+from export.graph_checks import FORBIDDEN
 from export.tensorrt.ops import PARSER_OPSETS, operators
 from export.tensorrt.restrictions import checked_operators
 from export.tensorrt.rules import SHAPE_INPUTS
-from tests.export.made_graphs import FLOAT, LAST, RELU, UINT8, faults, floats, int8_linear, node, save, sole_fault
+from tests.export.made_graphs import (
+    FLOAT,
+    LAST,
+    RELU,
+    UINT8,
+    faults,
+    floats,
+    int8_linear,
+    node,
+    save,
+    sole_fault,
+)
 
 
 def test_the_table_is_that_of_the_parser() -> None:
@@ -24,11 +35,20 @@ def test_the_table_is_that_of_the_parser() -> None:
     assert table["Attention"].types == {"FLOAT", "FLOAT16", "BFLOAT16", "INT8", "FLOAT8E4M3FN"}
     assert table["Cast"].types == {"FLOAT", "FLOAT16", "BFLOAT16", "INT32", "INT64", "UINT8", "BOOL"}
     assert table["DequantizeLinear"].restrictions == "`x_zero_point` must be zero"
-    names = {version: {row.name for row in table.values() if version in row.versions} for version in PARSER_OPSETS}
+    names = {
+        version: {row.name for row in table.values() if version in row.versions} for version in PARSER_OPSETS
+    }
     assert names["11.0"] - names["10.1"] == {
-        "Attention", "BlackmanWindow", "HammingWindow", "HannWindow", "RMSNormalization", "RotaryEmbedding", "STFT", "Swish",
+        "Attention",
+        "BlackmanWindow",
+        "HammingWindow",
+        "HannWindow",
+        "RMSNormalization",
+        "RotaryEmbedding",
+        "STFT",
+        "Swish",
         "TensorScatter",
-    }  # fmt: skip
+    }
     assert names["10.1"] <= names["11.0"]
 
 
@@ -39,7 +59,8 @@ def test_every_restriction_of_the_table_is_checked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "attributes"), [("Det", {}), ("DynamicQuantizeLinear", {}), ("NoSuchOperator", {}), ("BitwiseNot", {})]
+    ("kind", "attributes"),
+    [("Det", {}), ("DynamicQuantizeLinear", {}), ("NoSuchOperator", {}), ("BitwiseNot", {})],
 )
 def test_an_unsupported_operator_fails(kind: str, attributes: dict[str, Any], tmp_path: Path) -> None:
     path = save(tmp_path, [node(kind, "audio", **attributes), LAST], infer=False)
@@ -60,7 +81,9 @@ def test_integer_products_outside_qdq_fail(kind: str, tmp_path: Path) -> None:
 
 
 def test_an_operator_that_came_later_fails_for_the_older_version(tmp_path: Path) -> None:
-    path = save(tmp_path, [node("HannWindow", "n", "x", output_datatype=FLOAT), LAST], weights={"n": np.int64(8)})
+    path = save(
+        tmp_path, [node("HannWindow", "n", "x", output_datatype=FLOAT), LAST], weights={"n": np.int64(8)}
+    )
     newer, older = (faults(path, tensorrt=version) for version in ("11.0", "10.1"))
     assert [x for x in older if x not in newer] == [
         "HannWindow 'planted' is not supported by TensorRT 10.1; write it in other operators, or wait for 10.4"
@@ -103,8 +126,14 @@ def test_indices_are_not_taken_for_what_they_index(tmp_path: Path) -> None:
     assert faults(save(tmp_path, [gather, LAST], weights={"i": np.arange(4)})) == []
     condition = node("Gather", "flags i", axis=1)
     inputs = {"flags": (TensorProto.BOOL, ["batch", 4, 8])}
-    found = faults(save(tmp_path, [condition, node("Cast", "x", "audio_logits", to=FLOAT, name="c")], inputs=inputs,
-                        weights={"i": np.arange(4)}))  # fmt: skip
+    found = faults(
+        save(
+            tmp_path,
+            [condition, node("Cast", "x", "audio_logits", to=FLOAT, name="c")],
+            inputs=inputs,
+            weights={"i": np.arange(4)},
+        )
+    )
     assert found == ["input 'flags' is BOOL; make it FLOAT or UINT8 by a Cast inside"]
 
 
@@ -186,11 +215,14 @@ def test_attention_is_taken_over_four_axes(
     assert all(expected is not None and expected in x for x in found)
     assert bool(found) == (expected is not None)
     assert any(
-        "not supported by TensorRT 10.1" in x and "wait for 10.14" in x for x in faults(path, max_opset=23, tensorrt="10.1")
+        "not supported by TensorRT 10.1" in x and "wait for 10.14" in x
+        for x in faults(path, max_opset=23, tensorrt="10.1")
     )
 
 
 def test_einsum_with_a_diagonal_came_later(tmp_path: Path) -> None:
-    path = save(tmp_path, [node("Einsum", "audio w", equation="...i,ij->...j"), LAST], weights={"w": floats(8, 8)})
+    path = save(
+        tmp_path, [node("Einsum", "audio w", equation="...i,ij->...j"), LAST], weights={"w": floats(8, 8)}
+    )
     assert faults(path) == []
     assert "with an ellipsis or a diagonal" in sole_fault(path, tensorrt="10.1")

@@ -54,19 +54,28 @@ def test_a_chain_that_computes_a_shape_fails(tmp_path: Path) -> None:
         LAST,
     ]
     found = faults(save(tmp_path, nodes, weights={"zero": np.array([0]), "rest": np.array([4, 8])}))
-    assert found[0].startswith("Reshape 'planted' takes a shape computed at run time from Shape 'shape'; make it")
+    assert found[0].startswith(
+        "Reshape 'planted' takes a shape computed at run time from Shape 'shape'; make it"
+    )
     assert len(found) == 1
 
 
 def test_a_shape_that_is_computed_with_fails(tmp_path: Path) -> None:
     nodes = [
-        node("Size", "audio", "n", name="size"), node("Cast", "n", "f", name="cast", to=FLOAT),
-        node("Div", "audio f", "x", name="divide"), LAST,
-    ]  # fmt: skip
-    assert sole_fault(save(tmp_path, nodes)) == "Size 'size' computes a shape at run time; write the shape as a number"
+        node("Size", "audio", "n", name="size"),
+        node("Cast", "n", "f", name="cast", to=FLOAT),
+        node("Div", "audio f", "x", name="divide"),
+        LAST,
+    ]
+    assert (
+        sole_fault(save(tmp_path, nodes))
+        == "Size 'size' computes a shape at run time; write the shape as a number"
+    )
 
 
-@pytest.mark.parametrize("kind", ["ReduceMean", "Unsqueeze", "Squeeze", "Tile", "Expand", "Slice", "Pad", "Reshape"])
+@pytest.mark.parametrize(
+    "kind", ["ReduceMean", "Unsqueeze", "Squeeze", "Tile", "Expand", "Slice", "Pad", "Reshape"]
+)
 def test_axes_and_sizes_that_depend_on_values_fail(kind: str, tmp_path: Path) -> None:
     nodes = [
         node("Cast", "audio", "i", name="cast", to=INT64),
@@ -74,7 +83,10 @@ def test_axes_and_sizes_that_depend_on_values_fail(kind: str, tmp_path: Path) ->
         LAST,
     ]
     found = faults(save(tmp_path, nodes, infer=False))
-    assert f"{kind} 'planted' takes a shape or axes from 'i', which depends on values; make it an initialiser" in found
+    assert (
+        f"{kind} 'planted' takes a shape or axes from 'i', which depends on values; make it an initialiser"
+        in found
+    )
 
 
 def test_axes_of_a_constant_node_pass(tmp_path: Path) -> None:
@@ -82,7 +94,10 @@ def test_axes_of_a_constant_node_pass(tmp_path: Path) -> None:
     nodes = [constant, node("ReduceMean", "audio a", "m"), node("Sub", "audio m", "x", name="centre"), LAST]
     assert faults(save(tmp_path, nodes)) == []
     text = node("Constant", "", "t", name="text", value_string="a")
-    assert any("Constant 'text' has value_string='a', wanted none" in x for x in faults(save(tmp_path, [*nodes, text])))
+    assert any(
+        "Constant 'text' has value_string='a', wanted none" in x
+        for x in faults(save(tmp_path, [*nodes, text]))
+    )
 
 
 @pytest.mark.parametrize("value", [-np.inf, np.inf, np.nan])
@@ -90,36 +105,58 @@ def test_axes_of_a_constant_node_pass(tmp_path: Path) -> None:
 def test_a_value_that_is_not_finite_fails(value: float, form: str, tmp_path: Path) -> None:
     mask = np.zeros((4, 8), np.float32)
     mask[1, 2] = value
-    add, constant = node("Add", "audio mask"), node("Constant", "", "mask", name="c", value=numpy_helper.from_array(mask))
+    add, constant = (
+        node("Add", "audio mask"),
+        node("Constant", "", "mask", name="c", value=numpy_helper.from_array(mask)),
+    )
     nodes = [constant, add, LAST] if form == "Constant" else [add, LAST]
     path = save(tmp_path, nodes, weights={} if form == "Constant" else {"mask": mask})
     if form == "external":
         onnx.save(onnx.load(path), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
-    assert sole_fault(path).startswith("weight 'mask' holds NaN or infinite values, as of a mask; leave the mask out")
+    assert sole_fault(path).startswith(
+        "weight 'mask' holds NaN or infinite values, as of a mask; leave the mask out"
+    )
     assert faults(path, for_tensorrt=False) == []
 
 
-@pytest.mark.parametrize(("value", "fails"), [(-65504, True), (-40_000, True), (-100, False), (40_000, False)])
-def test_a_mask_in_half_precision_that_adds_up_to_infinity_fails(value: float, fails: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("value", "fails"), [(-65504, True), (-40_000, True), (-100, False), (40_000, False)]
+)
+def test_a_mask_in_half_precision_that_adds_up_to_infinity_fails(
+    value: float, fails: bool, tmp_path: Path
+) -> None:
     nodes = [
-        node("Cast", "audio", "h", name="halve", to=HALF), node("Add", "h mask", "m"),
-        node("Cast", "m", "x", name="widen", to=FLOAT), LAST,
-    ]  # fmt: skip
+        node("Cast", "audio", "h", name="halve", to=HALF),
+        node("Add", "h mask", "m"),
+        node("Cast", "m", "x", name="widen", to=FLOAT),
+        LAST,
+    ]
     found = faults(save(tmp_path, nodes, weights={"mask": np.array([0, value], np.float16).repeat(4)}))
-    assert [x.split(" in fp16")[0] for x in found] == ([f"weight 'mask' holds {np.float16(value):g}"] if fails else [])
+    assert [x.split(" in fp16")[0] for x in found] == (
+        [f"weight 'mask' holds {np.float16(value):g}"] if fails else []
+    )
 
 
 def test_a_mask_that_a_cast_makes_infinite_fails(tmp_path: Path) -> None:
     nodes = [
-        node("Cast", "audio", "h", name="halve", to=HALF), node("Cast", "mask", "mh", name="halve the mask", to=HALF),
-        node("Add", "h mh", "m"), node("Cast", "m", "x", name="widen", to=FLOAT), LAST,
-    ]  # fmt: skip
-    assert "weight 'mask' is cast to fp16" in sole_fault(save(tmp_path, nodes, weights={"mask": np.float32([-1e9])}))
+        node("Cast", "audio", "h", name="halve", to=HALF),
+        node("Cast", "mask", "mh", name="halve the mask", to=HALF),
+        node("Add", "h mh", "m"),
+        node("Cast", "m", "x", name="widen", to=FLOAT),
+        LAST,
+    ]
+    assert "weight 'mask' is cast to fp16" in sole_fault(
+        save(tmp_path, nodes, weights={"mask": np.float32([-1e9])})
+    )
     assert faults(save(tmp_path, nodes, weights={"mask": np.float32([-100])})) == []
 
 
 L2 = [node("ReduceL2", "h axes", "n"), node("Div", "h n", "y", name="divide")]
-RMS = [node("Mul", "h h", "sq", name="square"), node("ReduceMean", "sq axes", "n"), node("Div", "h n", "y", name="divide")]
+RMS = [
+    node("Mul", "h h", "sq", name="square"),
+    node("ReduceMean", "sq axes", "n"),
+    node("Div", "h n", "y", name="divide"),
+]
 VARIANCE = [
     node("Pow", "h two", "sq", name="square"),
     node("ReduceMean", "sq axes", "n"),
@@ -160,9 +197,12 @@ def test_a_norm_in_half_precision_fails(kind: str, type_: int, tmp_path: Path) -
 
 def test_a_mean_in_half_precision_that_is_no_norm_passes(tmp_path: Path) -> None:
     nodes = [
-        node("Cast", "audio", "h", name="cast", to=HALF), node("ReduceMean", "h axes", "m"),
-        node("Sub", "h m", "y", name="centre"), node("Cast", "y", "x", name="back", to=FLOAT), LAST,
-    ]  # fmt: skip
+        node("Cast", "audio", "h", name="cast", to=HALF),
+        node("ReduceMean", "h axes", "m"),
+        node("Sub", "h m", "y", name="centre"),
+        node("Cast", "y", "x", name="back", to=FLOAT),
+        LAST,
+    ]
     assert faults(save(tmp_path, nodes, weights={"axes": np.array([2])})) == []
 
 
@@ -200,7 +240,7 @@ def test_scales_and_zero_points_are_constant(tmp_path: Path) -> None:
     late = [
         node("ReduceMax", "audio", "scale", name="range", keepdims=0),
         node("Cast", "scale", "zero", name="zero", to=TensorProto.INT8),
-    ]  # fmt: skip
+    ]
     found = faults(save(tmp_path, [*late, *made["nodes"]], weights=made["weights"]))
     assert sum("takes a scale that is not constant; measure ranges beforehand" in x for x in found) == 2
     assert sum("takes a zero point that is not constant; quantise symmetrically" in x for x in found) == 2
@@ -212,5 +252,7 @@ def test_a_zero_point_left_out_is_unsigned(tmp_path: Path) -> None:
     made["nodes"][0], made["nodes"][1] = (
         node("QuantizeLinear", "audio scale", "q", name="quantise"),
         node("DequantizeLinear", "q scale", "dq", name="dequantise"),
-    )  # fmt: skip
-    assert "QuantizeLinear 'quantise' is of uint8; quantise symmetrically to int8" in faults(save(tmp_path, **made))
+    )
+    assert "QuantizeLinear 'quantise' is of uint8; quantise symmetrically to int8" in faults(
+        save(tmp_path, **made)
+    )

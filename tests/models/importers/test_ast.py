@@ -7,29 +7,50 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models import Stream, Zorro, ZorroConfig
+from models import Stream, ZorroConfig, ZorroModel
 from models.importers import import_ast
 from models.weights import CheckpointError
 
 DIM, DEPTH = 12, 2
 CONFIG = ZorroConfig(
-    num_classes=4, audio_shape=(256, 128), video_shape=(2, 32, 32, 3), embed_dim=DIM, depth=DEPTH, num_heads=2,
-    num_fusion_tokens=2, projection_dim=8,
-)  # fmt: skip
+    num_classes=4,
+    audio_shape=(256, 128),
+    video_shape=(2, 32, 32, 3),
+    embed_dim=DIM,
+    depth=DEPTH,
+    num_heads=2,
+    num_fusion_tokens=2,
+    projection_dim=8,
+)
 AUDIO_POSITIONS = ("audio_tokens.pos_time", "audio_tokens.pos_frequency")
 
 
-def ast_weights(*, dim: int = DIM, depth: int = DEPTH, grid: tuple[int, int] = (12, 101)) -> dict[str, Tensor]:
+def ast_weights(
+    *, dim: int = DIM, depth: int = DEPTH, grid: tuple[int, int] = (12, 101)
+) -> dict[str, Tensor]:
     """Random numbers under the keys and in the shapes of AST's files; `grid` is (frequency, time)."""
     shapes: dict[str, tuple[int, ...]] = {
-        "v.cls_token": (1, 1, dim), "v.dist_token": (1, 1, dim), "v.pos_embed": (1, 2 + grid[0] * grid[1], dim),
-        "v.patch_embed.proj.weight": (dim, 1, 16, 16), "v.patch_embed.proj.bias": (dim,),
-        "v.norm.weight": (dim,), "v.norm.bias": (dim,), "v.head.weight": (9, dim), "v.head_dist.weight": (9, dim),
-        "mlp_head.0.weight": (dim,), "mlp_head.1.weight": (9, dim),
-    }  # fmt: skip
+        "v.cls_token": (1, 1, dim),
+        "v.dist_token": (1, 1, dim),
+        "v.pos_embed": (1, 2 + grid[0] * grid[1], dim),
+        "v.patch_embed.proj.weight": (dim, 1, 16, 16),
+        "v.patch_embed.proj.bias": (dim,),
+        "v.norm.weight": (dim,),
+        "v.norm.bias": (dim,),
+        "v.head.weight": (9, dim),
+        "v.head_dist.weight": (9, dim),
+        "mlp_head.0.weight": (dim,),
+        "mlp_head.1.weight": (9, dim),
+    }
     for i in range(depth):
-        maps = {"norm1": (dim,), "attn.qkv": (3 * dim, dim), "attn.proj": (dim, dim), "norm2": (dim,),
-                "mlp.fc1": (4 * dim, dim), "mlp.fc2": (dim, 4 * dim)}  # fmt: skip
+        maps = {
+            "norm1": (dim,),
+            "attn.qkv": (3 * dim, dim),
+            "attn.proj": (dim, dim),
+            "norm2": (dim,),
+            "mlp.fc1": (4 * dim, dim),
+            "mlp.fc2": (dim, 4 * dim),
+        }
         for name, shape in maps.items():
             shapes[f"v.blocks.{i}.{name}.weight"], shapes[f"v.blocks.{i}.{name}.bias"] = shape, shape[:1]
     generator = torch.Generator().manual_seed(3)
@@ -43,12 +64,12 @@ def with_positions(frequency: Tensor, time: Tensor) -> dict[str, Tensor]:
     return weights
 
 
-def _model(config: ZorroConfig = CONFIG) -> Zorro:
+def _model(config: ZorroConfig = CONFIG) -> ZorroModel:
     torch.manual_seed(0)
-    return Zorro(config).eval()
+    return ZorroModel(config).eval()
 
 
-def _named(model: Zorro) -> dict[str, Tensor]:
+def _named(model: ZorroModel) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
 
 
@@ -58,7 +79,9 @@ def test_patches_are_embedded_as_ast_does() -> None:
     normalised = torch.randn(1, 256, 128, generator=torch.Generator().manual_seed(1))  # (log-mel + 7) in nats
     # AST: minus its mean, by twice its std, axes (frequency, time); at a stride of 16 its patches are ours.
     to_ast = (normalised / (2 * 4.5689974)).transpose(1, 2)[:, None]
-    patches = F.conv2d(to_ast, weights["module.v.patch_embed.proj.weight"], weights["module.v.patch_embed.proj.bias"], 16)
+    patches = F.conv2d(
+        to_ast, weights["module.v.patch_embed.proj.weight"], weights["module.v.patch_embed.proj.bias"], 16
+    )
     want = patches.permute(0, 3, 2, 1).reshape(1, 16 * 8, DIM)  # [batch, dim, frequency, time] to ours
     tokens = model.audio_tokens
     got = tokens(normalised - 7) - (tokens.pos_time + tokens.pos_frequency).reshape(1, -1, DIM)
@@ -81,7 +104,9 @@ def test_positions_that_are_sums_come_back_whole() -> None:
     ours = model.audio_tokens.pos_time + model.audio_tokens.pos_frequency
     torch.testing.assert_close(ours.detach(), time[:, None] + frequency)
     # Frequencies are what is beside the mean, so that it is not added twice.
-    torch.testing.assert_close(model.audio_tokens.pos_frequency.mean(1).detach(), torch.zeros(1, DIM), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        model.audio_tokens.pos_frequency.mean(1).detach(), torch.zeros(1, DIM), rtol=0, atol=1e-6
+    )
 
 
 def test_positions_are_the_nearest_sum() -> None:
@@ -108,8 +133,12 @@ def test_a_shorter_clip_gets_the_middle_of_the_positions_in_time() -> None:
 def test_a_longer_clip_gets_all_of_them_stretched() -> None:
     channels = torch.linspace(1, 2, DIM)
     model = _model(replace(CONFIG, audio_shape=(2048, 128)))
-    import_ast(model, with_positions(torch.arange(12.0)[:, None] * channels, torch.arange(101.0)[:, None] * channels))
-    time = ((torch.arange(128) + 0.5) * 101 / 128 - 0.5).clamp(min=0, max=100) + 5.5  # the mean of frequencies
+    import_ast(
+        model, with_positions(torch.arange(12.0)[:, None] * channels, torch.arange(101.0)[:, None] * channels)
+    )
+    time = ((torch.arange(128) + 0.5) * 101 / 128 - 0.5).clamp(
+        min=0, max=100
+    ) + 5.5  # the mean of frequencies
     torch.testing.assert_close(model.audio_tokens.pos_time[:, 0].detach(), time[:, None] * channels)
     frequency = (torch.arange(8) + 0.5) * 12 / 8 - 0.5 - 5.5
     torch.testing.assert_close(
@@ -126,7 +155,9 @@ def test_the_trunk_is_left_alone_unless_asked() -> None:
     assert report.zeroed == ()
     assert {*report.loaded, *report.kept} == after.keys()
     assert {name for name in after if not torch.equal(before[name], after[name])} == set(report.loaded)
-    assert {"module.mlp_head.1.weight", "module.v.cls_token", "module.v.blocks.4.norm1.bias"} <= set(report.unused)
+    assert {"module.mlp_head.1.weight", "module.v.cls_token", "module.v.blocks.4.norm1.bias"} <= set(
+        report.unused
+    )
     assert "module.v.pos_embed" not in report.unused
 
 
@@ -138,12 +169,21 @@ def test_the_trunk_if_asked_computes_what_ast_s_does() -> None:
     layer = torch.nn.TransformerEncoderLayer(
         DIM, 2, 4 * DIM, dropout=0, activation="gelu", batch_first=True, norm_first=True, layer_norm_eps=1e-6
     )
-    names = {"norm1.": "norm1", "norm2.": "norm2", "self_attn.in_proj_": "attn.qkv", "self_attn.out_proj.": "attn.proj",
-             "linear1.": "mlp.fc1", "linear2.": "mlp.fc2"}  # fmt: skip
-    layer.load_state_dict({
-        torchs + part: weights[f"module.v.blocks.1.{asts}.{part}"]
-        for torchs, asts in names.items() for part in ("weight", "bias")
-    })  # fmt: skip
+    names = {
+        "norm1.": "norm1",
+        "norm2.": "norm2",
+        "self_attn.in_proj_": "attn.qkv",
+        "self_attn.out_proj.": "attn.proj",
+        "linear1.": "mlp.fc1",
+        "linear2.": "mlp.fc2",
+    }
+    layer.load_state_dict(
+        {
+            torchs + part: weights[f"module.v.blocks.1.{asts}.{part}"]
+            for torchs, asts in names.items()
+            for part in ("weight", "bias")
+        }
+    )
     x = torch.randn(2, 5, DIM, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         got = model.trunk.blocks[1]({Stream.AUDIO: x}, None)[Stream.AUDIO]
@@ -152,7 +192,9 @@ def test_the_trunk_if_asked_computes_what_ast_s_does() -> None:
 
 
 def test_the_trunk_of_another_depth_fails() -> None:
-    with pytest.raises(CheckpointError, match="weights have depth 5 and width 12, the model has depth 2 and width 12"):
+    with pytest.raises(
+        CheckpointError, match="weights have depth 5 and width 12, the model has depth 2 and width 12"
+    ):
         import_ast(_model(), ast_weights(depth=5), trunk=True)
 
 
@@ -162,7 +204,10 @@ def test_the_trunk_of_another_depth_fails() -> None:
         (ast_weights(dim=24), "weights have width 24, the model has width 12"),
         (ast_weights(grid=(11, 101)), "1111 patches, no multiple of the 12 along frequency at stride=10"),
         ({"v.pos_embed": torch.zeros(1, 1214, DIM)}, "no key starts with 'module.v.'.*got .'v.pos_embed'"),
-        ({k: v for k, v in ast_weights().items() if "proj.bias" not in k}, "missing=.'patch_embed.proj.bias'"),
+        (
+            {k: v for k, v in ast_weights().items() if "proj.bias" not in k},
+            "missing=.'patch_embed.proj.bias'",
+        ),
         (ast_weights() | {"module.v.gate": torch.zeros(1)}, "unknown=.'gate'"),
     ],
 )
@@ -178,5 +223,7 @@ def test_weights_that_do_not_fit_fail_and_change_nothing(weights: dict[str, Tens
 def test_models_without_a_place_for_them_fail() -> None:
     with pytest.raises(ValueError, match="the model has backbone=vit, stem=conv"):
         import_ast(_model(replace(CONFIG, stem="conv")), ast_weights())
-    with pytest.raises(CheckpointError, match=r"patch_embed.proj.weight: got \(12, 1, 16, 16\), wanted \(12, 1, 16, 32\)"):
+    with pytest.raises(
+        CheckpointError, match=r"patch_embed.proj.weight: got \(12, 1, 16, 16\), wanted \(12, 1, 16, 32\)"
+    ):
         import_ast(_model(replace(CONFIG, patch_size=(32, 16))), ast_weights())

@@ -18,9 +18,14 @@ from models.weights import CheckpointError
 
 ALL = (Stream.GLOBAL, Stream.VIDEO, Stream.AUDIO, Stream.FUSION)  # not in the order of their numbers
 CONFIG = LucidrainsConfig(
-    heads=2, dim_head=6, return_streams=ALL, audio_patch_size=(4, 8), video_patch_size=(2, 8, 4), video_channels=2,
+    heads=2,
+    dim_head=6,
+    return_streams=ALL,
+    audio_patch_size=(4, 8),
+    video_patch_size=(2, 8, 4),
+    video_channels=2,
     win_length=20,
-)  # fmt: skip
+)
 SIZES = {"dim": 24, "depth": 2, "num_fusion_tokens": 3}
 EXACT_TOLERANCE = {"rtol": 0, "atol": 1e-5}
 
@@ -112,8 +117,12 @@ def test_gradients_equal_the_package_s(theirs: nn.Module, weights: dict[str, Ten
     sum(x.square().sum() for x in ours(audio, video).values()).backward()
     theirs.zero_grad()
     theirs(audio=audio, video=video).square().sum().backward()
-    pairs = {"fusion_tokens": "fusion_tokens", "audio_tokens.1.weight": "audio_to_tokens.2.weight", "pool.kv.weight":
-             "attn_pool.to_kv.weight", "blocks.0.narrow.weight": "layers.0.1.3.weight"}  # fmt: skip
+    pairs = {
+        "fusion_tokens": "fusion_tokens",
+        "audio_tokens.1.weight": "audio_to_tokens.2.weight",
+        "pool.kv.weight": "attn_pool.to_kv.weight",
+        "blocks.0.narrow.weight": "layers.0.1.3.weight",
+    }
     for own, package_name in pairs.items():
         torch.testing.assert_close(
             ours.get_parameter(own).grad, theirs.get_parameter(package_name).grad, rtol=1e-4, atol=1e-4
@@ -122,18 +131,25 @@ def test_gradients_equal_the_package_s(theirs: nn.Module, weights: dict[str, Ten
 
 
 def test_fixed_differs_from_exact_where_the_package_leaks(weights: dict[str, Tensor]) -> None:
-    exact, fixed = (import_lucidrains(weights, CONFIG, compat=compat)(*_inputs()) for compat in (Compat.EXACT, Compat.FIXED))
+    exact, fixed = (
+        import_lucidrains(weights, CONFIG, compat=compat)(*_inputs())
+        for compat in (Compat.EXACT, Compat.FIXED)
+    )
     for stream in (Stream.FUSION, Stream.GLOBAL):
         assert torch.equal(exact[stream], fixed[stream])
     for stream in (Stream.AUDIO, Stream.VIDEO):
         assert (exact[stream] - fixed[stream]).abs().max() > 0.01
 
 
-def test_fixed_equals_the_package_under_the_mask_it_meant(theirs: nn.Module, weights: dict[str, Tensor]) -> None:
+def test_fixed_equals_the_package_under_the_mask_it_meant(
+    theirs: nn.Module, weights: dict[str, Tensor]
+) -> None:
     """The package's own attention over its own tokens, with a pool mask of POOLS."""
     audio, video = _inputs()
     seen: list[dict[str, Tensor]] = []
-    hook = theirs.attn_pool.register_forward_pre_hook(lambda _m, _args, options: seen.append(options), with_kwargs=True)
+    hook = theirs.attn_pool.register_forward_pre_hook(
+        lambda _m, _args, options: seen.append(options), with_kwargs=True
+    )
     with torch.no_grad():
         theirs(audio=audio, video=video)
         hook.remove()
@@ -149,7 +165,11 @@ def test_fixed_equals_the_package_under_the_mask_it_meant(theirs: nn.Module, wei
 def test_fixed_is_pure_bit_for_bit(weights: dict[str, Tensor]) -> None:
     model = import_lucidrains(weights, CONFIG, compat=Compat.FIXED)
     (audio, video), (other_audio, other_video) = _inputs(1), _inputs(2)
-    out, noise, swapped = model(audio, video), model(audio, other_video * 100), model(other_audio * 100, video)
+    out, noise, swapped = (
+        model(audio, video),
+        model(audio, other_video * 100),
+        model(other_audio * 100, video),
+    )
     assert torch.equal(out[Stream.AUDIO], noise[Stream.AUDIO])
     assert torch.equal(out[Stream.VIDEO], swapped[Stream.VIDEO])
     for stream in (Stream.FUSION, Stream.GLOBAL):
@@ -170,7 +190,9 @@ def test_no_gradient_flows_between_streams(weights: dict[str, Tensor]) -> None:
     for compat, leaks in ((Compat.FIXED, False), (Compat.EXACT, True)):
         out = import_lucidrains(weights, CONFIG, compat=compat)(audio, video)
         for stream, foreign in ((Stream.AUDIO, video), (Stream.VIDEO, audio)):
-            (gradient,) = torch.autograd.grad(out[stream].sum(), foreign, allow_unused=True, retain_graph=True)
+            (gradient,) = torch.autograd.grad(
+                out[stream].sum(), foreign, allow_unused=True, retain_graph=True
+            )
             assert (gradient is not None) == leaks
             assert not leaks or gradient.any()
 
@@ -190,7 +212,9 @@ def test_a_file_is_read_without_running_code(weights: dict[str, Tensor], tmp_pat
     torch.save(weights, tmp_path / "zorro.pt")
     state_dict = torch.load(tmp_path / "zorro.pt", map_location="cpu", weights_only=True)
     audio, video = _inputs()
-    one, other = (import_lucidrains(x, CONFIG, compat=Compat.FIXED)(audio, video) for x in (weights, state_dict))
+    one, other = (
+        import_lucidrains(x, CONFIG, compat=Compat.FIXED)(audio, video) for x in (weights, state_dict)
+    )
     assert all(torch.equal(one[stream], other[stream]) for stream in ALL)
 
 
@@ -233,7 +257,9 @@ def test_another_config_fails(weights: dict[str, Tensor], changes: dict[str, obj
 
 
 def test_other_weights_fail(weights: dict[str, Tensor]) -> None:
-    with pytest.raises(CheckpointError, match=r"not a state dict .* missing=\['fusion_tokens', 'layers.0.1.3.weight'\]"):
+    with pytest.raises(
+        CheckpointError, match=r"not a state dict .* missing=\['fusion_tokens', 'layers.0.1.3.weight'\]"
+    ):
         import_lucidrains({"cls_token": torch.zeros(1, 1, 8)}, CONFIG, compat=Compat.FIXED)
     with pytest.raises(CheckpointError, match="have no bias, these have: norm.beta"):
         import_lucidrains(weights | {"norm.beta": torch.ones(24)}, CONFIG, compat=Compat.FIXED)
@@ -246,12 +272,16 @@ def test_other_weights_fail(weights: dict[str, Tensor]) -> None:
 
 def test_inputs_that_fit_no_patch_fail(weights: dict[str, Tensor]) -> None:
     model, (audio, video) = import_lucidrains(weights, CONFIG, compat=Compat.FIXED), _inputs()
-    with pytest.raises(ValueError, match=r"audio has shape \(2, 3, 19\), wanted .* at least one patch of \(4, 8\)"):
+    with pytest.raises(
+        ValueError, match=r"audio has shape \(2, 3, 19\), wanted .* at least one patch of \(4, 8\)"
+    ):
         model(audio[:, :3], video)
     with pytest.raises(ValueError, match=r"audio has shape \(9, 19\)"):
         model(audio[0], video)
     for wrong in (video[:, :, :3], video[:, :, :, :, :3], video[:, :1], video[0], video[:, :, :0]):
-        with pytest.raises(ValueError, match=r"video has shape .*, wanted \(batch, 2, .*multiples of \(2, 8, 4\)"):
+        with pytest.raises(
+            ValueError, match=r"video has shape .*, wanted \(batch, 2, .*multiples of \(2, 8, 4\)"
+        ):
             model(audio, wrong)
     with pytest.raises(ValueError, match=r"one row per clip; got \[1, 2\]"):
         model(audio[:1], video)
@@ -279,7 +309,9 @@ def test_spectrogram_is_the_power_of_a_windowed_dft(power: float) -> None:
     padded = np.pad(np.pad(wave, ((0, 0), (3, 3))), ((0, 0), (16, 16)), mode="reflect")
     window = np.zeros(32)
     window[6:26] = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(20) / 20)  # in the middle of the 32 samples
-    want = [np.abs(np.fft.rfft(padded[:, start : start + 32] * window)) ** power for start in range(0, 107, 7)]
+    want = [
+        np.abs(np.fft.rfft(padded[:, start : start + 32] * window)) ** power for start in range(0, 107, 7)
+    ]
     got = power_spectrogram(torch.from_numpy(wave).float(), config)
     torch.testing.assert_close(got.double(), torch.from_numpy(np.stack(want, axis=-1)), rtol=1e-3, atol=1e-3)
 

@@ -7,28 +7,47 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models import Stream, Zorro, ZorroConfig
+from models import Stream, ZorroConfig, ZorroModel
 from models.importers import import_timm_vit
 from models.weights import CheckpointError
 
 DIM, DEPTH, HEADS = 24, 2, 3
 CONFIG = ZorroConfig(
-    num_classes=4, audio_shape=(32, 32), video_shape=(4, 48, 48, 3), embed_dim=DIM, depth=DEPTH, num_heads=HEADS,
-    num_fusion_tokens=2, projection_dim=8,
-)  # fmt: skip
+    num_classes=4,
+    audio_shape=(32, 32),
+    video_shape=(4, 48, 48, 3),
+    embed_dim=DIM,
+    depth=DEPTH,
+    num_heads=HEADS,
+    num_fusion_tokens=2,
+    projection_dim=8,
+)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
 
 
-def vit_weights(*, dim: int = DIM, depth: int = DEPTH, num_positions: int = 10, channels: int = 3) -> dict[str, Tensor]:
+def vit_weights(
+    *, dim: int = DIM, depth: int = DEPTH, num_positions: int = 10, channels: int = 3
+) -> dict[str, Tensor]:
     """Random numbers under the keys and in the shapes of a timm ViT with patches of 16 x 16."""
     shapes: dict[str, tuple[int, ...]] = {
-        "cls_token": (1, 1, dim), "pos_embed": (1, num_positions, dim),
-        "patch_embed.proj.weight": (dim, channels, 16, 16), "patch_embed.proj.bias": (dim,),
-        "norm.weight": (dim,), "norm.bias": (dim,), "head.weight": (7, dim), "head.bias": (7,),
-    }  # fmt: skip
+        "cls_token": (1, 1, dim),
+        "pos_embed": (1, num_positions, dim),
+        "patch_embed.proj.weight": (dim, channels, 16, 16),
+        "patch_embed.proj.bias": (dim,),
+        "norm.weight": (dim,),
+        "norm.bias": (dim,),
+        "head.weight": (7, dim),
+        "head.bias": (7,),
+    }
     for i in range(depth):
-        maps = {"norm1": (dim,), "attn.qkv": (3 * dim, dim), "attn.proj": (dim, dim), "norm2": (dim,),
-                "mlp.fc1": (4 * dim, dim), "mlp.fc2": (dim, 4 * dim)}  # fmt: skip
+        maps = {
+            "norm1": (dim,),
+            "attn.qkv": (3 * dim, dim),
+            "attn.proj": (dim, dim),
+            "norm2": (dim,),
+            "mlp.fc1": (4 * dim, dim),
+            "mlp.fc2": (dim, 4 * dim),
+        }
         for name, shape in maps.items():
             shapes[f"blocks.{i}.{name}.weight"], shapes[f"blocks.{i}.{name}.bias"] = shape, shape[:1]
     generator = torch.Generator().manual_seed(3)
@@ -59,12 +78,12 @@ def textbook_block(weights: dict[str, Tensor], i: int, x: Tensor, num_heads: int
     return x + linear("mlp.fc2", gelu)
 
 
-def _model(config: ZorroConfig = CONFIG) -> Zorro:
+def _model(config: ZorroConfig = CONFIG) -> ZorroModel:
     torch.manual_seed(0)
-    return Zorro(config).eval()
+    return ZorroModel(config).eval()
 
 
-def _named(model: Zorro) -> dict[str, Tensor]:
+def _named(model: ZorroModel) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
 
 
@@ -76,7 +95,9 @@ def test_blocks_compute_what_the_vit_s_do() -> None:
         for stream in (Stream.AUDIO, Stream.VIDEO):
             with torch.no_grad():
                 got = block({stream: x}, None)[stream]
-            torch.testing.assert_close(got, textbook_block(weights, i, x, HEADS), rtol=1e-3, atol=1e-3)  # epsilons of norms
+            torch.testing.assert_close(
+                got, textbook_block(weights, i, x, HEADS), rtol=1e-3, atol=1e-3
+            )  # epsilons of norms
     assert torch.equal(model.trunk.norm.weight, weights["norm.weight"])
 
 
@@ -87,9 +108,13 @@ def test_a_still_video_gives_the_picture_s_tokens(
 ) -> None:
     weights, model = vit_weights(), _model(replace(CONFIG, video_mean=video_mean))
     import_timm_vit(model, weights, mean=mean, std=std)
-    picture = torch.randint(0, 256, (1, 48, 48, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    picture = torch.randint(
+        0, 256, (1, 48, 48, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(2)
+    )
     normalised = ((picture / 255 - torch.tensor(mean)) / torch.tensor(std)).permute(0, 3, 1, 2)
-    patches = F.conv2d(normalised, weights["patch_embed.proj.weight"], weights["patch_embed.proj.bias"], stride=16)
+    patches = F.conv2d(
+        normalised, weights["patch_embed.proj.weight"], weights["patch_embed.proj.bias"], stride=16
+    )
     want = patches.flatten(2).transpose(1, 2) + weights["pos_embed"][:, 1:]
     got = model.video_tokens(picture[:, None].expand(-1, 4, -1, -1, -1)).detach()
     for step in got.unflatten(1, (2, 9)).unbind(1):
@@ -114,7 +139,13 @@ def test_positions_are_resized_bicubically() -> None:
 
     def cubic(d: float) -> float:
         d, a = abs(d), -0.75
-        return (a + 2) * d**3 - (a + 3) * d**2 + 1 if d <= 1 else a * (d**3 - 5 * d**2 + 8 * d - 4) if d < 2 else 0
+        return (
+            (a + 2) * d**3 - (a + 3) * d**2 + 1
+            if d <= 1
+            else a * (d**3 - 5 * d**2 + 8 * d - 4)
+            if d < 2
+            else 0
+        )
 
     # Keys' cubic at sources 1/6, 3/2 and 17/6 of a line of four, ends repeated.
     line = torch.zeros(3, 4, dtype=torch.float64)
@@ -145,12 +176,21 @@ def test_report_says_where_every_weight_comes_from() -> None:
 
 def test_a_distilled_vit_has_two_tokens_before_its_patches() -> None:
     weights = vit_weights(num_positions=11) | {
-        "dist_token": torch.zeros(1, 1, DIM), "head_dist.weight": torch.zeros(7, DIM), "head_dist.bias": torch.zeros(7),
-    }  # fmt: skip
+        "dist_token": torch.zeros(1, 1, DIM),
+        "head_dist.weight": torch.zeros(7, DIM),
+        "head_dist.bias": torch.zeros(7),
+    }
     model = _model()
     report = import_timm_vit(model, weights)
     torch.testing.assert_close(model.video_tokens.pos_space.detach(), weights["pos_embed"][:, 2:])
-    assert report.unused == ("cls_token", "dist_token", "head.bias", "head.weight", "head_dist.bias", "head_dist.weight")
+    assert report.unused == (
+        "cls_token",
+        "dist_token",
+        "head.bias",
+        "head.weight",
+        "head_dist.bias",
+        "head_dist.weight",
+    )
 
 
 def test_an_imported_model_learns() -> None:
@@ -179,8 +219,14 @@ def _without(name: str) -> dict[str, Tensor]:
         (_without("norm.weight"), "missing=.'norm.weight'"),
         (vit_weights() | {"blocks.0.ls1.gamma": torch.ones(DIM)}, "unknown=.'blocks.0.ls1.gamma'"),
         (vit_weights() | {"norm_pre.weight": torch.ones(DIM)}, "unknown=.'norm_pre.weight'"),
-        (vit_weights(channels=1), r"patch_embed.proj.weight: got \(24, 1, 16, 16\), wanted \(24, 3, 16, 16\)"),
-        (vit_weights() | {"blocks.0.mlp.fc1.weight": torch.zeros(DIM, DIM)}, r"fc1.w\w+: got \(24, 24\), wanted \(96, 24\)"),
+        (
+            vit_weights(channels=1),
+            r"patch_embed.proj.weight: got \(24, 1, 16, 16\), wanted \(24, 3, 16, 16\)",
+        ),
+        (
+            vit_weights() | {"blocks.0.mlp.fc1.weight": torch.zeros(DIM, DIM)},
+            r"fc1.w\w+: got \(24, 24\), wanted \(96, 24\)",
+        ),
     ],
 )
 def test_weights_that_do_not_fit_fail_and_change_nothing(weights: dict[str, Tensor], match: str) -> None:
@@ -197,5 +243,7 @@ def test_a_model_without_a_place_for_them_fails(changes: dict[str, object]) -> N
     from models import SwinConfig
 
     swin = SwinConfig(depths=(1,)) if "backbone" in changes else None
-    with pytest.raises(ValueError, match=r"need backbone=vit and stem=patch, the model has backbone=\w+, stem=\w+"):
+    with pytest.raises(
+        ValueError, match=r"need backbone=vit and stem=patch, the model has backbone=\w+, stem=\w+"
+    ):
         import_timm_vit(_model(replace(CONFIG, swin=swin, **changes)), vit_weights())

@@ -1,0 +1,86 @@
+"""Retrieval across modalities: does a clip's sound find its picture among all pictures, and five more directions.
+
+The shared space is what contrastive training makes. Where embeddings are equally near, the match counts as
+last: a collapsed space finds nothing, rather than everything.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from .metrics import bootstrap_interval, match_ranks
+
+RECALLS = (1, 5, 10)
+BLOCK = 1024  # queries at a time: the matrix of all is not needed
+
+
+def retrieval_tables(
+    embeddings: Mapping[str, Float[np.ndarray, "clips dim"]],
+    *,
+    unit: Sequence[object] | None = None,
+    seed: int = 0,
+    num_resamples: int = 1000,
+) -> dict[str, dict[str, Any]]:
+    """Recall at 1, 5 and 10 in every direction between streams: for audio, video and fused, six.
+
+    Args:
+        embeddings: by stream, row i of each for clip i; made unit length here.
+        unit: see `metrics.bootstrap_interval`; of queries, among the same keys.
+        seed: of the interval.
+        num_resamples: of the interval.
+
+    Returns:
+        Tables by `{query}_to_{key}`: `clips`, `recall@k`, `recall@1_interval`, `median_rank`, and `chance@k`,
+        what guessing would give.
+
+    Raises:
+        ValueError: fewer than two streams or clips, different shapes, or an embedding of zero length.
+    """
+    shapes = {name: rows.shape for name, rows in embeddings.items()}
+    if len(shapes) < 2 or len(set(shapes.values())) != 1:
+        raise ValueError(f"got embeddings {shapes}; give at least two streams of the same clips in one space")
+    units = {name: _unit_length(name, rows) for name, rows in embeddings.items()}
+    tables = {}
+    for query, key in permutations(units, 2):
+        ranks = nearest_ranks(units[query], units[key])
+        tables[f"{query}_to_{key}"] = _table(ranks, unit=unit, seed=seed, num_resamples=num_resamples)
+    return tables
+
+
+def nearest_ranks(
+    queries: Float[np.ndarray, "clips dim"], keys: Float[np.ndarray, "clips dim"]
+) -> Int[np.ndarray, " clips"]:
+    """Place, from 1, of key i among all keys by its product with query i."""
+    return np.concatenate(
+        [
+            match_ranks(
+                queries[start : start + BLOCK] @ keys.T, np.arange(start, min(start + BLOCK, len(queries)))
+            )
+            for start in range(0, len(queries), BLOCK)
+        ]
+    )
+
+
+def _table(
+    ranks: Int[np.ndarray, " clips"], *, unit: Sequence[object] | None, seed: int, num_resamples: int
+) -> dict[str, Any]:
+    first = bootstrap_interval(np.mean, ranks == 1, unit=unit, seed=seed, num_resamples=num_resamples)
+    return {
+        "clips": len(ranks),
+        **{f"recall@{k}": float((ranks <= k).mean()) for k in RECALLS},
+        "recall@1_interval": [first.low, first.high],
+        "median_rank": float(np.median(ranks)),
+        **{f"chance@{k}": min(1.0, k / len(ranks)) for k in RECALLS},
+    }
+
+
+def _unit_length(name: str, rows: Float[np.ndarray, "clips dim"]) -> Float[np.ndarray, "clips dim"]:
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    if not (lengths > 0).all():  # NaN is caught too
+        raise ValueError(
+            f"{int((~(lengths > 0)).sum())} embeddings of {name!r} have no length; drop the clips it lacks"
+        )
+    return rows / lengths

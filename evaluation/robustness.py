@@ -1,0 +1,72 @@
+"""What fusion is for: pairs of sound and sight of which one is hurt."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from datasets.manifests import Item
+from media.clip import Clip, Modality, read_waveform
+from media.log_mel import log_mel
+from media.spec import ClipSpec
+
+from .corruptions import add_noise
+from .predictors import Predictor, make_pairs, pair_clips, pooled_logits, score
+
+SNR_DB = -5.0
+
+
+def degraded_pairs(
+    predictor: Predictor,
+    items: Sequence[Item],
+    targets: dict[str, int],
+    spec: ClipSpec,
+    clips: Sequence[Sequence[Clip]],
+    *,
+    seed: int = 0,
+) -> dict[str, dict[str, Any]]:
+    """Tables of the pairs with white noise 5 dB above the sound, and with the picture replaced by noise.
+
+    For each: the stream that was hurt, and the fused one.
+    """
+    pairs = make_pairs(items, seed=seed)
+    if not pairs:
+        return {}
+    names = [label for label, _ in sorted(targets.items(), key=lambda pair: pair[1])]
+    truth = np.array([targets[items[i].label] for i, _ in pairs])
+    random = np.random.default_rng(seed)
+    noisy = {
+        i: noisy_windows(items[i], clips[i], spec, random, SNR_DB) for i in sorted({i for i, _ in pairs})
+    }
+    hurt_sound = [pair_clips(noisy[i], clips[j]) for i, j in pairs]
+    hurt_sight = [[blind(clip, random) for clip in pair_clips(clips[i], clips[j])] for i, j in pairs]
+    tables = {}
+    for name, paired, stream in (
+        ("noisy_sound", hurt_sound, Modality.AUDIO),
+        ("noise_for_picture", hurt_sight, Modality.VIDEO),
+    ):
+        for modality in (stream, Modality.FUSED):
+            tables[f"{name}_{modality}"] = score(pooled_logits(predictor, modality, paired), truth, names)
+    return tables
+
+
+def noisy_windows(
+    item: Item, windows: Sequence[Clip], spec: ClipSpec, random: np.random.Generator, snr_db: float
+) -> list[Clip]:
+    """The item's windows with white noise added to the waveform, at this ratio to the whole recording's power."""
+    waveform = read_waveform(item.path, spec)
+    noisy = add_noise(waveform, random.standard_normal(len(waveform)), snr_db)
+    found = []
+    for window in windows:
+        start = round(window.start_seconds * spec.sample_rate)
+        part = noisy[start : start + spec.num_samples]
+        padded = np.pad(part, (0, spec.num_samples - len(part)))
+        found.append(replace(window, audio=log_mel(padded, spec), is_silent=False))
+    return found
+
+
+def blind(clip: Clip, random: np.random.Generator) -> Clip:
+    """The clip with noise for its picture."""
+    assert clip.video is not None
+    return replace(clip, video=random.integers(0, 256, clip.video.shape, dtype=np.uint8))

@@ -1,0 +1,209 @@
+"""From an uploaded file to its answer: decode processes make windows, lanes of the batcher answer them.
+
+Nothing here blocks the event loop, and whatever stage a request is in, cancelling it ends its work there.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from media import Clip, MediaLimits, Modality
+from runtime import ClipResult, Zorro
+from runtime.options import Times, parse_modalities
+from runtime.result_assembly import Collected, Question
+from runtime.signature import graphs_for, stream_values
+
+from .batcher import Batcher
+from .decode_pool import DecodePool
+from .decode_worker import DecodedChunk, DecodeTask
+from .graph_queue import Answered
+from .memory import Quiet, give_back
+from .models import Models
+from .settings import Settings
+from .tracing import span
+
+MAX_WINDOWS_PER_CHUNK = 16
+QUIET_SECONDS = 2.0  # then free memory goes back; after it the next batch takes some milliseconds more
+
+DecodedClips = tuple[DecodedChunk, list[Clip]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a request wants to know of its clip, checked."""
+
+    question: Question
+    modalities: Sequence[Modality]
+    must_have_all: bool
+    times: Times
+
+
+class Engine:
+    """The decode pool, the batcher and the models behind them. Lives on one event loop."""
+
+    def __init__(self, settings: Settings, models: Models, folder: Path) -> None:
+        self.models, self._settings = models, settings
+        self._limits = MediaLimits(
+            max_bytes=settings.max_body_bytes,
+            max_duration_seconds=settings.max_duration_seconds,
+            max_pixels=settings.max_pixels,
+            max_streams=settings.max_streams,
+            max_windows=settings.max_windows,
+            max_frames_per_second=settings.max_frames_per_second,
+        )
+        self.pool = DecodePool(
+            folder,
+            num_workers=settings.decode_workers,
+            max_memory_bytes=settings.max_decode_memory_bytes,
+            max_growth_bytes=settings.max_decode_growth_bytes,
+            max_cpu_seconds=settings.max_decode_cpu_seconds,
+            timeout_seconds=settings.decode_timeout_seconds,
+        )
+        self._quiet = Quiet(give_back, seconds=QUIET_SECONDS)
+        self.batcher: Batcher[Clip] = Batcher(
+            num_sessions=settings.sessions, is_quiet=lambda: self._quiet.num_inside <= 1
+        )
+
+    async def start(self) -> None:
+        """Start the decode processes, and make one lane per graph of each model, once they are loaded."""
+        await self.pool.warm_up()
+        for model in self.models.all():
+            for modality in Modality:
+                self.batcher.add_lane(
+                    lane_name(model, modality),
+                    _runner(self.models.beside(model), modality),
+                    run_alone=_runner(model, modality),
+                    max_batch_size=self._settings.max_batch_size,
+                    max_queue_size=self._settings.max_queue_windows,
+                )
+        self._quiet.begin()  # loading has left much
+
+    async def ask(self, model: Zorro, asked: Asked, path: Path, *, deadline: float | None) -> ClipResult:
+        """The answer to one clip.
+
+        Args:
+            model: that answers.
+            asked: what is wanted.
+            path: of the clip.
+            deadline: on `time.monotonic`.
+
+        Raises:
+            MediaError: the clip; see `media.errors`.
+            ServiceError: a decode process failed over it, or there is no room or no time.
+        """
+        with self._quiet.disturbed():
+            return await self._ask(model, asked, self._task(model, asked, path), deadline=deadline)
+
+    async def _ask(
+        self, model: Zorro, asked: Asked, task: DecodeTask, *, deadline: float | None
+    ) -> ClipResult:
+        collected: Collected | None = None
+        decode_seconds, warnings = 0.0, []
+        async with aclosing(self.pool.chunks(task)) as chunks:
+            while (decoded := await _next(chunks)) is not None:
+                chunk, clips = decoded
+                collected = collected or Collected(chunk.present)
+                decode_seconds += chunk.seconds
+                warnings += [warning for warning in chunk.warnings if warning not in warnings]
+                if clips:
+                    values = await self._run(
+                        model, chunk.present, clips, asked.question.kind, collected, deadline
+                    )
+                    collected.add(clips, values)
+        assert collected is not None
+        return collected.result(
+            asked.question,
+            chunk.info,
+            asked=asked.modalities,
+            warnings=warnings,
+            decode_seconds=decode_seconds,
+        )
+
+    async def ask_tensors(
+        self, model: Zorro, modality: Modality, clips: Sequence[Clip], *, deadline: float | None
+    ) -> Answered:
+        """A graph's outputs for windows that somebody else has prepared.
+
+        Raises:
+            ServiceError: there is no room or no time.
+        """
+        lane = lane_name(model, modality)
+        with self._quiet.disturbed(), span("inference", lanes=lane, windows=len(clips)):
+            return await self.batcher.submit(lane, clips, deadline=deadline)
+
+    async def _run(
+        self,
+        model: Zorro,
+        present: Sequence[Modality],
+        clips: Sequence[Clip],
+        kind: str,
+        collected: Collected,
+        deadline: float | None,
+    ) -> dict[Modality, np.ndarray]:
+        lanes = [lane_name(model, graph) for graph in graphs_for(present)]
+        with span("inference", lanes=",".join(lanes), windows=len(clips)):
+            answers = await self._answers(lanes, clips, deadline)
+        collected.inference_seconds += sum(answer.run_seconds for answer in answers)
+        return stream_values((answer.outputs for answer in answers), present, kind)
+
+    async def _answers(
+        self, lanes: Sequence[str], clips: Sequence[Clip], deadline: float | None
+    ) -> list[Answered]:
+        tickets: list[asyncio.Future[Answered]] = []
+        try:
+            tickets.extend(self.batcher.submit(lane, clips, deadline=deadline) for lane in lanes)
+            return await asyncio.gather(*tickets)
+        finally:  # if one lane refuses or fails, nobody wants what the others say
+            for ticket in tickets:
+                ticket.cancel()
+
+    def _task(self, model: Zorro, asked: Asked, path: Path) -> DecodeTask:
+        return DecodeTask(
+            path=path,
+            spec=model.bundle.clip_spec,
+            asked=tuple(asked.modalities),
+            must_have_all=asked.must_have_all,
+            start_seconds=asked.times.start,
+            end_seconds=asked.times.end,
+            stride_seconds=asked.times.stride,
+            max_windows=MAX_WINDOWS_PER_CHUNK,
+            limits=self._limits,
+        )
+
+    async def close(self) -> None:
+        """Finish what waits, and end processes and threads."""
+        self._quiet.close()
+        await self.batcher.close()
+        await self.pool.close()
+
+
+def make_asked(
+    question: Question,
+    *,
+    modalities: Iterable[Modality | str] | None,
+    times: Times,
+    skip_missing: bool,
+) -> Asked:
+    """What is asked, with the default of all streams that the clip has."""
+    must_have_all = modalities is not None and not skip_missing
+    return Asked(
+        question=question, modalities=parse_modalities(modalities), must_have_all=must_have_all, times=times
+    )
+
+
+async def _next(chunks: AsyncIterator[DecodedClips]) -> DecodedClips | None:
+    with span("decode"):
+        return await anext(chunks, None)
+
+
+def lane_name(model: Zorro, modality: Modality) -> str:
+    """NAME/VERSION/GRAPH."""
+    return f"{model.bundle.name}/{model.bundle.version}/{modality}"
+
+
+def _runner(model: Zorro, modality: Modality) -> Callable[[Sequence[Clip]], dict[str, np.ndarray]]:
+    return lambda clips: model.run(modality, clips)

@@ -1,0 +1,145 @@
+"""Answers of a model to the windows of a split's co-recorded clips, and scores of them while training.
+
+Windows are cut from decoded recordings, as in training. The scores that are reported come from `clip_scores`,
+which reads the files as a server does.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from datasets.manifests import Item
+from datasets.recordings import Recordings, Window, cut_window, window_start
+from evaluation.metrics import mean_average_precision, recall_at_k, top_k_accuracy
+from evaluation.predictors import ANSWERS
+from models.heads import StreamOutput
+from models.mask import Stream
+from models.zorro import ZorroModel
+
+from .clip_batch import label_vectors, stack_windows
+from .recipe import Recipe
+
+STREAMS = (Stream.AUDIO, Stream.VIDEO, Stream.FUSION)
+MAX_BATCH_SIZE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Of one stream to the clips that have what it reads."""
+
+    clips: Int[np.ndarray, " clips"]
+    """Their numbers in the table."""
+    features: Float[np.ndarray, "clips features_dim"]
+    embedding: Float[np.ndarray, "clips projection_dim"]
+    logits: Float[np.ndarray, "clips classes"]
+
+
+class ClipTable:
+    """One window of each clip of a split.
+
+    Raises:
+        ValueError: no clip decodes.
+    """
+
+    def __init__(
+        self, items: Sequence[Item], recordings: Recordings, targets: dict[str, int], recipe: Recipe
+    ) -> None:
+        known = [(item, recordings.by_path[item.path]) for item in items if item.path in recordings.by_path]
+        if not known:
+            raise ValueError(f"none of {len(items)} clips to validate by decodes: {recordings.counts}")
+        spec = recipe.spec
+        windows = [
+            cut_window(clip, window_start(item, spec, clip.seconds(spec)), spec) for item, clip in known
+        ]
+        self.recipe, self.labels = recipe, label_vectors([item for item, _ in known], targets)
+        self.heard, self.seen = numbers_with(windows)
+        self.audio, self.video = stack_windows(windows, spec)
+
+    def answers(self, model: ZorroModel, audio: Tensor | None = None) -> dict[str, Answers]:
+        """Of each stream, asked alone, and of fusion by sound alone and by sight alone.
+
+        A stream that no clip is there for is left out. Asked for one modality, a model is given no more than
+        that: so one whose mask leaks shows what it can do without the other.
+
+        Args:
+            model: in eval mode.
+            audio: what to hear instead, such as the same in noise; [sounds, mel_frames, mel_bins].
+        """
+        return answer_windows(
+            model, self.heard, self.audio if audio is None else audio, self.seen, self.video
+        )
+
+    def scores(self, model: ZorroModel) -> dict[str, float]:
+        """Top-1 or mean average precision by stream; or recall@1 from sound to picture, back, and from fusion."""
+        return score_answers(self.answers(model), self.labels, self.recipe)
+
+
+def numbers_with(windows: Sequence[Window]) -> tuple[Tensor, Tensor]:
+    """Numbers of the windows that have sound, and of those that have a picture."""
+    return (
+        torch.tensor([window.audio is not None for window in windows]).nonzero()[:, 0],
+        torch.tensor([window.video is not None for window in windows]).nonzero()[:, 0],
+    )
+
+
+def answer_windows(
+    model: ZorroModel, heard: Tensor, audio: Tensor, seen: Tensor, video: Tensor
+) -> dict[str, Answers]:
+    """See `ClipTable.answers`: `audio` has a row for each number in `heard`, `video` for each in `seen`."""
+    both = torch.tensor(sorted(set(heard.tolist()) & set(seen.tolist())), dtype=torch.long)
+    sound_of, sight_of = (torch.searchsorted(numbers, both) for numbers in (heard, seen))
+    asked = (
+        (("audio", "fusion_by_sound"), heard, audio, None),
+        (("video", "fusion_by_sight"), seen, None, video),
+        (("fusion",), both, audio[sound_of], video[sight_of]),
+    )
+    found = {}
+    for names, numbers, sounds, sights in asked:
+        if len(numbers):
+            found |= _answers(model, names, numbers, sounds, sights)
+    return found
+
+
+def score_answers(answers: dict[str, Answers], labels: Tensor, recipe: Recipe) -> dict[str, float]:
+    """See `ClipTable.scores`; `labels` has a row for each clip's number."""
+    if not recipe.supervised:
+        return retrieval_scores(answers)
+    truth = labels.numpy()
+    if recipe.multi_label:
+        return {
+            f"{name}_map": mean_average_precision(a.logits, truth[a.clips] > 0) for name, a in answers.items()
+        }
+    return {f"{name}_top1": top_k_accuracy(a.logits, truth[a.clips].argmax(1)) for name, a in answers.items()}
+
+
+def retrieval_scores(answers: dict[str, Answers]) -> dict[str, float]:
+    """Recall@1 among the clips that have sound and picture; nothing where there are none."""
+    if "fusion" not in answers:
+        return {}
+    whole = answers["fusion"].clips
+    rows = {
+        n: answers[n].embedding[np.searchsorted(answers[n].clips, whole)]
+        for n in ("audio", "video", "fusion")
+    }
+    directions = (("audio", "video"), ("video", "audio"), ("fusion", "audio"), ("fusion", "video"))
+    return {f"{a}_to_{b}_r1": recall_at_k(rows[a] @ rows[b].T, 1) for a, b in directions}
+
+
+@torch.no_grad()
+def _answers(
+    model: ZorroModel, names: Sequence[str], numbers: Tensor, audio: Tensor | None, video: Tensor | None
+) -> dict[str, Answers]:
+    outs: dict[str, list[StreamOutput]] = {name: [] for name in names}
+    for start in range(0, len(numbers), MAX_BATCH_SIZE):
+        part = slice(start, start + MAX_BATCH_SIZE)
+        out = model(*(None if x is None else x[part] for x in (audio, video)))
+        for name in names:
+            outs[name].append(getattr(out, name.partition("_")[0]))
+    arrays = {
+        n: {x: torch.cat([getattr(o, x) for o in outs[n]]).float().numpy() for x in ANSWERS} for n in names
+    }
+    return {name: Answers(numbers.numpy(), **arrays[name]) for name in names}
