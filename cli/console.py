@@ -1,18 +1,19 @@
 """What all commands share: where they print, how they show progress, and how an expected error becomes a sentence."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-out, err = Console(), Console(stderr=True)
+if TYPE_CHECKING:
+    from media.progress import OnProgress
 
-OnStage = Callable[..., None]
-"""Told a stage, how much of how much of it is done, and figures to show beside it, by name."""
+out, err = Console(), Console(stderr=True)
 NO_FIGURES: Mapping[str, float] = MappingProxyType({})
 
 EXTRA_OF = {
@@ -64,7 +65,7 @@ def progress_bar() -> Iterator[Progress]:
 
 
 @contextmanager
-def stage_bars() -> Iterator[OnStage]:
+def stage_bars() -> "Iterator[OnProgress]":
     """A bar for each stage, from when it is first told of; yields what to tell."""
     with progress_bar() as progress:
         tasks: dict[str, TaskID] = {}

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 
-def put_in_place(folder: Path, out: Path, *, aside: Path) -> None:
+def replace_folder(folder: Path, out: Path, *, aside: Path) -> None:
     """Put `folder` in the place of `out`; what stood there comes back if that fails."""
     try:
         if out.exists():

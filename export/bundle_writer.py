@@ -33,7 +33,7 @@ from runtime.scores import Scores
 from runtime.selftest import GOLDEN_INPUTS_FILE, GOLDEN_OUTPUTS_FILE
 from runtime.signature import INPUTS, input_tensors, output_names
 
-from .atomic_folder import put_in_place
+from .atomic_folder import replace_folder
 from .audit import OPSET_VERSION, audit_graph
 from .golden import golden_inputs
 from .model_card import fill_card
@@ -126,7 +126,7 @@ def export_checkpoint(
         written = read_bundle(folder)
         for variant in written.variants:
             Zorro(written, variant=variant).self_test()
-        put_in_place(folder, out, aside=Path(part) / "replaced")
+        replace_folder(folder, out, aside=Path(part) / "replaced")
     return out
 
 

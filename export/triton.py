@@ -29,7 +29,7 @@ from onnx import TensorProto
 from media import Modality
 from runtime.engines import shapes_argument
 
-from .atomic_folder import put_in_place
+from .atomic_folder import replace_folder
 from .pbtxt import Message, Word, map_entries, render_text
 from .weights_file import external_files
 
@@ -157,7 +157,7 @@ def write_triton(
         weights = _Weights(link=link_weights)
         for model, path in models.items():
             _write_model(folder / model, path, labels, origin, options, weights)
-        put_in_place(folder, out, aside=Path(part) / "replaced")
+        replace_folder(folder, out, aside=Path(part) / "replaced")
     files = tuple(sorted(path for path in out.rglob("*") if path.is_file()))
     return TritonRepository(
         out, tuple(models), files, tuple(out / path.relative_to(folder) for path in weights.linked)

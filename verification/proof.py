@@ -35,7 +35,7 @@ from datasets.layouts import read_items
 from datasets.manifests import Item
 from datasets.recordings import window_start
 from evaluation.predictors import ModelPredictor, Predictor
-from export.atomic_folder import put_in_place
+from export.atomic_folder import replace_folder
 from export.bundle_writer import learned_scores, seal_bundle
 from export.variants import TOLERANCES
 from media import ClipSpec, Modality
@@ -631,4 +631,4 @@ def _write(bundle: Bundle, report: dict[str, Any]) -> None:
             raise ProofError(f"{bundle.path} was replaced while it was being proven; prove it again")
         seal_bundle(folder, manifest)
         read_bundle(folder)
-        put_in_place(folder, bundle.path, aside=Path(part) / "replaced")
+        replace_folder(folder, bundle.path, aside=Path(part) / "replaced")

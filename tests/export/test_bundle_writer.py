@@ -17,7 +17,7 @@ import pytest
 from onnx import helper
 from torch import nn
 
-from export.atomic_folder import put_in_place
+from export.atomic_folder import replace_folder
 from export.audit import AuditError
 from export.bundle_writer import export_checkpoint
 from export.golden import golden_inputs
@@ -137,10 +137,10 @@ def test_what_was_there_comes_back_if_the_move_fails(tmp_path: Path) -> None:
     out.mkdir()
     (out / "kept").touch()
     with pytest.raises(OSError, match="not_made"):
-        put_in_place(tmp_path / "not_made", out, aside=tmp_path / "aside")
+        replace_folder(tmp_path / "not_made", out, aside=tmp_path / "aside")
     assert (out / "kept").exists()
     with pytest.raises(OSError, match="not_made"):
-        put_in_place(tmp_path / "not_made", tmp_path / "new", aside=tmp_path / "aside")
+        replace_folder(tmp_path / "not_made", tmp_path / "new", aside=tmp_path / "aside")
     assert not (tmp_path / "new").exists()
 
 
