@@ -28,6 +28,10 @@ serve: .venv-serve/ready
 test: .venv/ready
 	.venv/bin/python -m pytest --cov --cov-report=term
 
+# quick: the fast tests, for the inner loop; those marked slow are left to `make test`
+quick: .venv/ready
+	.venv/bin/python -m pytest -m "not slow"
+
 # lint: style, types and the arrows between the packages
 lint: .venv/ready
 	.venv/bin/ruff check .
@@ -90,4 +94,4 @@ $(PEERS:%=.venv-peers/%/ready): pyproject.toml
 	@$(@D)/bin/python -m pip install --quiet --editable '.[cpu]' '$(PACKAGE_$(notdir $(@D)))'
 	@touch $@
 
-.PHONY: help serve test lint train export bench check-serve image clean
+.PHONY: help serve test quick lint train export bench check-serve image clean
