@@ -19,10 +19,12 @@ from .bundle import DEFAULT_BUNDLE, AsJson, VariantOption, bundle_app
 from .console import err, explained, out, stage_bars, stop
 from .recordings import recordings_app
 from .tensorrt import audit, build
+from .train import train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Sound, picture, and both together.")
 bundle_app.command("audit")(audit)
 bundle_app.command("build")(build)
+app.command()(train)
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(recordings_app, name="data")
 SWITCH_SECONDS = (
@@ -40,44 +42,6 @@ Stride = Annotated[
 DataOption = Annotated[
     Path, typer.Option("--data", help="Clips in label folders, a manifest.csv, or a known collection.")
 ]
-
-
-@app.command()
-def train(
-    data: Annotated[
-        Path, typer.Option("--data", help="Label folders, a manifest.csv, a known collection, or shards.")
-    ],
-    recipe: Annotated[Path | None, typer.Argument(help="TOML file; may be left out with --from.")] = None,
-    start_from: Annotated[
-        Path | None,
-        typer.Option(
-            "--from", help="Checkpoint, or bundle that holds one, to start from; labels may differ."
-        ),
-    ] = None,
-    run: Annotated[
-        Path | None, typer.Option(help="Folder of the run; default runs/RECIPE, or runs/FOLDER.")
-    ] = None,
-    engine: Annotated[str | None, typer.Option(help="Under torchrun: ddp (default) or fsdp.")] = None,
-    fresh: Annotated[bool, typer.Option(help="Refuse to continue a run that is there.")] = False,
-) -> None:
-    """Train by a recipe, or on a folder of clips from a checkpoint; a run that was stopped goes on where it was saved."""
-    with explained(), stage_bars() as on_progress:
-        from training.distributed import Engine
-        from training.loop import train as run_training
-        from verification.checkpoint_source import open_origin
-
-        start = open_origin(start_from).checkpoint if start_from else None
-        folder = run or Path("runs") / (recipe or data.resolve()).stem
-        checkpoint = run_training(
-            recipe,
-            folder,
-            data_dir=data,
-            start_from=start,
-            engine=Engine(engine) if engine else None,
-            resume=not fresh,
-            on_progress=on_progress,
-        )
-    out.print(f"checkpoint: {checkpoint}")
 
 
 @app.command()
