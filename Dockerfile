@@ -16,11 +16,11 @@ RUN pip wheel --quiet --no-deps --wheel-dir /wheel .
 
 FROM python AS cpu
 # What it stands on changes seldom, the code often: two layers.
-COPY pyproject.toml /tmp/
+COPY pyproject.toml constraints.txt /tmp/
 RUN python -c 'import tomllib; p = tomllib.load(open("/tmp/pyproject.toml", "rb"))["project"]; \
 print(*p["dependencies"], *p["optional-dependencies"]["cpu"], sep="\n")' > /tmp/requirements.txt \
-    && pip install --quiet --requirement /tmp/requirements.txt \
-    && rm /tmp/requirements.txt /tmp/pyproject.toml
+    && pip install --quiet --constraint /tmp/constraints.txt --requirement /tmp/requirements.txt \
+    && rm /tmp/requirements.txt /tmp/constraints.txt /tmp/pyproject.toml
 COPY --from=wheel /wheel /wheel
 RUN pip install --quiet --no-deps /wheel/*.whl && rm -r /wheel
 COPY bundles /bundles

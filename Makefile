@@ -6,6 +6,8 @@ BUNDLES ?= bundles
 DATA ?= data/sights_sounds
 RECIPE ?= training/recipes/sights-sounds.toml
 BENCHMARKS ?=
+UPGRADE ?= --upgrade
+LOCK = constraints.txt
 PEERS = litserve bentoml mlserver ray
 PACKAGE_litserve = litserve==0.2.19
 PACKAGE_bentoml = bentoml==1.4.39
@@ -63,20 +65,28 @@ check-serve: .venv-serve/ready
 image:
 	BUNDLES=$(BUNDLES) deploy/build_image.sh
 
+# lock: renew LOCK from pyproject.toml; UPGRADE= keeps the versions that it has and only adds or removes packages
+lock: .venv-lock/ready
+	.venv-lock/bin/uv pip compile pyproject.toml --quiet --all-extras --universal --python-version 3.11 \
+		--fork-strategy fewest --no-header --no-annotate --no-emit-index-url $(UPGRADE) --output-file $(LOCK)
+	@# torch pins what its CUDA builds bring; a CPU build brings none of it.
+	@sed -i -E '/^(nvidia-|cuda-|triton==)/d' $(LOCK)
+
 # clean: remove what the other targets made, except runs and bundles
 clean:
-	rm -rf .venv .venv-serve .venv-peers build *.egg-info .coverage
+	rm -rf .venv .venv-serve .venv-lock .venv-peers build *.egg-info .coverage
 
-# One environment serves, the other does the rest. pip runs again only when pyproject.toml has changed.
+# One environment serves, the other does the rest, both at the versions of LOCK. pip runs again only when
+# pyproject.toml or LOCK has changed.
 .venv-serve/ready: EXTRAS = cpu
 .venv/ready: EXTRAS = cpu,train,export,dev
 
-.venv-serve/ready .venv/ready: pyproject.toml
+.venv-serve/ready .venv/ready: pyproject.toml $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 		f"Python 3.11 or newer is needed, {sys.executable} is {sys.version.split()[0]}: make PYTHON=/path/to/python3.11 ...")'
 	@test -x $(@D)/bin/pip || $(PYTHON) -m venv $(@D)
 	@echo "installing [$(EXTRAS)] into $(@D)"
-	@$(@D)/bin/python -m pip install --quiet --editable '.[$(EXTRAS)]'
+	@$(@D)/bin/python -m pip install --quiet --constraint $(LOCK) --editable '.[$(EXTRAS)]'
 	@# Tests compare an importer with it; it asks for torchaudio, which has no CPU build, so it comes without what it asks for.
 	@test $(@D) != .venv || $(@D)/bin/python -m pip install --quiet --no-deps zorro-pytorch==0.1.1
 	@touch $@
@@ -84,14 +94,20 @@ clean:
 # What benchmarks compare with is no part of a test.
 .venv/bench: .venv/ready
 	@echo "installing [bench] into $(@D)"
-	@$(@D)/bin/python -m pip install --quiet --editable '.[bench]'
+	@$(@D)/bin/python -m pip install --quiet --constraint $(LOCK) --editable '.[bench]'
 	@touch $@
 
-# Each peer has an environment of its own: they want different versions of the same packages.
+# The resolver that writes LOCK is no part of any other environment.
+.venv-lock/ready:
+	@test -x $(@D)/bin/pip || $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet 'uv>=0.11'
+	@touch $@
+
+# Each peer has an environment of its own, without LOCK: they want different versions of the same packages.
 $(PEERS:%=.venv-peers/%/ready): pyproject.toml
 	@test -x $(@D)/bin/pip || $(PYTHON) -m venv $(@D)
 	@echo "installing $(notdir $(@D)) into $(@D)"
 	@$(@D)/bin/python -m pip install --quiet --editable '.[cpu]' '$(PACKAGE_$(notdir $(@D)))'
 	@touch $@
 
-.PHONY: help serve test quick lint train export bench check-serve image clean
+.PHONY: help serve test quick lint train export bench check-serve image lock clean

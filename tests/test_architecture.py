@@ -130,7 +130,13 @@ def test_serving_requirements_are_bare() -> None:
 
 def test_every_third_party_import_is_required() -> None:
     """What a package imports at its top is in the extras that it is installed with."""
-    extras = {"models": ["train"], "training": ["train", "shards"], "export": ["export", "cpu"]}
+    extras = {
+        "models": ["train"],
+        "datasets": ["train", "shards"],
+        "evaluation": ["train"],
+        "training": ["train", "shards"],
+        "export": ["export", "cpu"],
+    }
     for package in PACKAGES:
         allowed = requirements().union(*(requirements(extra) for extra in extras.get(package, ["cpu"])))
         unlisted = {name for name in third_party_imports(ROOT / package) if name not in allowed}
