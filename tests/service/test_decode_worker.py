@@ -2,12 +2,15 @@
 
 import gc
 import multiprocessing
+import os
 import resource
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, cast
+from unittest.mock import Mock
 
 import numpy as np
 import psutil
@@ -29,8 +32,12 @@ from service.decode_worker import (
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
-    """Limits that are asked of the kernel; none is really set, for this process is the tests'."""
+    """Limits that are asked of the kernel; none is really set, for this process is the tests'.
+
+    Nor does its watch start, which would end this process, or read what a later test makes of `os.getppid`.
+    """
     asked: dict[int, int] = {}
+    monkeypatch.setattr(worker, "Thread", Mock(spec=Thread))
     monkeypatch.setattr(worker.resource, "setrlimit", lambda kind, bounds: asked.update({kind: bounds[0]}))
     monkeypatch.setattr(worker.os, "nice", lambda step: step)
     monkeypatch.setattr(worker.gc, "freeze", lambda: None)
@@ -93,6 +100,10 @@ def test_a_chunk_that_nobody_waits_for_any_more_leaves_no_file(
 
 def test_limits_are_asked_for(asked: dict[int, int]) -> None:
     limit_process(50_000_000)
+    cast(Mock, worker.Thread).assert_called_once_with(
+        target=worker._end_in_time, args=(os.getppid(),), daemon=True
+    )
+    cast(Mock, worker.Thread).return_value.start.assert_called_once_with()
     assert asked[resource.RLIMIT_DATA] > 50_000_000
     assert asked[resource.RLIMIT_NOFILE] == worker.MAX_OPEN_FILES
     assert asked[resource.RLIMIT_CORE] == 0
