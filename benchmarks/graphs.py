@@ -19,7 +19,7 @@ from export.audit import OPSET_VERSION
 from export.graphs import build_graph
 from export.to_onnx import export_graphs
 from media import Modality
-from runtime.signature import INPUTS
+from runtime.signature import GRAPH_INPUTS
 
 from .measure import NUM_THREADS, interleave
 from .result import Ratio, Result
@@ -67,7 +67,7 @@ def _graphs(result: Result, preset: str, folder: Path) -> dict[str, Callable[[],
     folder.mkdir()
     sides: dict[str, Callable[[], object]] = {}
     for modality, path in export_graphs(model, spec, folder).items():
-        feed = {name: inputs[name] for name in INPUTS[modality]}
+        feed = {name: inputs[name] for name in GRAPH_INPUTS[modality]}
         result.counts[f"{_entry(preset, modality)}, GFLOPs"] = (
             count_flops(build_graph(model, modality), feed) / 1e9
         )

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 
 from media import Modality
-from runtime import Memory, Zorro
+from runtime import WeightMemory, Zorro
 from runtime.signature import input_tensors
 
 from .machine import ROOT
@@ -36,9 +36,9 @@ def run(rounds: int = 5) -> Result:
             BASE: write_untrained_bundle("vit-base", Path(folder)),
         }
         for name, bundle in bundles.items():
-            seen: dict[str, list[tuple[float, float]]] = {mode: [] for mode in Memory}
+            seen: dict[str, list[tuple[float, float]]] = {mode: [] for mode in WeightMemory}
             for _ in range(rounds):
-                for mode in Memory:
+                for mode in WeightMemory:
                     seen[mode].append(_measure(bundle, mode))
             for mode, values in seen.items():
                 result.entries[f"{name}, {mode}, private memory"] = Measured(
@@ -53,7 +53,7 @@ def run(rounds: int = 5) -> Result:
     return result
 
 
-def _measure(bundle: Path, mode: Memory) -> tuple[float, float]:
+def _measure(bundle: Path, mode: WeightMemory) -> tuple[float, float]:
     """Private bytes that opening takes, and seconds of a window, in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.memory", str(bundle), mode]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

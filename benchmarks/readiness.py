@@ -24,7 +24,7 @@ from export.to_onnx import export_graphs
 from export.weights_file import write_graphs
 from media import ClipSpec, Modality
 from models import PRESETS, ZorroConfig, ZorroModel, preset
-from runtime.signature import INPUTS
+from runtime.signature import GRAPH_INPUTS
 
 from .result import Result
 
@@ -92,5 +92,5 @@ def _quantised(path: Path, modality: Modality, config: ZorroConfig) -> onnx.Mode
     random = np.random.default_rng(0)
     audio = random.normal(config.audio_mean, config.audio_std, (1, *config.audio_shape)).astype(np.float32)
     noise = {"audio": audio, "video": random.integers(0, 256, (1, *config.video_shape), dtype=np.uint8)}
-    ranges = measure_ranges(path, [{name: noise[name] for name in INPUTS[modality]}])
+    ranges = measure_ranges(path, [{name: noise[name] for name in GRAPH_INPUTS[modality]}])
     return quantise(path, ranges, SCHEMES["int8-qdq"])

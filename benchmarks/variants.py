@@ -20,7 +20,7 @@ from export.weights_file import write_graphs
 from media import Modality
 from runtime import Bundle, Zorro, read_bundle
 from runtime.selftest import GOLDEN_INPUTS_FILE
-from runtime.signature import INPUTS
+from runtime.signature import GRAPH_INPUTS
 from verification.scoring import score_target
 
 from .machine import ROOT
@@ -144,7 +144,7 @@ def _measure_base(result: Result, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         full = export_graphs(untrained(BASE), SPECS[BASE], Path(folder) / "fp32")
         fused = full[Modality.FUSED]
-        feed = {name: inputs[name] for name in INPUTS[Modality.FUSED]}
+        feed = {name: inputs[name] for name in GRAPH_INPUTS[Modality.FUSED]}
         model = quantise(fused, measure_ranges(fused, [feed]), SCHEMES[INT8])
         whole = write_graphs([(Modality.FUSED, model)], Path(folder) / INT8)[Modality.FUSED]
         sides = {

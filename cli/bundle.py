@@ -146,12 +146,12 @@ def triton(
 ) -> None:
     """Write a model repository for NVIDIA's Triton Inference Server; see docs/triton.md."""
     with explained():
-        from export.triton import Device, Origin, TritonOptions, write_triton
+        from export.triton import Provenance, TritonDevice, TritonOptions, write_triton
 
         bundle, chosen = open_variant(path, variant)
         sizes = tuple(int(size) for size in preferred_batch_sizes.split(",") if size)
         options = TritonOptions(
-            device=Device(device),
+            device=TritonDevice(device),
             instances=instances,
             threads=threads,
             max_batch_size=max_batch_size,
@@ -162,7 +162,7 @@ def triton(
             tensorrt=tensorrt,
             engine_cache=engine_cache,
         )
-        origin = Origin(
+        provenance = Provenance(
             version=bundle.version,
             variant=chosen.name,
             clip_spec_hash=bundle.clip_spec.hash,
@@ -173,7 +173,7 @@ def triton(
             folder,
             name=bundle.name,
             labels=[label.label for label in bundle.labels],
-            origin=origin,
+            provenance=provenance,
             options=options,
             link_weights=not copy_weights,
             force=force,

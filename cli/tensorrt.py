@@ -16,7 +16,7 @@ from .console import err, explained, out, stage_bars, stop
 if TYPE_CHECKING:
     from export.audit import AuditReport
     from export.tensorrt.builders import Builder
-    from export.tensorrt.engines import Engine
+    from export.tensorrt.engines import BuiltEngine
 
 RTX = "tensorrt-rtx"
 UNVERIFIED = "not verified on hardware: no GPU here"
@@ -129,7 +129,7 @@ def build(
         out.print("loaded by the GPU here" if _is_verified(built) else UNVERIFIED)
 
 
-def _build_all(bundle: Any, names: set[str]) -> "dict[tuple[str, str], Engine]":
+def _build_all(bundle: Any, names: set[str]) -> "dict[tuple[str, str], BuiltEngine]":
     """Engines by tensorrt-rtx, into a folder that goes away; none, and a word, where it is not installed."""
     from export.tensorrt.builders import load_builder
     from export.tensorrt.engines import build_engine
@@ -150,7 +150,9 @@ def _build_all(bundle: Any, names: set[str]) -> "dict[tuple[str, str], Engine]":
 
 
 def _audit_table(
-    title: str, reports: "Mapping[tuple[str, str], AuditReport]", built: "Mapping[tuple[str, str], Engine]"
+    title: str,
+    reports: "Mapping[tuple[str, str], AuditReport]",
+    built: "Mapping[tuple[str, str], BuiltEngine]",
 ) -> Table:
     table = Table("variant", "graph", "nodes", "types", "audit", RTX, title=title, title_justify="left")
     for (name, graph), report in reports.items():
@@ -173,7 +175,7 @@ def _as_dict(report: "AuditReport") -> dict[str, Any]:
     return asdict(report) | {"faults": [str(fault) for fault in report.faults]}
 
 
-def _facts(engine: "Engine | None") -> dict[str, Any]:
+def _facts(engine: "BuiltEngine | None") -> dict[str, Any]:
     """What JSON says of an engine; empty if there is none."""
     if engine is None:
         return {}
@@ -184,5 +186,5 @@ def _facts(engine: "Engine | None") -> dict[str, Any]:
     }
 
 
-def _is_verified(built: "Mapping[tuple[str, str], Engine]") -> bool:
+def _is_verified(built: "Mapping[tuple[str, str], BuiltEngine]") -> bool:
     return all(engine.verified_on_hardware for engine in built.values())

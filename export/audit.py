@@ -10,20 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import graph_checks
-from .graph_view import Fault, GraphView
+from .graph_view import GraphFault, GraphView
 from .tensorrt import rules
 from .tensorrt.ops import PARSER_OPSETS, check_support
 from .tensorrt.restrictions import check_restrictions
 
 OPSET_VERSION = 20
 TENSORRT = "11.0"
-MAX_TOLD = 8
+MAX_LISTED = 8
 
 
 class AuditError(ValueError):
     """A graph holds what it must not; the message names the nodes, and `faults` has all of them."""
 
-    def __init__(self, message: str, faults: tuple[Fault, ...]) -> None:
+    def __init__(self, message: str, faults: tuple[GraphFault, ...]) -> None:
         super().__init__(message)
         self.faults = faults
 
@@ -41,7 +41,7 @@ class AuditReport:
     """How often each is there, the most frequent first."""
     element_types: Mapping[str, int]
     """How many nodes answer in which type, as `FLOAT16`."""
-    faults: tuple[Fault, ...]
+    faults: tuple[GraphFault, ...]
 
 
 def audit_graph(
@@ -55,7 +55,7 @@ def audit_graph(
     """
     report = examine_graph(path, tensorrt=tensorrt, for_tensorrt=for_tensorrt, max_opset=max_opset)
     if report.faults:
-        told = "; ".join(f"({i}) {fault}" for i, fault in enumerate(report.faults[:MAX_TOLD], 1))
+        told = "; ".join(f"({i}) {fault}" for i, fault in enumerate(report.faults[:MAX_LISTED], 1))
         raise AuditError(f"{path.name} has {len(report.faults)} faults: {told}", report.faults)
     return report
 
@@ -90,11 +90,11 @@ def examine_graph(
     )
 
 
-def _faults(view: GraphView, tensorrt: str | None, max_opset: int) -> Iterator[Fault]:
+def _faults(view: GraphView, tensorrt: str | None, max_opset: int) -> Iterator[GraphFault]:
     yield from graph_checks.check_opsets(view, max_opset=max_opset)
     yield from graph_checks.check_operators(view)
     yield from graph_checks.check_names(view)
-    yield from graph_checks.check_remains(view)
+    yield from graph_checks.check_unused(view)
     yield from graph_checks.check_shapes(view)
     yield from graph_checks.check_weights(view)
     if tensorrt is not None:

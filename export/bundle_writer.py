@@ -29,9 +29,10 @@ from runtime.bundle import (
     sha256_of,
 )
 from runtime.pipeline import Zorro
+from runtime.providers import CPU
 from runtime.scores import Scores
 from runtime.selftest import GOLDEN_INPUTS_FILE, GOLDEN_OUTPUTS_FILE
-from runtime.signature import INPUTS, input_tensors, output_names
+from runtime.signature import GRAPH_INPUTS, input_tensors, output_names
 
 from .atomic_folder import replace_folder
 from .audit import OPSET_VERSION, audit_graph
@@ -257,9 +258,9 @@ def _write_golden(folder: Path, spec: ClipSpec, paths: dict[Modality, Path]) -> 
     inputs = golden_inputs(spec)
     outputs: dict[str, np.ndarray] = {}
     for modality, path in paths.items():
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(path, providers=[CPU])
         names = output_names(modality)
-        values = session.run(names, {name: inputs[name] for name in INPUTS[modality]})
+        values = session.run(names, {name: inputs[name] for name in GRAPH_INPUTS[modality]})
         outputs |= {f"{modality}.{name}": value for name, value in zip(names, values, strict=True)}
     _save(folder / GOLDEN_INPUTS_FILE, inputs)
     _save(folder / GOLDEN_OUTPUTS_FILE, outputs)

@@ -17,7 +17,7 @@ import onnx
 
 from .purity import MAY_READ, sources_of
 
-STREAMS = ("audio", "fusion", "video")
+FLOW_STREAMS = ("audio", "fusion", "video")
 CONSTANT = "constant"
 """The group of nodes that no input reaches: what is made of weights alone."""
 
@@ -39,7 +39,7 @@ class Flow:
     def streams(self) -> tuple[str, ...]:
         """Streams that the graph has, in the order in which they are shown."""
         there = {*self.inputs, *self.nodes, *map(stream_of, self.outputs)}
-        return tuple(stream for stream in STREAMS if stream in there)
+        return tuple(stream for stream in FLOW_STREAMS if stream in there)
 
     @property
     def leaks(self) -> dict[tuple[str, str], int]:
@@ -71,7 +71,7 @@ def stream_of(output: str) -> str:
         ValueError: the name begins with none.
     """
     stream = output.split("_")[0]
-    if stream not in STREAMS:
+    if stream not in FLOW_STREAMS:
         raise ValueError(
             f"output {output!r} names no stream; wanted audio_, fusion_ or video_ before its name"
         )
@@ -200,7 +200,7 @@ CSS = """
 """
 COLOURS = "".join(
     f"  .{name} {{ stroke: var(--{name}); fill: var(--{name}); }} text.{name} {{ stroke: none; }}\n"
-    for name in (*STREAMS, "leak", "none")
+    for name in (*FLOW_STREAMS, "leak", "none")
 )
 
 
@@ -267,7 +267,7 @@ def _to_outputs(flow: Flow) -> Iterator[str]:
     for (group, stream), count in Counter(
         (group, stream_of(name)) for name, group in flow.outputs.items()
     ).items():
-        if group not in STREAMS:
+        if group not in FLOW_STREAMS:
             continue  # made of weights alone: the verdict tells it
         start, end = (RIGHT, _middle(flow, group)), (OUTPUTS, _middle(flow, stream))
         kind = stream if group == stream else "leak"

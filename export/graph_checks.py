@@ -9,9 +9,9 @@ from itertools import chain
 
 from onnx import TensorProto
 
-from .graph_view import Fault, GraphView, fault_of, inputs_of, missing_bytes
+from .graph_view import GraphFault, GraphView, fault_of, inputs_of, missing_bytes
 
-FORBIDDEN = {
+FORBIDDEN_OPERATORS = {
     "IsNaN": "is a guard that softmax does not need",
     "IsInf": "is a guard that softmax does not need",
     "Where": "is a mask: attention has none, and a padded batch is the caller's",
@@ -37,7 +37,7 @@ MAX_INLINE_BYTES = 2**31 - 1  # of a protobuf message
 CODE = "change the model's code"
 
 
-def check_opsets(view: GraphView, *, max_opset: int) -> Iterator[Fault]:
+def check_opsets(view: GraphView, *, max_opset: int) -> Iterator[GraphFault]:
     """ONNX's own operators alone, of the versions that engines of today read."""
     version = view.opsets.get("", 0)
     if set(view.opsets) - {""}:
@@ -48,17 +48,17 @@ def check_opsets(view: GraphView, *, max_opset: int) -> Iterator[Fault]:
         )
 
 
-def check_operators(view: GraphView) -> Iterator[Fault]:
+def check_operators(view: GraphView) -> Iterator[GraphFault]:
     """None of another domain, none that is forbidden."""
     for node in view.graph.node:
         if node.domain not in ("", "ai.onnx"):
             reason = f"is {node.domain}.{node.op_type}, of another domain than ONNX's"
             yield fault_of(node, reason, "write it in ONNX's operators")
-        elif node.op_type in FORBIDDEN:
-            yield fault_of(node, FORBIDDEN[node.op_type], CODE)
+        elif node.op_type in FORBIDDEN_OPERATORS:
+            yield fault_of(node, FORBIDDEN_OPERATORS[node.op_type], CODE)
 
 
-def check_names(view: GraphView) -> Iterator[Fault]:
+def check_names(view: GraphView) -> Iterator[GraphFault]:
     """Every node has a name of its own, so that a fault has an address."""
     seen = Counter(node.name for node in view.graph.node)
     for node in view.graph.node:
@@ -70,7 +70,7 @@ def check_names(view: GraphView) -> Iterator[Fault]:
             )
 
 
-def check_remains(view: GraphView) -> Iterator[Fault]:
+def check_unused(view: GraphView) -> Iterator[GraphFault]:
     """Everything that is there is needed for an answer."""
     needed = view.needed()
     for node in view.graph.node:
@@ -81,20 +81,22 @@ def check_remains(view: GraphView) -> Iterator[Fault]:
     }
     for name in view.initializers:
         if name not in read:
-            yield Fault(node=name, operator="weight", reason="is read by no node", remedy="remove it")
+            yield GraphFault(node=name, operator="weight", reason="is read by no node", remedy="remove it")
     for value in view.graph.input:
         if value.name not in read and value.name not in view.initializers:
-            yield Fault(node=value.name, operator="input", reason="is read by no node", remedy="remove it")
+            yield GraphFault(
+                node=value.name, operator="input", reason="is read by no node", remedy="remove it"
+            )
 
 
-def check_shapes(view: GraphView) -> Iterator[Fault]:
+def check_shapes(view: GraphView) -> Iterator[GraphFault]:
     """Inputs and outputs are fixed but for a first axis named batch; intermediates may have the batch anywhere."""
     for kind, values in (("input", view.graph.input), ("output", view.graph.output)):
         for value in values:
             dims = view.dims_of(value.name)
             if not dims or dims[0] != "batch" or not all(isinstance(d, int) and d > 0 for d in dims[1:]):
                 reason = f"must have a first axis named batch and fixed ones after it, and has {_text(dims)}"
-                yield Fault(
+                yield GraphFault(
                     node=value.name,
                     operator=kind,
                     reason=reason,
@@ -110,11 +112,11 @@ def check_shapes(view: GraphView) -> Iterator[Fault]:
         yield _of_graph(view, f"cannot be inferred: {view.inference_error}", "correct the node")
 
 
-def check_weights(view: GraphView) -> Iterator[Fault]:
+def check_weights(view: GraphView) -> Iterator[GraphFault]:
     """Weights outside the graph are beside it and whole; those inside leave it readable."""
     for name, tensor in view.initializers.items():
         if missing := missing_bytes(tensor, view.folder):
-            yield Fault(
+            yield GraphFault(
                 node=name,
                 operator="weight",
                 reason=missing,
@@ -131,8 +133,8 @@ def check_weights(view: GraphView) -> Iterator[Fault]:
         )
 
 
-def _of_graph(view: GraphView, reason: str, remedy: str) -> Fault:
-    return Fault(node=view.graph.name, operator="graph", reason=reason, remedy=remedy)
+def _of_graph(view: GraphView, reason: str, remedy: str) -> GraphFault:
+    return GraphFault(node=view.graph.name, operator="graph", reason=reason, remedy=remedy)
 
 
 def _text(dims: tuple[int | str | None, ...] | None) -> str:

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
+class GraphFault:
     """What a graph must not hold; its text is one sentence."""
 
     node: str
@@ -30,10 +30,10 @@ class Fault:
         return f"{self.operator} {self.node!r} {self.reason}; {self.remedy}"
 
 
-def fault_of(node: onnx.NodeProto, reason: str, remedy: str) -> Fault:
+def fault_of(node: onnx.NodeProto, reason: str, remedy: str) -> GraphFault:
     """A fault of a node, called by what it makes if it has no name."""
     name = node.name or next((f"maker of {name}" for name in node.output if name), "")
-    return Fault(node=name, operator=node.op_type, reason=reason, remedy=remedy)
+    return GraphFault(node=name, operator=node.op_type, reason=reason, remedy=remedy)
 
 
 class GraphView:

@@ -24,7 +24,7 @@ UNCOUNTED = frozenset({
 """Operators that hold products which are not counted here: none of ours."""
 
 DEFAULT_DOMAIN = ("", "ai.onnx")
-FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
+FLOAT_TYPES = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class TensorFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
+class ActivationMemory:
     """Activations while a graph runs node by node in its own order: an estimate.
 
     A runtime that fuses nodes or works in place takes less; one that pads, or copies between layouts, takes
@@ -73,7 +73,7 @@ class GraphFacts:
     """Bytes of those weights by element type."""
     gflops: float
     """Products at batch 1, a multiplication with its addition as two operations; int8 ones too."""
-    memory: Memory
+    memory: ActivationMemory
     inputs: tuple[TensorFacts, ...]
     outputs: tuple[TensorFacts, ...]
     opset: int
@@ -157,7 +157,7 @@ def _weights(graph: onnx.GraphProto) -> Iterator[TensorProto]:
     scaling = {name for node in linear for name in node.input[1:]}
     scaled = {node.input[0] for node in linear if node.op_type == "DequantizeLinear"}
     for tensor in _stored(graph):
-        is_float = tensor.data_type in FLOATS and len(tensor.dims) > 0
+        is_float = tensor.data_type in FLOAT_TYPES and len(tensor.dims) > 0
         if tensor.name not in scaling and (is_float or tensor.name in scaled):
             yield tensor
 
@@ -256,7 +256,7 @@ def _operations(node: onnx.NodeProto, tensors: Mapping[str, TensorFacts]) -> int
     return 2 * terms * math.prod(map(int, out))
 
 
-def _memory(graph: onnx.GraphProto, tensors: Mapping[str, TensorFacts], batch: int) -> Memory:
+def _memory(graph: onnx.GraphProto, tensors: Mapping[str, TensorFacts], batch: int) -> ActivationMemory:
     """Follow the nodes in order: what a node makes comes to life there, and dies after the last node that reads it."""
     given = {value.name for value in _inputs(graph)}
     size = {name: tensors[name].num_bytes for name, sources in sources_of(graph).items() if sources & given}
@@ -272,7 +272,7 @@ def _memory(graph: onnx.GraphProto, tensors: Mapping[str, TensorFacts], batch: i
             peak, peak_node = alive, node.name or node.op_type
         alive -= sum(size[name] for name in names)
     largest = max(made, key=size.__getitem__)
-    return Memory(
+    return ActivationMemory(
         batch=batch,
         peak_bytes=peak,
         peak_node=peak_node,

@@ -8,7 +8,7 @@ card is typed by hand.
 from collections.abc import Mapping
 from typing import Any
 
-TITLES = {
+TABLE_TITLES = {
     "audio": "by sound",
     "video": "by sight",
     "fused": "by both",
@@ -25,7 +25,7 @@ TITLES = {
 }
 """Tables of `zorro evaluate`, in the order in which a reader wants them."""
 LABEL_COLUMNS = ("audio", "video", "fused", "sounds", "sights", "pairs_fused")
-COLUMNS = {
+SCORE_COLUMNS = {
     "top1": ("top-1", ".1%"),
     "top5": ("top-5", ".1%"),
     "within_groups": ("top-1 within groups", ".1%"),
@@ -54,12 +54,12 @@ def fill_card(template: str, *, metrics: Mapping[str, Any], manifest: Mapping[st
 
 
 def _scores(metrics: Mapping[str, Any]) -> str:
-    tables = {title: metrics[name] for name, title in TITLES.items() if name in metrics}
-    columns = [key for key in COLUMNS if any(key in table for table in tables.values())]
-    head = f"| what | clips | {' | '.join(COLUMNS[key][0] for key in columns)} |"
+    tables = {title: metrics[name] for name, title in TABLE_TITLES.items() if name in metrics}
+    columns = [key for key in SCORE_COLUMNS if any(key in table for table in tables.values())]
+    head = f"| what | clips | {' | '.join(SCORE_COLUMNS[key][0] for key in columns)} |"
     rows = [
         f"| {title} | {table['clips']} | "
-        + " | ".join(format(table[key], COLUMNS[key][1]) if key in table else "" for key in columns)
+        + " | ".join(format(table[key], SCORE_COLUMNS[key][1]) if key in table else "" for key in columns)
         + " |"
         for title, table in tables.items()
     ]
@@ -69,7 +69,10 @@ def _scores(metrics: Mapping[str, Any]) -> str:
 def _labels(metrics: Mapping[str, Any]) -> str:
     columns = {name: metrics[name]["labels"] for name in LABEL_COLUMNS if name in metrics}
     names = sorted({label for column in columns.values() for label in column})
-    head = [f"| label | {' | '.join(TITLES[name] for name in columns)} |", "|---|" + "---:|" * len(columns)]
+    head = [
+        f"| label | {' | '.join(TABLE_TITLES[name] for name in columns)} |",
+        "|---|" + "---:|" * len(columns),
+    ]
     return "\n".join(
         head + [f"| {name} | {' | '.join(_share(c.get(name)) for c in columns.values())} |" for name in names]
     )

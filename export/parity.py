@@ -12,12 +12,12 @@ import torch
 from media import Clip, Modality
 from models.zorro import ZorroModel
 from runtime.bundle import Tolerance
-from runtime.signature import ANSWERS, INPUTS, STREAMS, output_names
+from runtime.providers import CPU
+from runtime.signature import GRAPH_INPUTS, GRAPH_STREAMS, OUTPUT_KINDS, output_names
 
 from .graphs import build_graph
 
 BATCH_SIZES = (1, 2, 8)
-CPU = ["CPUExecutionProvider"]
 
 
 class ParityError(ValueError):
@@ -68,7 +68,7 @@ class ParityCheck:
         """
         found = []
         for modality, clips in self._clips.items():
-            session = onnxruntime.InferenceSession(graphs[modality], providers=CPU)
+            session = onnxruntime.InferenceSession(graphs[modality], providers=[CPU])
             for report in _compare(session, self._answers(modality), modality, clips):
                 if report.exceeds(tolerance):
                     raise ParityError(
@@ -93,7 +93,7 @@ class ParityCheck:
 
 def stack(clips: Sequence[Clip], modality: Modality) -> dict[str, np.ndarray]:
     """Arrays of clips as a graph's inputs."""
-    return {name: np.stack([getattr(clip, name) for clip in clips]) for name in INPUTS[modality]}
+    return {name: np.stack([getattr(clip, name) for clip in clips]) for name in GRAPH_INPUTS[modality]}
 
 
 @dataclass(slots=True)
@@ -105,7 +105,7 @@ class _Tally:
     agreements: list[bool] = field(default_factory=list)
 
     def add(self, got: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> None:
-        for answer in ANSWERS:
+        for answer in OUTPUT_KINDS:
             # A NaN would lose every comparison, and so pass.
             error = float(np.nan_to_num(np.abs(got[answer] - wanted[answer]), nan=np.inf).max())
             self.max_abs_error = max(self.max_abs_error, error)
@@ -121,7 +121,7 @@ def _compare(
 ) -> Iterator[ParityReport]:
     """As many batches of each size as let the largest size see every clip."""
     names = output_names(modality)
-    tallies = {stream: _Tally() for stream in STREAMS[modality]}
+    tallies = {stream: _Tally() for stream in GRAPH_STREAMS[modality]}
     for size in BATCH_SIZES:
         for number in range(-(-len(clips) // BATCH_SIZES[-1])):
             rows = [(number * size + i) % len(clips) for i in range(size)]
@@ -130,8 +130,8 @@ def _compare(
             )
             for stream, tally in tallies.items():
                 tally.add(
-                    {answer: got[f"{stream}_{answer}"] for answer in ANSWERS},
-                    {answer: expected[f"{stream}_{answer}"][rows] for answer in ANSWERS},
+                    {answer: got[f"{stream}_{answer}"] for answer in OUTPUT_KINDS},
+                    {answer: expected[f"{stream}_{answer}"][rows] for answer in OUTPUT_KINDS},
                 )
     for stream, tally in tallies.items():
         agreement = float(np.mean(tally.agreements))

@@ -18,12 +18,13 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
+from runtime.providers import CPU
+
 from .shapes import infer_shapes
 
 NUM_JUDGES, NUM_JUDGES_ALONE = 32, 8
 """Clips on which layers are judged together, and each alone."""
 MAX_SHARE_LEFT = 0.75
-CPU = ["CPUExecutionProvider"]
 QUANTISED = ("MatMul", "Conv")
 
 Inputs = Mapping[str, np.ndarray]
@@ -185,7 +186,7 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
 
 
 def _run(model: onnx.ModelProto, batches: Sequence[Inputs]) -> Iterator[list[np.ndarray]]:
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=CPU)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=[CPU])
     for batch in batches:
         yield session.run(None, dict(batch))
 

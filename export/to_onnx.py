@@ -21,7 +21,7 @@ from torch import nn
 
 from media import ClipSpec, Modality
 from models.zorro import ZorroModel
-from runtime.signature import INPUTS, output_names
+from runtime.signature import GRAPH_INPUTS, output_names
 
 from .audit import OPSET_VERSION
 from .graphs import build_graph
@@ -38,7 +38,7 @@ def example_inputs(spec: ClipSpec, modality: Modality, batch: int = 2) -> dict[s
         "audio": torch.zeros(batch, *spec.audio_shape),
         "video": torch.zeros(batch, *spec.video_shape, dtype=torch.uint8),
     }
-    return {name: inputs[name] for name in INPUTS[modality]}
+    return {name: inputs[name] for name in GRAPH_INPUTS[modality]}
 
 
 def export_graphs(model: ZorroModel, spec: ClipSpec, folder: Path) -> dict[Modality, Path]:

@@ -38,7 +38,7 @@ VERSION_FOLDER = "1"
 DATA_TYPES: dict[int, str] = {TensorProto.FLOAT: "TYPE_FP32", TensorProto.UINT8: "TYPE_UINT8"}
 
 
-class Device(StrEnum):
+class TritonDevice(StrEnum):
     """Where instances run."""
 
     CPU = "cpu"
@@ -49,7 +49,7 @@ class Device(StrEnum):
 class TritonOptions:
     """How Triton shall run the models; the queue is that of our own server."""
 
-    device: Device = Device.CPU
+    device: TritonDevice = TritonDevice.CPU
     instances: int = 1
     """Of each model; on each GPU if on GPUs."""
     threads: int = 0
@@ -84,7 +84,7 @@ class TritonOptions:
             raise ValueError(
                 f"preferred_batch_sizes hold {wrong}; give 1 to max_batch_size={self.max_batch_size}"
             )
-        if self.tensorrt and self.device != Device.GPU:
+        if self.tensorrt and self.device != TritonDevice.GPU:
             raise ValueError(f"tensorrt on device={self.device}; TensorRT runs on the GPU alone")
         if self.engine_cache is not None and not self.tensorrt:
             raise ValueError(f"engine_cache={self.engine_cache!r} without tensorrt; nothing else has engines")
@@ -102,7 +102,7 @@ class TritonRepository:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class Provenance:
     """Which bundle the graphs are from; Triton tells it with a model's configuration."""
 
     version: str
@@ -117,7 +117,7 @@ def write_triton(
     *,
     name: str,
     labels: Sequence[str],
-    origin: Origin,
+    provenance: Provenance,
     options: TritonOptions | None = None,
     link_weights: bool = True,
     force: bool = False,
@@ -129,7 +129,7 @@ def write_triton(
         out: folder to be made, for `tritonserver --model-repository`.
         name: of the bundle; the models are called NAME_audio, NAME_video and NAME_fused.
         labels: in the order of the logits.
-        origin: of the graphs.
+        provenance: of the graphs.
         options: how Triton shall run them; as `TritonOptions` has it by default.
         link_weights: whether models share one file of weights, if the file system has links; else each has
             its own.
@@ -147,7 +147,7 @@ def write_triton(
         )
     if not graphs:
         raise ValueError("got no graphs; give those of a bundle's variant")
-    if options.device == Device.GPU and origin.variant == "int8-cpu":
+    if options.device == TritonDevice.GPU and provenance.variant == "int8-cpu":
         raise ValueError("variant int8-cpu on device=gpu; take int8-qdq or fp16")
     models = {f"{name}_{modality}": path for modality, path in graphs.items()}
     _check_place(out, models, force=force)
@@ -156,7 +156,7 @@ def write_triton(
         folder = Path(part) / "repository"
         weights = _Weights(link=link_weights)
         for model, path in models.items():
-            _write_model(folder / model, path, labels, origin, options, weights)
+            _write_model(folder / model, path, labels, provenance, options, weights)
         replace_folder(folder, out, aside=Path(part) / "replaced")
     files = tuple(sorted(path for path in out.rglob("*") if path.is_file()))
     return TritonRepository(
@@ -165,7 +165,12 @@ def write_triton(
 
 
 def describe_model(
-    model: str, graph: onnx.ModelProto, *, labels: Sequence[str], origin: Origin, options: TritonOptions
+    model: str,
+    graph: onnx.ModelProto,
+    *,
+    labels: Sequence[str],
+    provenance: Provenance,
+    options: TritonOptions,
 ) -> Message:
     """Triton's configuration of a graph, as in its model_config.proto.
 
@@ -173,11 +178,11 @@ def describe_model(
         ValueError: see `write_triton`.
     """
     stored = {entry.key: entry.value for entry in graph.metadata_props}.get(
-        "clip_spec_hash", origin.clip_spec_hash
+        "clip_spec_hash", provenance.clip_spec_hash
     )
-    if stored != origin.clip_spec_hash:
+    if stored != provenance.clip_spec_hash:
         raise ValueError(
-            f"{model}: the graph is of clip_spec_hash {stored}, the bundle of {origin.clip_spec_hash}"
+            f"{model}: the graph is of clip_spec_hash {stored}, the bundle of {provenance.clip_spec_hash}"
         )
     inputs, outputs = _tensors(model, graph.graph.input), _tensors(model, graph.graph.output)
     for output in outputs:
@@ -186,8 +191,10 @@ def describe_model(
                 got = f"{len(labels)} labels for {output['name']} of {output['dims']}"
                 raise ValueError(f"{model}: got {got}; give one for each, in their order")
             output["label_filename"] = LABELS_FILE
-    about = {key: getattr(origin, key) for key in ("version", "variant", "clip_spec_hash", "bundle_sha256")}
-    if options.device == Device.CPU and options.threads:
+    about = {
+        key: getattr(provenance, key) for key in ("version", "variant", "clip_spec_hash", "bundle_sha256")
+    }
+    if options.device == TritonDevice.CPU and options.threads:
         about["intra_op_thread_count"] = str(options.threads)
     return {
         "name": model,
@@ -197,7 +204,7 @@ def describe_model(
         "output": outputs,
         "instance_group": [{"kind": Word(f"KIND_{options.device.upper()}"), "count": options.instances}],
         "dynamic_batching": _batching(options),
-        **(_tensorrt(model, inputs, origin, options) if options.tensorrt else {}),
+        **(_tensorrt(model, inputs, provenance, options) if options.tensorrt else {}),
         "model_warmup": [_warm_up(inputs, size) for size in sorted({1, options.max_batch_size})],
         "parameters": map_entries({key: {"string_value": value} for key, value in about.items()}),
     }
@@ -241,7 +248,9 @@ def _warm_up(inputs: Sequence[Message], batch_size: int) -> Message:
     return {"name": f"batch of {batch_size}", "batch_size": batch_size, "inputs": map_entries(tensors)}
 
 
-def _tensorrt(model: str, inputs: Sequence[Message], origin: Origin, options: TritonOptions) -> Message:
+def _tensorrt(
+    model: str, inputs: Sequence[Message], provenance: Provenance, options: TritonOptions
+) -> Message:
     """TensorRT by ONNX Runtime: one profile for all batches, and engines that no other model takes.
 
     `precision_mode` is left alone: without it the network is strongly typed, so the variant says what is
@@ -258,7 +267,9 @@ def _tensorrt(model: str, inputs: Sequence[Message], origin: Origin, options: Tr
     if options.engine_cache is not None:
         parameters["trt_engine_cache_enable"] = "true"
         parameters["trt_engine_cache_path"] = options.engine_cache
-        parameters["trt_engine_cache_prefix"] = f"{model}_{origin.variant}_{origin.bundle_sha256[:16]}"
+        parameters["trt_engine_cache_prefix"] = (
+            f"{model}_{provenance.variant}_{provenance.bundle_sha256[:16]}"
+        )
     accelerator = {"name": "tensorrt", "parameters": map_entries(parameters)}
     return {"optimization": {"execution_accelerators": {"gpu_execution_accelerator": [accelerator]}}}
 
@@ -285,10 +296,15 @@ class _Weights:
 
 
 def _write_model(
-    folder: Path, path: Path, labels: Sequence[str], origin: Origin, options: TritonOptions, weights: _Weights
+    folder: Path,
+    path: Path,
+    labels: Sequence[str],
+    provenance: Provenance,
+    options: TritonOptions,
+    weights: _Weights,
 ) -> None:
     graph = onnx.load(path, load_external_data=False)
-    config = describe_model(folder.name, graph, labels=labels, origin=origin, options=options)
+    config = describe_model(folder.name, graph, labels=labels, provenance=provenance, options=options)
     version = folder / VERSION_FOLDER
     version.mkdir(parents=True)
     (folder / CONFIG_FILE).write_text(render_text(config))

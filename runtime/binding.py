@@ -17,20 +17,20 @@ from .providers import ON_CUDA, device_id_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Device:
+class OutputDevice:
     """Where outputs are left, as ONNX Runtime names it."""
 
     type: str = "cpu"
     id: int = 0
 
 
-def device_of(provider: str, options: Mapping[str, str]) -> Device:
+def device_of(provider: str, options: Mapping[str, str]) -> OutputDevice:
     """Where a provider leaves outputs; for one whose device has no name here the CPU, to which it copies as it runs."""
-    return Device(type="cuda", id=device_id_of(options)) if provider in ON_CUDA else Device()
+    return OutputDevice(type="cuda", id=device_id_of(options)) if provider in ON_CUDA else OutputDevice()
 
 
 def run_bound(
-    session: Any, inputs: Mapping[str, np.ndarray], output_names: Sequence[str], *, device: Device
+    session: Any, inputs: Mapping[str, np.ndarray], output_names: Sequence[str], *, device: OutputDevice
 ) -> list[np.ndarray]:
     """Outputs of one batch, in order. Each call has a binding of its own, so several threads may call at a time."""
     binding = session.io_binding()

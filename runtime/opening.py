@@ -15,7 +15,7 @@ import onnxruntime
 from .engine_context import EngineContext
 from .engines import EnginePlan
 from .errors import BundleIncompatible, InvalidOption, ProviderUnavailable
-from .options import Memory
+from .options import WeightMemory
 from .providers import CPU
 
 logger = logging.getLogger("zorro.runtime")
@@ -29,7 +29,7 @@ class Opening:
     configured: Mapping[str, dict[str, str]]
     """Providers in order of preference, with an operator's options."""
     num_threads: int | None
-    memory: Memory
+    memory: WeightMemory
     allow_fallback: bool
     check: Callable[..., None]
     """Takes a session and whether it `has_metadata`; raises BundleIncompatible unless it is of the graph that was meant."""
@@ -155,7 +155,9 @@ def _session_options(opening: Opening) -> onnxruntime.SessionOptions:
     options.enable_cpu_mem_arena = (
         False  # it would keep the memory of the largest batch for ever, and saves no time
     )
-    options.add_session_config_entry("session.disable_prepacking", str(int(opening.memory == Memory.LOW)))
+    options.add_session_config_entry(
+        "session.disable_prepacking", str(int(opening.memory == WeightMemory.LOW))
+    )
     if opening.num_threads is not None:
         options.intra_op_num_threads = opening.num_threads
     return options

@@ -20,7 +20,7 @@ class Space(StrEnum):
     FEATURES = "features"  # of the backbone
 
 
-class Memory(StrEnum):
+class WeightMemory(StrEnum):
     """How graphs hold their weights on a CPU."""
 
     FAST = "fast"  # packed for the processor, a copy in each process
@@ -72,13 +72,13 @@ def check_num_threads(num_threads: int | None) -> None:
         raise InvalidOption(f"num_threads={num_threads}; give at least 1, or None for all cores")
 
 
-def check_memory(memory: Memory | str) -> Memory:
+def check_memory(memory: WeightMemory | str) -> WeightMemory:
     """The way of holding weights with this name.
 
     Raises:
         InvalidOption: there is none.
     """
-    return _choose(Memory, "memory", memory)
+    return _choose(WeightMemory, "memory", memory)
 
 
 def parse_modalities(modalities: Iterable[Modality | str] | Modality | str | None) -> list[Modality]:

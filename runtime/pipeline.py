@@ -16,9 +16,9 @@ from .bundle import Bundle, read_bundle
 from .engines import Engines
 from .errors import InvalidOption
 from .options import (
-    Memory,
     Space,
     Times,
+    WeightMemory,
     check_memory,
     check_num_threads,
     check_space,
@@ -27,13 +27,13 @@ from .options import (
     parse_modalities,
 )
 from .providers import CPU, ProviderOptions, check_provider_options, choose_providers
-from .result_assembly import Collected, Question
+from .result_assembly import OutputRequest, ResultBuilder
 from .results import ClipResult, LabelScore, StreamResult
 from .selftest import SelfTestReport, self_test
 from .session import GraphSession
-from .signature import ANSWERS, STREAM_OF, graphs_for, input_tensors, stream_values
+from .signature import OUTPUT_KINDS, STREAM_OF_MODALITY, graphs_for, input_tensors, stream_values
 
-MAX_BATCH_SIZE = 8
+DEFAULT_MAX_BATCH_SIZE = 8
 
 
 class Zorro:
@@ -45,11 +45,11 @@ class Zorro:
         *,
         providers: Sequence[str] = (CPU,),
         num_threads: int | None = None,
-        memory: Memory | str = Memory.FAST,
+        memory: WeightMemory | str = WeightMemory.FAST,
         allow_fallback: bool = False,
         variant: str | None = None,
         provider_options: ProviderOptions | None = None,
-        max_batch_size: int = MAX_BATCH_SIZE,
+        max_batch_size: int = DEFAULT_MAX_BATCH_SIZE,
         engine_cache: str | Path | None = None,
         engine_context: bool = False,
     ) -> None:
@@ -76,11 +76,11 @@ class Zorro:
         *,
         providers: Sequence[str] = (CPU,),
         num_threads: int | None = None,
-        memory: Memory | str = Memory.FAST,
+        memory: WeightMemory | str = WeightMemory.FAST,
         allow_fallback: bool = False,
         variant: str | None = None,
         provider_options: ProviderOptions | None = None,
-        max_batch_size: int = MAX_BATCH_SIZE,
+        max_batch_size: int = DEFAULT_MAX_BATCH_SIZE,
         engine_cache: str | Path | None = None,
         engine_context: bool = False,
     ) -> Self:
@@ -211,8 +211,8 @@ class Zorro:
         if not clips:
             raise InvalidOption("got 0 clips; give at least 1")
         parts = [self.run(modality, batch) for batch in _batches(clips, self._engines.max_batch_size)]
-        stream = STREAM_OF[modality]
-        return {kind: np.concatenate([part[f"{stream}_{kind}"] for part in parts]) for kind in ANSWERS}
+        stream = STREAM_OF_MODALITY[modality]
+        return {kind: np.concatenate([part[f"{stream}_{kind}"] for part in parts]) for kind in OUTPUT_KINDS}
 
     def classify(
         self,
@@ -246,7 +246,7 @@ class Zorro:
             MediaError: the media; see `media.errors`.
         """
         times = Times(start_seconds, end_seconds, stride_seconds)
-        question = self.ask_labels(top_k=top_k, threshold=threshold)
+        question = self.label_request(top_k=top_k, threshold=threshold)
         return self._answer(source, question, modalities, times, skip_missing=skip_missing, limits=limits)
 
     def embed(
@@ -281,10 +281,10 @@ class Zorro:
             MediaError: the media; see `media.errors`.
         """
         times = Times(start_seconds, end_seconds, stride_seconds)
-        question = self.ask_vectors(space=space, normalize=normalize)
+        question = self.embedding_request(space=space, normalize=normalize)
         return self._answer(source, question, modalities, times, skip_missing=skip_missing, limits=limits)
 
-    def ask_labels(self, *, top_k: int = 5, threshold: float = 0.0) -> Question:
+    def label_request(self, *, top_k: int = 5, threshold: float = 0.0) -> OutputRequest:
         """The question that `classify` asks of a clip.
 
         Raises:
@@ -293,20 +293,22 @@ class Zorro:
         check_top_k(top_k)
         check_threshold(threshold)
         scores = self.bundle.scores
-        return Question(
+        return OutputRequest(
             "logits",
             lambda votes: self._top(scores.probabilities(votes), top_k=top_k, threshold=threshold),
             votes=scores.votes,
         )
 
-    def ask_vectors(self, *, space: Space | str = Space.SHARED, normalize: bool = True) -> Question:
+    def embedding_request(
+        self, *, space: Space | str = Space.SHARED, normalize: bool = True
+    ) -> OutputRequest:
         """The question that `embed` asks of a clip.
 
         Raises:
             InvalidOption: an option that means nothing.
         """
         kind = "embedding" if check_space(space) == Space.SHARED else "features"
-        return Question(
+        return OutputRequest(
             kind,
             lambda votes: [StreamResult(embedding=row) for row in (_unit(votes) if normalize else votes)],
         )
@@ -314,7 +316,7 @@ class Zorro:
     def _answer(
         self,
         source: Source,
-        question: Question,
+        question: OutputRequest,
         modalities: Iterable[Modality | str] | str | None,
         times: Times,
         *,
@@ -333,16 +335,16 @@ class Zorro:
             stride_seconds=times.stride,
             limits=limits,
         )
-        collected = Collected(present)
+        collected = ResultBuilder(present)
         for batch in _batches(reader, self._engines.max_batch_size):
             collected.add(batch, self._run_streams(present, batch, question.kind, collected))
         decode_seconds = time.perf_counter() - started - collected.inference_seconds
-        return collected.result(
-            question, reader.info, asked=asked, warnings=reader.warnings, decode_seconds=decode_seconds
+        return collected.build(
+            question, reader.info, requested=asked, warnings=reader.warnings, decode_seconds=decode_seconds
         )
 
     def _run_streams(
-        self, present: Sequence[Modality], batch: Sequence[Clip], kind: str, collected: Collected
+        self, present: Sequence[Modality], batch: Sequence[Clip], kind: str, collected: ResultBuilder
     ) -> dict[Modality, np.ndarray]:
         started = time.perf_counter()
         outputs = [self.run(graph, batch) for graph in graphs_for(present)]

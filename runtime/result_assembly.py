@@ -1,7 +1,11 @@
-"""What is kept of windows while a clip is read: their facts and values, not their arrays, so that memory stays bounded."""
+"""The result of a clip, put together from batches of its windows.
+
+Each window's facts and output values are kept, its arrays are not, so memory stays bounded however long the
+clip is.
+"""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -12,72 +16,63 @@ from .results import ClipResult, StreamResult, WindowResult
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """Which output is asked for, and how its values become answers."""
+class OutputRequest:
+    """Which output of the graphs is needed, and how its values become results."""
 
     kind: str
-    answers: Callable[[np.ndarray], list[StreamResult]]
-    """One each of votes, [votes, dim]: those of windows, and the mean of them."""
+    """One of `signature.OUTPUT_KINDS`."""
+    to_results: Callable[[np.ndarray], list[StreamResult]]
+    """One result per row of votes, [rows, dim]; a row belongs to a window or to the whole clip."""
     votes: Callable[[np.ndarray], np.ndarray] = lambda values: values
-    """What values of windows, [windows, dim], become before they are averaged."""
+    """Values of windows, [windows, dim], to votes: the numbers that are averaged over the windows of a clip."""
 
 
 @dataclass(slots=True)
-class Collected:
-    """Values of the windows seen so far; of the windows themselves only the facts are kept, not the arrays."""
+class ResultBuilder:
+    """The windows seen so far, without their arrays, and each stream's values for them."""
 
     modalities: Sequence[Modality]
+    """Streams that give results."""
     windows: list[Clip] = field(default_factory=list)
     values: dict[Modality, list[np.ndarray]] = field(default_factory=dict)
-    """Of each batch, [windows, dim]."""
+    """One array per batch, [windows, dim]."""
     inference_seconds: float = 0.0
 
     @property
     def is_silent(self) -> bool:
-        """There is no audible sound in any window."""
+        """Whether no window has audible sound."""
         return all(window.is_silent for window in self.windows)
 
     def add(self, batch: Sequence[Clip], values: dict[Modality, np.ndarray]) -> None:
-        """Take in one batch of windows and each stream's values for them."""
-        for clip in batch:
-            bare = Clip(
-                clip.start_seconds,
-                clip.end_seconds,
-                None,
-                None,
-                clip.audio_seconds,
-                clip.video_seconds,
-                clip.is_silent,
-                clip.padded,
-            )
-            self.windows.append(bare)
+        """Add a batch of windows and each stream's values for them, [windows, dim]."""
+        self.windows += [replace(clip, audio=None, video=None) for clip in batch]
         for modality, value in values.items():
             self.values.setdefault(modality, []).append(value)
 
-    def answers(self, question: Question, modality: Modality) -> list[StreamResult]:
-        """One stream's answers: of each window, in order, and last of the whole clip, pooled as `media.pooling` says.
+    def stream_results(self, request: OutputRequest, modality: Modality) -> list[StreamResult]:
+        """One stream's results: one per window, in order, then that of the whole clip.
 
-        There is but one for one window, whose mean it is.
+        The whole is pooled as `media.pooling` says. For a clip of one window the list has one entry, which is both.
         """
-        votes = question.votes(np.concatenate(self.values[modality]))
+        votes = request.votes(np.concatenate(self.values[modality]))
         if len(votes) > 1:
             votes = np.concatenate([votes, pool(votes, window_weights(self.windows, modality))[np.newaxis]])
-        return question.answers(votes)
+        return request.to_results(votes)
 
-    def result(
+    def build(
         self,
-        question: Question,
+        request: OutputRequest,
         info: MediaInfo,
         *,
-        asked: Sequence[Modality],
+        requested: Sequence[Modality],
         warnings: Sequence[str],
         decode_seconds: float,
     ) -> ClipResult:
-        """All of the answer, once every window has been added."""
+        """The result of the clip, once every window has been added."""
         warnings = list(warnings)
         if Modality.AUDIO in self.modalities and self.is_silent:
             warnings.append("silent_audio: there is no audible sound; its answer means nothing")
-        answers = {str(modality): self.answers(question, modality) for modality in self.modalities}
+        by_stream = {str(modality): self.stream_results(request, modality) for modality in self.modalities}
         return ClipResult(
             windows=tuple(
                 WindowResult(
@@ -86,13 +81,13 @@ class Collected:
                     clip.end_seconds,
                     clip.padded,
                     clip.is_silent,
-                    {name: of_stream[i] for name, of_stream in answers.items()},
+                    {name: results[i] for name, results in by_stream.items()},
                 )
                 for i, clip in enumerate(self.windows)
             ),
-            whole={name: of_stream[-1] for name, of_stream in answers.items()},
+            whole={name: results[-1] for name, results in by_stream.items()},
             media=info,
-            absent=tuple(str(m) for m in asked if m not in self.modalities),
+            absent=tuple(str(m) for m in requested if m not in self.modalities),
             warnings=tuple(warnings),
             decode_seconds=decode_seconds,
             inference_seconds=self.inference_seconds,

@@ -19,7 +19,7 @@ from .binding import device_of, run_bound
 from .engines import EnginePlan
 from .errors import BundleIncompatible, ProviderUnavailable
 from .opening import Opening, open_graph, open_with_engine
-from .options import Memory, check_num_threads
+from .options import WeightMemory, check_num_threads
 from .providers import CPU, ProviderOptions, choose_providers
 from .signature import input_tensors, output_names
 
@@ -39,7 +39,7 @@ class GraphSession:
         num_labels: int,
         providers: Sequence[str] = (CPU,),
         num_threads: int | None = None,
-        memory: Memory = Memory.FAST,
+        memory: WeightMemory = WeightMemory.FAST,
         allow_fallback: bool = False,
         provider_options: ProviderOptions | None = None,
         engine: EnginePlan | None = None,

@@ -7,22 +7,22 @@ import numpy as np
 
 from media import ClipSpec, Modality
 
-INPUTS: dict[Modality, tuple[str, ...]] = {
+GRAPH_INPUTS: dict[Modality, tuple[str, ...]] = {
     Modality.AUDIO: ("audio",),
     Modality.VIDEO: ("video",),
     Modality.FUSED: ("audio", "video"),
 }
-STREAMS: dict[Modality, tuple[str, ...]] = {
+GRAPH_STREAMS: dict[Modality, tuple[str, ...]] = {
     Modality.AUDIO: ("audio",),
     Modality.VIDEO: ("video",),
     Modality.FUSED: ("audio", "video", "fusion"),
 }
 """Streams that each graph answers for, in the order of its outputs."""
 
-STREAM_OF = {Modality.AUDIO: "audio", Modality.VIDEO: "video", Modality.FUSED: "fusion"}
+STREAM_OF_MODALITY = {Modality.AUDIO: "audio", Modality.VIDEO: "video", Modality.FUSED: "fusion"}
 """The stream that answers for a modality."""
 
-ANSWERS = ("features", "embedding", "logits")
+OUTPUT_KINDS = ("features", "embedding", "logits")
 
 
 class TensorInfo(NamedTuple):
@@ -39,12 +39,12 @@ def input_tensors(modality: Modality, spec: ClipSpec) -> list[TensorInfo]:
         "audio": TensorInfo("audio", "float32", spec.audio_shape),
         "video": TensorInfo("video", "uint8", spec.video_shape),
     }
-    return [known[name] for name in INPUTS[modality]]
+    return [known[name] for name in GRAPH_INPUTS[modality]]
 
 
 def output_names(modality: Modality) -> list[str]:
     """Names of a graph's outputs, `{stream}_{answer}`, in order."""
-    return [f"{stream}_{answer}" for stream in STREAMS[modality] for answer in ANSWERS]
+    return [f"{stream}_{answer}" for stream in GRAPH_STREAMS[modality] for answer in OUTPUT_KINDS]
 
 
 def graphs_for(modalities: Sequence[Modality]) -> list[Modality]:
@@ -55,6 +55,6 @@ def graphs_for(modalities: Sequence[Modality]) -> list[Modality]:
 def stream_values(
     outputs: Iterable[Mapping[str, np.ndarray]], modalities: Sequence[Modality], kind: str
 ) -> dict[Modality, np.ndarray]:
-    """Each modality's answer of this kind, of `ANSWERS`, from the outputs of the graphs that ran for them."""
+    """Each modality's answer of this kind, of `OUTPUT_KINDS`, from the outputs of the graphs that ran for them."""
     merged = {name: value for part in outputs for name, value in part.items()}
-    return {modality: merged[f"{STREAM_OF[modality]}_{kind}"] for modality in modalities}
+    return {modality: merged[f"{STREAM_OF_MODALITY[modality]}_{kind}"] for modality in modalities}

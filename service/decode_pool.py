@@ -24,7 +24,7 @@ import numpy as np
 from pebble import ProcessExpired, ProcessPool
 
 from media import Clip, MediaInfo, Modality
-from runtime.signature import INPUTS, input_tensors
+from runtime.signature import GRAPH_INPUTS, input_tensors
 
 from .decode_worker import DecodedChunk, DecodeTask, Lifetime, decode_chunk, limit_process, run_task
 from .errors import ServiceError
@@ -225,7 +225,7 @@ def read_arrays(path: Path, chunk: DecodedChunk, task: DecodeTask) -> list[Clip]
         memory = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
     finally:
         os.close(descriptor)
-    needed = {name for modality in chunk.present for name in INPUTS[modality]}
+    needed = {name for modality in chunk.present for name in GRAPH_INPUTS[modality]}
     count, offset = len(chunk.windows), 0
     arrays: dict[str, np.ndarray] = {}
     for name, dtype, shape in input_tensors(Modality.FUSED, task.spec):

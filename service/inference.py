@@ -14,7 +14,7 @@ import numpy as np
 from media import Clip, MediaLimits, Modality
 from runtime import ClipResult, Zorro
 from runtime.options import Times, parse_modalities
-from runtime.result_assembly import Collected, Question
+from runtime.result_assembly import OutputRequest, ResultBuilder
 from runtime.signature import graphs_for, stream_values
 
 from .batcher import Batcher
@@ -36,7 +36,7 @@ DecodedClips = tuple[DecodedChunk, list[Clip]]
 class Asked:
     """What a request wants to know of its clip, checked."""
 
-    question: Question
+    question: OutputRequest
     modalities: Sequence[Modality]
     must_have_all: bool
     times: Times
@@ -101,12 +101,12 @@ class Engine:
     async def _ask(
         self, model: Zorro, asked: Asked, task: DecodeTask, *, deadline: float | None
     ) -> ClipResult:
-        collected: Collected | None = None
+        collected: ResultBuilder | None = None
         decode_seconds, warnings = 0.0, []
         async with aclosing(self.pool.chunks(task)) as chunks:
             while (decoded := await _next(chunks)) is not None:
                 chunk, clips = decoded
-                collected = collected or Collected(chunk.present)
+                collected = collected or ResultBuilder(chunk.present)
                 decode_seconds += chunk.seconds
                 warnings += [warning for warning in chunk.warnings if warning not in warnings]
                 if clips:
@@ -115,10 +115,10 @@ class Engine:
                     )
                     collected.add(clips, values)
         assert collected is not None
-        return collected.result(
+        return collected.build(
             asked.question,
             chunk.info,
-            asked=asked.modalities,
+            requested=asked.modalities,
             warnings=warnings,
             decode_seconds=decode_seconds,
         )
@@ -141,7 +141,7 @@ class Engine:
         present: Sequence[Modality],
         clips: Sequence[Clip],
         kind: str,
-        collected: Collected,
+        collected: ResultBuilder,
         deadline: float | None,
     ) -> dict[Modality, np.ndarray]:
         lanes = [lane_name(model, graph) for graph in graphs_for(present)]
@@ -182,7 +182,7 @@ class Engine:
 
 
 def make_asked(
-    question: Question,
+    question: OutputRequest,
     *,
     modalities: Iterable[Modality | str] | None,
     times: Times,

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from media import Modality
-from runtime import Bundle, Memory, Zorro, find_bundles, read_bundle
+from runtime import Bundle, WeightMemory, Zorro, find_bundles, read_bundle
 
 from .errors import ServiceError
 from .settings import Settings
@@ -34,13 +34,13 @@ class Models:
             model = beside
             if settings.threads_alone != settings.threads_beside:
                 # Mapped weights: a second copy of packed ones is not worth what it saves.
-                model = self._open(beside.bundle, settings.threads_alone, Memory.LOW)
+                model = self._open(beside.bundle, settings.threads_alone, WeightMemory.LOW)
             self._by_id[f"{model.bundle.name}/{model.bundle.version}"] = model
             self._by_id[model.bundle.name] = model  # versions come in order: the last is the newest
             self._beside[model.bundle.sha256] = beside
         self.get(settings.default_model)
 
-    def _open(self, bundle: Bundle, num_threads: int, memory: Memory) -> Zorro:
+    def _open(self, bundle: Bundle, num_threads: int, memory: WeightMemory) -> Zorro:
         settings = self._settings
         model = Zorro(
             bundle,

@@ -6,7 +6,7 @@ from tempfile import gettempdir
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from runtime import Memory
+from runtime import WeightMemory
 from runtime.providers import CPU
 
 from .cores import available_cores
@@ -69,8 +69,8 @@ class Settings(BaseSettings):
         ge=1,
         description="threads of a batch that has the server to itself; default one per core",
     )
-    memory: Memory = Field(
-        default=Memory.FAST,
+    memory: WeightMemory = Field(
+        default=WeightMemory.FAST,
         description="fast: weights packed for the CPU; low: mapped from their file, a little slower",
     )
     max_batch_size: int = Field(default=8, ge=1, description="most windows of one batch")

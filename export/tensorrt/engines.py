@@ -31,7 +31,7 @@ class ParsedGraph:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Engine:
+class BuiltEngine:
     """A built engine."""
 
     path: Path
@@ -68,7 +68,7 @@ def build_engine(
     profile: Profile = DEFAULT_PROFILE,
     capabilities: Sequence[str] = (),
     on_progress: OnProgress = lambda _phase, _done, _total: None,
-) -> Engine:
+) -> BuiltEngine:
     """Build `out/{graph}-{key}/{graph}.engine`, unless it is there, with `key.json` beside it.
 
     Args:
@@ -114,7 +114,7 @@ def build_engine(
     _replace(target, content)
     if timing_cache is not TimingCache.UNSUPPORTED:
         _replace(timings, network.timings())
-    engine = Engine(
+    engine = BuiltEngine(
         path=target,
         key=key,
         cached=False,
@@ -128,7 +128,7 @@ def build_engine(
     return engine
 
 
-def _find_engine(target: Path, key: EngineKey) -> Engine | None:
+def _find_engine(target: Path, key: EngineKey) -> BuiltEngine | None:
     """The engine at `target`, if it is whole and of this key."""
     try:
         stored = json.loads((target.parent / KEY_FILE).read_text())
@@ -137,10 +137,10 @@ def _find_engine(target: Path, key: EngineKey) -> Engine | None:
     except (FileNotFoundError, ValueError, KeyError):
         return None
     built = stored["engine"] | {"timing_cache": TimingCache(stored["engine"]["timing_cache"])}
-    return Engine(path=target, key=key, cached=True, **built)
+    return BuiltEngine(path=target, key=key, cached=True, **built)
 
 
-def _write_key(engine: Engine) -> None:
+def _write_key(engine: BuiltEngine) -> None:
     """Last of all, so that an engine without it is a build that was cut short."""
     built = {name: value for name, value in asdict(engine).items() if name not in ("path", "key", "cached")}
     content = {

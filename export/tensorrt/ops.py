@@ -12,7 +12,7 @@ from importlib.resources import files
 import onnx
 from onnx import defs
 
-from export.graph_view import Fault, GraphView, fault_of
+from export.graph_view import GraphFault, GraphView, fault_of
 
 PARSER_OPSETS = {"11.0": range(9, 25), "10.1": range(9, 21)}
 """Opsets that the parser of a version of TensorRT reads."""
@@ -63,12 +63,12 @@ def operators() -> dict[str, Operator]:
     }
 
 
-def check_support(view: GraphView, tensorrt: str) -> Iterator[Fault]:
+def check_support(view: GraphView, tensorrt: str) -> Iterator[GraphFault]:
     """Opset, operators and element types are those of this version."""
     opset = view.opsets.get("", 0)
     if opset not in (read := PARSER_OPSETS[tensorrt]):
         reason = f"is of opset {opset}, and TensorRT {tensorrt} reads {read[0]} to {read[-1]}"
-        yield Fault(
+        yield GraphFault(
             node=view.graph.name, operator="graph", reason=reason, remedy="export it with one of these"
         )
     for node in view.graph.node:
@@ -76,7 +76,7 @@ def check_support(view: GraphView, tensorrt: str) -> Iterator[Fault]:
             yield from _check_node(view, node, tensorrt)
 
 
-def _check_node(view: GraphView, node: onnx.NodeProto, tensorrt: str) -> Iterator[Fault]:
+def _check_node(view: GraphView, node: onnx.NodeProto, tensorrt: str) -> Iterator[GraphFault]:
     row = operators().get(node.op_type)
     if row is None or tensorrt not in row.versions:
         since = row.since or max(row.versions) if row and row.versions else ""

@@ -10,7 +10,7 @@ from typing import Any
 
 import onnx
 
-from export.graph_view import Fault, GraphView, attributes_of, fault_of
+from export.graph_view import GraphFault, GraphView, attributes_of, fault_of
 
 ATTRIBUTES: dict[str, dict[str, tuple[Any, ...]]] = {
     "Attention": {"softcap": (0.0,), "qk_matmul_output_mode": (0,)},
@@ -55,7 +55,7 @@ class _Site:
     given: dict[str, Any]
 
 
-def check_restrictions(view: GraphView, tensorrt: str) -> Iterator[Fault]:
+def check_restrictions(view: GraphView, tensorrt: str) -> Iterator[GraphFault]:
     """Every node is of the form that the parser takes."""
     for node in view.graph.node:
         if node.domain in ("", "ai.onnx"):

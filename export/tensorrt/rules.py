@@ -11,10 +11,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from export.graph_view import Fault, GraphView, attributes_of, fault_of
+from export.graph_view import GraphFault, GraphView, attributes_of, fault_of
 
 INPUT_TYPES = ("FLOAT", "UINT8")
-FLOATS = ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE")
+FLOAT_NAMES = ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE")
 
 SIZES = ("Shape", "Size")
 REDUCTIONS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")
@@ -39,7 +39,7 @@ MIN_HALF = -(2.0**15)
 """A float16 mask below half of that type's range becomes infinite when it meets a score as low."""
 
 
-def check_interface(view: GraphView) -> Iterator[Fault]:
+def check_interface(view: GraphView) -> Iterator[GraphFault]:
     """Inputs are float32 or uint8, outputs float32, and the graph says which preprocessing it wants."""
     sides = (("input", view.graph.input, INPUT_TYPES), ("output", view.graph.output, INPUT_TYPES[:1]))
     for kind, values, wanted in sides:
@@ -47,13 +47,15 @@ def check_interface(view: GraphView) -> Iterator[Fault]:
             found = view.type_of(value.name)
             if found not in wanted:
                 remedy = f"make it {' or '.join(wanted)} by a Cast inside"
-                yield Fault(node=value.name, operator=kind, reason=f"is {found}", remedy=remedy)
+                yield GraphFault(node=value.name, operator=kind, reason=f"is {found}", remedy=remedy)
     if not any(entry.key == "clip_spec_hash" and entry.value for entry in view.model.metadata_props):
         reason = "has no clip_spec_hash among its metadata"
-        yield Fault(node=view.graph.name, operator="graph", reason=reason, remedy="store ClipSpec.hash there")
+        yield GraphFault(
+            node=view.graph.name, operator="graph", reason=reason, remedy="store ClipSpec.hash there"
+        )
 
 
-def check_late_shapes(view: GraphView) -> Iterator[Fault]:
+def check_late_shapes(view: GraphView) -> Iterator[GraphFault]:
     """Shapes and axes are constant; see `repeats_over_batch` for the one that may not be."""
     told: set[str] = set()
     for node in view.graph.node:
@@ -107,7 +109,7 @@ def _shapes_behind(view: GraphView, name: str) -> list[onnx.NodeProto]:
     return [maker for maker in found.values() if maker.op_type in SIZES]
 
 
-def check_constants(view: GraphView) -> Iterator[Fault]:
+def check_constants(view: GraphView) -> Iterator[GraphFault]:
     """No constant is infinite, is NaN, or becomes infinite in half precision."""
     halved = {
         n.input[0]
@@ -116,10 +118,10 @@ def check_constants(view: GraphView) -> Iterator[Fault]:
     }
     for name in view.constants:
         type_ = view.type_of(name)
-        array = view.array(name) if type_ in FLOATS else None
+        array = view.array(name) if type_ in FLOAT_NAMES else None
         if array is not None and (reason := _what_is_infinite(array, type_ == "FLOAT16", name in halved)):
             remedy = "leave the mask out, or mask by a number such as -100"
-            yield Fault(node=name, operator="weight", reason=reason, remedy=remedy)
+            yield GraphFault(node=name, operator="weight", reason=reason, remedy=remedy)
 
 
 def _what_is_infinite(array: np.ndarray, is_half: bool, becomes_half: bool) -> str:
@@ -132,7 +134,7 @@ def _what_is_infinite(array: np.ndarray, is_half: bool, becomes_half: bool) -> s
     return ""
 
 
-def check_precision(view: GraphView) -> Iterator[Fault]:
+def check_precision(view: GraphView) -> Iterator[GraphFault]:
     """Sums of squares and of exponentials are not made in fp16."""
     for node in view.graph.node:
         kind = NORMS.get(node.op_type) or ("mean of squares" if _sums_squares(view, node) else "")
@@ -148,7 +150,7 @@ def _sums_squares(view: GraphView, node: onnx.NodeProto) -> bool:
     )
 
 
-def check_quantisation(view: GraphView) -> Iterator[Fault]:
+def check_quantisation(view: GraphView) -> Iterator[GraphFault]:
     """Q/DQ are int8 around zero with constant scales, one for each channel of weights only."""
     for node in view.graph.node:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):

@@ -79,10 +79,10 @@ async def _ask(
 
 
 def _asked(model: Zorro, task: str, modality: Modality | None, options: dict[str, Any]) -> Asked:
-    ask = model.ask_labels if task == "classify" else model.ask_vectors
+    make_request = model.label_request if task == "classify" else model.embedding_request
     known = ("top_k", "threshold") if task == "classify" else ("space", "normalize")
     return make_asked(
-        ask(**{name: options[name] for name in known if name in options}),
+        make_request(**{name: options[name] for name in known if name in options}),
         modalities=[modality] if modality is not None else options.get("modalities"),
         times=Times(options.get("start_sec", 0.0), options.get("end_sec"), options.get("stride_sec")),
         skip_missing=options.get("on_missing_modality", False),

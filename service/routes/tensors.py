@@ -19,7 +19,7 @@ from starlette.responses import Response
 
 from media import Clip, Modality
 from runtime import Zorro
-from runtime.signature import INPUTS, input_tensors, output_names
+from runtime.signature import GRAPH_INPUTS, input_tensors, output_names
 from service.errors import ServiceError
 from service.request_lifecycle import in_turn, unless_client_leaves
 from service.upload import body_chunks
@@ -166,7 +166,7 @@ def parse_inputs(question: Mapping[str, Any], raw: memoryview, model: Zorro) -> 
         raise ServiceError(
             "invalid_tensors", f"{len(raw)} bytes after the last tensor; say each one's binary_data_size"
         )
-    modality = next((m for m, names in INPUTS.items() if set(names) == tensors.keys()), None)
+    modality = next((m for m, names in GRAPH_INPUTS.items() if set(names) == tensors.keys()), None)
     if modality is None:
         raise ServiceError("invalid_tensors", f"got inputs {sorted(tensors)}; give audio, video or both")
     for x in input_tensors(modality, model.bundle.clip_spec):

@@ -10,7 +10,7 @@ from onnx import helper
 
 from export import graph_checks
 from export.audit import AuditError, audit_graph
-from export.graph_checks import FORBIDDEN
+from export.graph_checks import FORBIDDEN_OPERATORS
 from export.tensorrt.ops import PARSER_OPSETS
 from media import Modality
 from tests.export.made_graphs import (
@@ -87,14 +87,15 @@ def test_learned_tokens_may_be_repeated_once_for_each_clip(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("for_tensorrt", [True, False])
-@pytest.mark.parametrize("kind", sorted(FORBIDDEN))
+@pytest.mark.parametrize("kind", sorted(FORBIDDEN_OPERATORS))
 def test_a_forbidden_operator_fails_and_is_named(kind: str, for_tensorrt: bool, tmp_path: Path) -> None:
     extra = node(kind, "audio", "y", name="extra")
     path = save(tmp_path, [RELU, extra, LAST], infer=False)
     assert any(
-        x.startswith(f"{kind} 'extra' {FORBIDDEN[kind]}; ") for x in faults(path, for_tensorrt=for_tensorrt)
+        x.startswith(f"{kind} 'extra' {FORBIDDEN_OPERATORS[kind]}; ")
+        for x in faults(path, for_tensorrt=for_tensorrt)
     )
-    with pytest.raises(AuditError, match=f"{kind} 'extra' {FORBIDDEN[kind]}"):
+    with pytest.raises(AuditError, match=f"{kind} 'extra' {FORBIDDEN_OPERATORS[kind]}"):
         audit_graph(path, for_tensorrt=for_tensorrt)
 
 

@@ -21,14 +21,16 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export import triton
 from export.pbtxt import render_text
-from export.triton import Device, Origin, TritonOptions, describe_model, write_triton
+from export.triton import Provenance, TritonDevice, TritonOptions, describe_model, write_triton
 from export.weights_file import write_graphs
 from media import Modality
 from service.routes.tensors import split
 
 ROOT = Path(__file__).parents[2]
 AUDIO, VIDEO, LABELS = [16, 8], [2, 4, 4, 3], ["zither", "apple", "mower", "bee", "cow"]
-ORIGIN = Origin(version="3", variant="fp32", clip_spec_hash="5pec", bundle_sha256="0123456789abcdef" * 4)
+PROVENANCE = Provenance(
+    version="3", variant="fp32", clip_spec_hash="5pec", bundle_sha256="0123456789abcdef" * 4
+)
 TYPES = {"TYPE_FP32": TensorProto.FLOAT, "TYPE_UINT8": TensorProto.UINT8}
 NUMPY = {"TYPE_FP32": np.float32, "TYPE_UINT8": np.uint8}
 INPUTS = {Modality.AUDIO: ["audio"], Modality.VIDEO: ["video"], Modality.FUSED: ["audio", "video"]}
@@ -79,7 +81,7 @@ def write(graphs: dict[Modality, Path], tmp_path: Path) -> Callable[..., triton.
             "out": tmp_path / "repository",
             "name": "made",
             "labels": LABELS,
-            "origin": ORIGIN,
+            "provenance": PROVENANCE,
         }
         return write_triton(**(given | changed))
 
@@ -266,14 +268,16 @@ def test_tensorrt_has_one_profile_and_engines_by_bundle(
     write: Callable[..., Any], read: Callable[..., Any]
 ) -> None:
     options = TritonOptions(
-        device=Device.GPU,
+        device=TritonDevice.GPU,
         tensorrt=True,
         engine_cache='/engines "of" c:\\',
         max_batch_size=16,
         preferred_batch_sizes=(4, 8),
     )
     config = read(
-        write(options=options, origin=replace(ORIGIN, variant="fp16")).path / "made_fused" / "config.pbtxt"
+        write(options=options, provenance=replace(PROVENANCE, variant="fp16")).path
+        / "made_fused"
+        / "config.pbtxt"
     )
     assert [(name_of("kind", x), x.count) for x in config.instance_group] == [("KIND_GPU", 1)]
     (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
@@ -293,7 +297,9 @@ def test_a_gpu_without_tensorrt_has_no_accelerator(
     write: Callable[..., Any], read: Callable[..., Any]
 ) -> None:
     config = read(
-        write(options=TritonOptions(device=Device.GPU, instances=2)).path / "made_audio" / "config.pbtxt"
+        write(options=TritonOptions(device=TritonDevice.GPU, instances=2)).path
+        / "made_audio"
+        / "config.pbtxt"
     )
     assert [(name_of("kind", x), x.count) for x in config.instance_group] == [("KIND_GPU", 2)]
     assert not config.HasField("optimization")
@@ -467,12 +473,12 @@ def test_a_move_that_fails_brings_back_what_was_there(
 def test_a_tensor_of_another_type_fails() -> None:
     graph = _graph(Modality.AUDIO, kind=TensorProto.INT64)
     with pytest.raises(ValueError, match="made_audio: audio is INT64; give float32 or uint8"):
-        describe_model("made_audio", graph, labels=LABELS, origin=ORIGIN, options=TritonOptions())
+        describe_model("made_audio", graph, labels=LABELS, provenance=PROVENANCE, options=TritonOptions())
 
 
 def test_a_graph_of_another_preprocessing_fails(write: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match="the graph is of clip_spec_hash 5pec, the bundle of other"):
-        write(origin=replace(ORIGIN, clip_spec_hash="other"))
+        write(provenance=replace(PROVENANCE, clip_spec_hash="other"))
 
 
 def test_no_graphs_fail(write: Callable[..., Any]) -> None:
@@ -511,7 +517,7 @@ def test_weights_that_are_not_beside_their_graph_fail(
         ),
         ({"preferred_batch_sizes": (0,)}, r"preferred_batch_sizes hold \[0\]"),
         ({"tensorrt": True}, "TensorRT runs on the GPU alone"),
-        ({"device": Device.GPU, "engine_cache": "/engines"}, "without tensorrt"),
+        ({"device": TritonDevice.GPU, "engine_cache": "/engines"}, "without tensorrt"),
     ],
 )
 def test_options_that_triton_would_refuse_fail(options: dict[str, Any], message: str) -> None:
@@ -521,7 +527,9 @@ def test_options_that_triton_would_refuse_fail(options: dict[str, Any], message:
 
 def test_int8_of_the_cpu_fails_on_a_gpu(write: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match="take int8-qdq or fp16"):
-        write(origin=replace(ORIGIN, variant="int8-cpu"), options=TritonOptions(device=Device.GPU))
+        write(
+            provenance=replace(PROVENANCE, variant="int8-cpu"), options=TritonOptions(device=TritonDevice.GPU)
+        )
 
 
 def test_text_quotes_what_it_must(read: Callable[..., Any]) -> None:
@@ -544,7 +552,7 @@ def test_the_committed_bundle(read: Callable[..., Any], tmp_path: Path) -> None:
         tmp_path / "repository",
         name="sights-sounds",
         labels=labels,
-        origin=replace(ORIGIN, clip_spec_hash=manifest["clip_spec_hash"]),
+        provenance=replace(PROVENANCE, clip_spec_hash=manifest["clip_spec_hash"]),
     )
     for modality in Modality:
         model = repository.path / f"sights-sounds_{modality}"

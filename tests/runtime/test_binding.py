@@ -8,7 +8,7 @@ import pytest
 
 from media import Modality
 from runtime import Zorro
-from runtime.binding import Device, device_of, run_bound
+from runtime.binding import OutputDevice, device_of, run_bound
 from runtime.session import GraphSession
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
@@ -31,15 +31,15 @@ def batch(session: GraphSession, count: int, seed: int = 0) -> dict[str, np.ndar
 @pytest.mark.parametrize(
     ("provider", "options", "device"),
     [
-        (CPU, {}, Device()),
-        (CUDA, {}, Device(type="cuda", id=0)),
-        (TENSORRT, {"device_id": "1"}, Device(type="cuda", id=1)),
-        ("NvTensorRTRTXExecutionProvider", {"device_id": "3"}, Device(type="cuda", id=3)),
-        ("OpenVINOExecutionProvider", {"device_id": "GPU.1"}, Device()),
+        (CPU, {}, OutputDevice()),
+        (CUDA, {}, OutputDevice(type="cuda", id=0)),
+        (TENSORRT, {"device_id": "1"}, OutputDevice(type="cuda", id=1)),
+        ("NvTensorRTRTXExecutionProvider", {"device_id": "3"}, OutputDevice(type="cuda", id=3)),
+        ("OpenVINOExecutionProvider", {"device_id": "GPU.1"}, OutputDevice()),
     ],
 )
 def test_outputs_stay_on_the_device_that_the_provider_runs_on(
-    provider: str, options: dict[str, str], device: Device
+    provider: str, options: dict[str, str], device: OutputDevice
 ) -> None:
     assert device_of(provider, options) == device
 
@@ -47,7 +47,7 @@ def test_outputs_stay_on_the_device_that_the_provider_runs_on(
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_bound_run_gives_the_bits_of_a_plain_one(session: GraphSession, count: int) -> None:
     inputs = batch(session, count)
-    bound = run_bound(session._session, inputs, session.output_names, device=Device())
+    bound = run_bound(session._session, inputs, session.output_names, device=OutputDevice())
     plain = session.run(inputs)
     for name, value in zip(session.output_names, bound, strict=True):
         np.testing.assert_array_equal(value, plain[name])
@@ -57,7 +57,7 @@ def test_bound_runs_at_the_same_time_do_not_mix(session: GraphSession) -> None:
     batches = [batch(session, 1 + seed % 3, seed) for seed in range(12)]
 
     def run(inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
-        return run_bound(session._session, inputs, session.output_names, device=Device())
+        return run_bound(session._session, inputs, session.output_names, device=OutputDevice())
 
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(run, batches))
@@ -81,7 +81,7 @@ def test_a_session_elsewhere_than_on_the_cpu_is_bound(
 
 def test_an_output_that_is_not_there_fails(session: GraphSession) -> None:
     with pytest.raises(Exception, match="smell_logits"):
-        run_bound(session._session, batch(session, 1), ["smell_logits"], device=Device())
+        run_bound(session._session, batch(session, 1), ["smell_logits"], device=OutputDevice())
 
 
 def test_a_batch_that_is_larger_than_the_engines_runs_in_parts(session: GraphSession) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from media import Modality
 from runtime import Zorro
-from runtime.binding import Device
+from runtime.binding import OutputDevice
 from runtime.errors import EngineCacheCorrupt, InvalidOption, ProviderUnavailable
 from runtime.providers import check_provider_options
 
@@ -56,7 +56,7 @@ def tensorrt(monkeypatch: pytest.MonkeyPatch) -> Iterator[TensorRT]:
     made = TensorRT()
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [TENSORRT, CUDA, CPU])
     monkeypatch.setattr(onnxruntime, "InferenceSession", made.session)
-    monkeypatch.setattr("runtime.session.device_of", lambda provider, options: Device())
+    monkeypatch.setattr("runtime.session.device_of", lambda provider, options: OutputDevice())
     yield made
     for _, configured, enable_fallback in made.opened:
         assert not (enable_fallback and "trt_ep_context_file_path" in configured.get(TENSORRT, {}))

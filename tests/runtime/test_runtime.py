@@ -25,7 +25,7 @@ from runtime.errors import (
     ProviderUnavailable,
     SelfTestFailed,
 )
-from runtime.result_assembly import Collected, Question
+from runtime.result_assembly import OutputRequest, ResultBuilder
 from tests.made_media import tone, write_clip
 
 
@@ -88,19 +88,21 @@ def test_the_whole_is_pooled_by_the_rule(model: Zorro, tmp_path: Path) -> None:
     assert [got[x] for x in "abcd"] == pytest.approx(expected.tolist(), rel=1e-5)
 
 
-@pytest.mark.parametrize("ask", [lambda model: model.ask_labels(top_k=4), lambda model: model.ask_vectors()])
+@pytest.mark.parametrize(
+    "make_request", [lambda model: model.label_request(top_k=4), lambda model: model.embedding_request()]
+)
 def test_the_whole_of_one_window_is_that_window(
-    model: Zorro, ask: Callable[[Zorro], Question], tmp_path: Path
+    model: Zorro, make_request: Callable[[Zorro], OutputRequest], tmp_path: Path
 ) -> None:
     """To the bit, as the rule would have it; a padded window too."""
     (clip,) = read_clips(
         write_clip(tmp_path / "a.wav", waveform=tone(0.3)), model.bundle.clip_spec, video=False
     )
-    question, collected = ask(model), Collected([Modality.AUDIO])
-    collected.add([clip], {Modality.AUDIO: model.answers(Modality.AUDIO, [clip])[question.kind]})
-    result = collected.result(question, None, asked=[Modality.AUDIO], warnings=[], decode_seconds=0.0)
-    votes = question.votes(np.concatenate(collected.values[Modality.AUDIO]))
-    (ruled,) = question.answers(pool(votes, window_weights(collected.windows, Modality.AUDIO))[np.newaxis])
+    request, builder = make_request(model), ResultBuilder([Modality.AUDIO])
+    builder.add([clip], {Modality.AUDIO: model.answers(Modality.AUDIO, [clip])[request.kind]})
+    result = builder.build(request, None, requested=[Modality.AUDIO], warnings=[], decode_seconds=0.0)
+    votes = request.votes(np.concatenate(builder.values[Modality.AUDIO]))
+    (ruled,) = request.to_results(pool(votes, window_weights(builder.windows, Modality.AUDIO))[np.newaxis])
     assert result.whole["audio"].labels == ruled.labels == result.windows[0].streams["audio"].labels
     np.testing.assert_array_equal(result.whole["audio"].embedding, ruled.embedding)
 

@@ -11,7 +11,7 @@ import pytest
 from media import Clip, Modality, read_clips
 from runtime import Zorro
 from runtime.errors import InvalidOption
-from runtime.pipeline import MAX_BATCH_SIZE
+from runtime.pipeline import DEFAULT_MAX_BATCH_SIZE
 from tests.made_media import moving_frames, tone, write_clip
 
 
@@ -84,7 +84,7 @@ def test_windows_run_in_batches_while_they_are_read(
 
     monkeypatch.setattr(model, "run", recorded)
     assert len(model.classify(path).windows) == 20
-    assert batches == [MAX_BATCH_SIZE, MAX_BATCH_SIZE, 4]
+    assert batches == [DEFAULT_MAX_BATCH_SIZE, DEFAULT_MAX_BATCH_SIZE, 4]
 
 
 def test_bytes_and_file_objects_are_answered_as_paths(model: Zorro, song: Path) -> None:

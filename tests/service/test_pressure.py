@@ -30,7 +30,7 @@ MODEL: Any = SimpleNamespace(
     bundle=SimpleNamespace(
         clip_spec=SimpleNamespace(window_seconds=1.0), name="fake", version="1", sha256="5"
     ),
-    ask_labels=lambda **options: options,
+    label_request=lambda **options: options,
     providers={"audio": ["CPUExecutionProvider"]},
     variant=SimpleNamespace(name="fp32"),
 )

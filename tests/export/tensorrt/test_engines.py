@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.tensorrt import engines
 from export.tensorrt.builders import Builder, TimingCache, load_builder
-from export.tensorrt.engines import Engine, build_engine, parse_graph
+from export.tensorrt.engines import BuiltEngine, build_engine, parse_graph
 from export.tensorrt.keys import PORTABLE, EngineKey, engine_key, file_digests
 from export.tensorrt.options import provider_options, trtexec_arguments, write_profiles
 from export.tensorrt.profiles import EngineError, input_shapes
@@ -514,7 +514,7 @@ def test_rtx_builds_an_exported_graph_and_tells_how_far_it_is(
 
 @pytest.mark.usefixtures("no_gpu")
 def test_rtx_builds_for_chosen_capabilities(graph: Path, rtx: Builder, tmp_path: Path) -> None:
-    chosen: Engine = build_engine(graph, tmp_path, rtx, variant="fp32", capabilities=("8.9", "12.0"))
+    chosen: BuiltEngine = build_engine(graph, tmp_path, rtx, variant="fp32", capabilities=("8.9", "12.0"))
     portable = build_engine(graph, tmp_path, rtx, variant="fp32")
     assert chosen.path.parent != portable.path.parent
     assert chosen.key.ingredients["target"] == ["12.0", "8.9"]
