@@ -22,6 +22,7 @@ from av.video.stream import VideoStream
 
 from .container import MediaLimits, origin_seconds
 from .memory import raise_if_starved
+from .png_exif import decode_at_once, decode_without_exif
 
 FrameT = TypeVar("FrameT", AudioFrame, VideoFrame)
 
@@ -46,6 +47,7 @@ class Decoder(Generic[FrameT]):
         self._container, self._stream = container, stream
         self._timeline = Timeline(container)
         stream.codec_context.thread_count = limits.max_threads
+        self._is_png = isinstance(stream, VideoStream) and decode_at_once(container, stream)
         stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
         for other in container.streams:
             if other.index != stream.index:
@@ -94,12 +96,21 @@ class Decoder(Generic[FrameT]):
             try:
                 frames = cast(list[FrameT], self._stream.decode(packet))
             except _FAILURES as error:
-                self._add_fault("a packet does not decode", error)
-                continue
+                frames = cast(list[FrameT], self._without_exif(packet))
+                self._add_fault("its EXIF does not decode" if frames else "a packet does not decode", error)
             for frame in frames:
                 if frame.is_corrupt:
                     self._add_fault("a frame is damaged")
                 yield frame
+
+    def _without_exif(self, packet: "av.Packet[Any] | None") -> list[AudioFrame] | list[VideoFrame]:
+        """Frames of a PNG picture that decodes but for its EXIF; none of anything else."""
+        if not self._is_png or packet is None or not isinstance(self._stream, VideoStream):
+            return []
+        try:
+            return decode_without_exif(self._stream, packet)
+        except _FAILURES:
+            return []
 
     def _add_fault(self, what: str, error: Exception | None = None) -> None:
         """Raises MemoryError if the fault is not the file's."""

@@ -12,7 +12,7 @@ from av.video.stream import VideoStream
 from .container import MediaLimits, Source, audio_stream, open_container, video_stream
 from .decoding import Decoder
 from .memory import raise_if_starved
-from .video import orientation
+from .orientation import orientation
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,4 +105,4 @@ def _stored_size(video: VideoStream) -> tuple[int, int]:
 def _is_turned(container: InputContainer, video: VideoStream, limits: MediaLimits) -> bool:
     decoder: Decoder[VideoFrame] = Decoder(container, video, limits)
     first = next(decoder.frames_before(0.0) or decoder.frames(), None)
-    return first is not None and orientation(first[1])[0]
+    return first is not None and orientation(first[1]).swaps_axes

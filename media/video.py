@@ -4,8 +4,6 @@ Frames are decoded forward once and only the chosen ones are converted. Between 
 apart the reader jumps to the last keyframe, where that leaves out more than it costs.
 """
 
-from typing import Any, cast
-
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
@@ -14,6 +12,7 @@ from jaxtyping import UInt8
 from .container import MediaLimits, translated, video_stream
 from .decoding import TIME_TOLERANCE_SECONDS, Decoder
 from .errors import MissingVideo, TooManyFrames
+from .orientation import AS_STORED, Orientation, orientation
 
 MIN_SKIP_SECONDS = 0.5  # of frames that need not be decoded, for a seek to pay
 SEEK_GAP_SECONDS = 10.0  # for a seek in a file without an index
@@ -21,8 +20,6 @@ MAX_SHRINK = 128  # pixels into one; FFmpeg's scaler has no filters for more tha
 MAX_SPILL = 8.0  # scaled pixels per kept pixel; a longer strip is cut to shape before it is scaled
 
 Timed = tuple[float, VideoFrame]
-Orientation = tuple[bool, tuple[int, ...]]
-"""How a frame is shown: whether rows become columns, and then which axes run backwards."""
 
 
 class VideoReader:
@@ -50,7 +47,7 @@ class VideoReader:
     @property
     def is_turned(self) -> bool:
         """Whether pictures are displayed on their side, as far as any has been converted."""
-        return any(is_turned for is_turned, _ in self._orientations.values())
+        return any(found.swaps_axes for found in self._orientations.values())
 
     @property
     def faults(self) -> list[str]:
@@ -78,12 +75,11 @@ class VideoReader:
 
     def rgb(self, frame: VideoFrame, *, height: int, width: int) -> UInt8[np.ndarray, "height width 3"]:
         """`to_rgb` of one of the frames; see there."""
-        if (
-            frame.rotation not in self._orientations
-        ):  # a matrix is read once: reading it keeps its frame alive
+        # A matrix is read once for each angle, since reading it keeps its frame alive.
+        if frame.rotation not in self._orientations:
             self._orientations[frame.rotation] = orientation(frame)
-        how = self._orientations[frame.rotation]
-        return to_rgb(frame, how, height=height, width=width, pixel_aspect=self._pixel_aspect)
+        displayed = self._orientations[frame.rotation]
+        return to_rgb(frame, displayed, height=height, width=width, pixel_aspect=self._pixel_aspect)
 
     def _can_skip(self, seconds: float, now: float) -> bool:
         if seconds - now <= MIN_SKIP_SECONDS:
@@ -129,11 +125,15 @@ class VideoReader:
 
 
 def to_rgb(
-    frame: VideoFrame, how: Orientation = (False, ()), *, height: int, width: int, pixel_aspect: float = 1.0
+    frame: VideoFrame,
+    displayed: Orientation = AS_STORED,
+    *,
+    height: int,
+    width: int,
+    pixel_aspect: float = 1.0,
 ) -> UInt8[np.ndarray, "height width 3"]:
     """The frame as shown - square pixels, upright - scaled to just cover height x width and cropped at its middle."""
-    is_turned, flips = how
-    target_height, target_width = (width, height) if is_turned else (height, width)
+    target_height, target_width = (width, height) if displayed.swaps_axes else (height, width)
     shown_height, shown_width = float(frame.height), frame.width * pixel_aspect
     scale = max(target_height / shown_height, target_width / shown_width)
     scaled_height = max(target_height, round(shown_height * scale))
@@ -156,23 +156,9 @@ def to_rgb(
             scaled_width, scaled_height, "rgb24", interpolation=method, threads=1
         ).to_ndarray()
     shown = _middle(rgb, target_height, target_width)
-    if is_turned:
+    if displayed.swaps_axes:
         shown = shown.transpose(1, 0, 2)
-    return np.ascontiguousarray(np.flip(shown, flips))
-
-
-def orientation(frame: VideoFrame) -> Orientation:
-    """How the frame's display matrix wants it shown; tilts are rounded to quarter turns.
-
-    The matrix sends a pixel at (x, y) to (a x + c y, b x + d y).
-    """
-    matrix = cast(Any, frame.side_data.get("DISPLAYMATRIX"))
-    if matrix is None:
-        return False, ()
-    a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32).tolist()
-    is_turned = abs(b) + abs(c) > abs(a) + abs(d)
-    down, right = (b, c) if is_turned else (d, a)
-    return is_turned, tuple(axis for axis, step in enumerate((down, right)) if step < 0)
+    return np.ascontiguousarray(np.flip(shown, displayed.flipped_axes))
 
 
 def _middle(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
