@@ -1,7 +1,7 @@
-"""python -m benchmarks [NAME ...] [--rounds N]: measure, write results/NAME.json, the README's table and serving's report.
+"""python -m benchmarks [NAME ...] [--rounds N]: measure; write results/NAME.json, docs/benchmarks.md and serving's report.
 
-Without a name all run; `report` runs none and only rewrites table and report. Exit status 1 if a stated limit
-is missed.
+Without a name all benchmarks run. `report` runs none and only rewrites the tables and the report. The exit
+status is 1 if a stated limit is missed.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import sys
 
 from .machine import ROOT
 from .measure import NUM_THREADS
-from .report import read_results, write_readme
+from .report import read_results, write_tables
 from .result import RESULTS
 from .run import NAMES
 from .serving.report import write_report
@@ -35,7 +35,7 @@ def main() -> int:
     chosen = [name for name in NAMES if name in given.names or not given.names]
     failed = [name for name in chosen if not _run(name, given.rounds)]
     results = read_results()
-    write_readme(results)
+    write_tables(results)
     for serving in (result for result in results if result["name"] == "serving"):
         write_report(serving, RESULTS)
     if failed:

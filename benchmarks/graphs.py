@@ -53,7 +53,7 @@ def run(rounds: int = 10) -> Result:
     for name in (BASE, TINY):
         for modality in (Modality.AUDIO, Modality.VIDEO):
             result.compare(_entry(name, modality), _entry(name, Modality.FUSED))
-    _judge_peak(result, list(products))
+    _compare_with_peak(result, list(products))
     return result
 
 
@@ -132,7 +132,7 @@ def _product_graph(b: np.ndarray) -> bytes:
     return content
 
 
-def _judge_peak(result: Result, products: list[str]) -> None:
+def _compare_with_peak(result: Result, products: list[str]) -> None:
     sizes = {
         _product(engine, size): size for engine in ("ONNX Runtime", "torch", "numpy") for size in GEMM_SIZES
     }

@@ -20,7 +20,7 @@ LIBRARIES = (
     "torch",
 )
 ROOT = Path(__file__).parents[1]
-RESULTS_OF_RUNS = (":!benchmarks/results", ":!README.md")  # what a run itself writes
+RESULTS_OF_RUNS = (":!benchmarks/results", ":!docs/benchmarks.md")  # what a run itself writes
 
 
 def about() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Results for people: tables on the terminal, and the table in the README, made from `results/*.json`."""
+"""Results for people: tables on the terminal, and those of docs/benchmarks.md, made from `results/*.json`."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from . import presets, variants
 from .machine import ROOT
 from .result import RESULTS, Result
 
-README = ROOT / "README.md"
+TABLES_PAGE = ROOT / "docs" / "benchmarks.md"
 PLACE = r"(<!-- {0}: begin\b[^>]*-->\n).*?(<!-- {0}: end -->)"
 COLUMNS = ("what", "against", "ratio", "limit", "machine")
 UNITS = {"s": (1e3, "ms"), "B": (1e-6, "MB"), "share": (100.0, "%")}
@@ -62,11 +62,11 @@ def to_markdown(results: Iterable[Mapping[str, Any]]) -> str:
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
 
-def write_readme(results: Iterable[Mapping[str, Any]], path: Path = README) -> None:
-    """Put the tables of `results` between the README's comments.
+def write_tables(results: Iterable[Mapping[str, Any]], path: Path = TABLES_PAGE) -> None:
+    """Write the tables of `results` between the comments of the page that mark their places.
 
     Raises:
-        ValueError: the comments are not there.
+        ValueError: the page lacks one of the comments.
     """
     results = list(results)
     tables = {"benchmarks": to_markdown(results)}
@@ -74,15 +74,15 @@ def write_readme(results: Iterable[Mapping[str, Any]], path: Path = README) -> N
         tables[name] = "".join(to_table(result) for result in results if result["name"] == name)
     text = path.read_text()
     for name, table in tables.items():
-        text = _placed(text, name, table, path)
+        text = _with_table(text, name, table, path)
     path.write_text(text)
 
 
-def _placed(text: str, name: str, table: str, path: Path) -> str:
+def _with_table(text: str, name: str, table: str, path: Path) -> str:
     place = re.compile(PLACE.format(name), flags=re.DOTALL)
     if not place.search(text):
         raise ValueError(
-            f"{path.name} has no place for the table; put back <!-- {name}: begin --> and its end"
+            f"{path.name} has no place for the table; put back <!-- {name}: begin --> and <!-- {name}: end -->"
         )
     framed = f"\n{table}\n" if table else ""
     return place.sub(lambda found: found[1] + framed + found[2], text)

@@ -38,8 +38,8 @@ COLUMNS = (
     "MB",
     "one window, ms",
     "eight, ms",
-    "sound, %",
-    "sight, %",
+    "audio, %",
+    "video, %",
     "both, %",
     "golden cosine",
 )
@@ -53,7 +53,7 @@ def run(rounds: int = 12) -> Result:
         result.entries |= interleave(_sides(bundle), rounds=rounds)
         for variant in bundle.variants:
             result.records.append(_record(result, bundle, variant))
-        _judge(result, name)
+        _compare_with_fp32(result, name)
     _measure_base(result, rounds)
     return result
 
@@ -117,7 +117,7 @@ def _record(result: Result, bundle: Bundle, variant: str) -> dict[str, Any]:
     }
 
 
-def _judge(result: Result, name: str) -> None:
+def _compare_with_fp32(result: Result, name: str) -> None:
     """Hold int8 of a bundle against its fp32."""
     of = {r["variant"]: r for r in result.records if r["bundle"] == name}
     lost = max(a - b for a, b in zip(of["fp32"]["scores"], of[INT8]["scores"], strict=True)) * 100

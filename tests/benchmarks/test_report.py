@@ -1,7 +1,8 @@
-"""The pure parts of the benchmarks: turns, ratios and their limits, the README's table. Nothing is measured here."""
+"""The pure parts of the benchmarks: order of measuring, ratios and limits, and the tables. Nothing is measured here."""
 
 import io
 import json
+import re
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -10,8 +11,9 @@ import pytest
 from rich.console import Console
 
 from benchmarks.measure import Measured, interleave
-from benchmarks.report import COLUMNS, README, print_result, read_results, to_markdown, write_readme
+from benchmarks.report import COLUMNS, TABLES_PAGE, print_result, read_results, to_markdown, write_tables
 from benchmarks.result import CheckError, Ratio, Result
+from benchmarks.run import NAMES
 
 ABOUT = {"hardware": {"cpu": "Abacus", "cores": 2}}
 BEGIN, END = "<!-- benchmarks: begin. Made from JSON. -->\n", "<!-- benchmarks: end -->"
@@ -147,34 +149,34 @@ def test_one_row_per_ratio(result: Result) -> None:
 
 
 def test_the_table_is_replaced_and_nothing_else(result: Result, tmp_path: Path) -> None:
-    page = tmp_path / "README.md"
+    page = tmp_path / "page.md"
     page.write_text(f"# Title\n\n{BEGIN}{END}\n\nAfter.\n{PRESETS}")
     result.compare("ours", "quick")
     for _ in range(2):
-        write_readme([result.to_dict() | ABOUT], page)
+        write_tables([result.to_dict() | ABOUT], page)
         before, _, after = page.read_text().partition("\n| what")
         assert before == f"# Title\n\n{BEGIN}"
         assert after.endswith(f" cores |\n\n{END}\n\nAfter.\n{PRESETS}")
-    write_readme([], page)
+    write_tables([], page)
     assert page.read_text() == f"# Title\n\n{BEGIN}{END}\n\nAfter.\n{PRESETS}"
     record = {"preset": "tiny", "parameters": 5e6, "tokens": [4, 8, 2], "gflops": 1.25}
     record |= {"audio_ms": 1, "video_ms": 2, "both_ms": 3}
-    write_readme([{"name": "presets", "ratios": [], "records": [record]}], page)
+    write_tables([{"name": "presets", "ratios": [], "records": [record]}], page)
     assert "| `tiny` | 5.0 | 4 + 8 + 2 | 1.2 | 1 | 2 | 3 |" in page.read_text()
 
 
-def test_a_readme_without_a_place_fails(tmp_path: Path) -> None:
-    page = tmp_path / "README.md"
+def test_a_page_without_a_place_fails(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
     page.write_text(f"# Title\n\n{END}\n")
     with pytest.raises(ValueError, match="no place for the table"):
-        write_readme([], page)
+        write_tables([], page)
 
 
-def test_our_readme_has_the_table_of_our_results(tmp_path: Path) -> None:
-    page = tmp_path / "README.md"
-    page.write_text(README.read_text())
-    write_readme(read_results(), page)
-    assert page.read_text() == README.read_text(), "python -m benchmarks report puts the table right"
+def test_our_page_has_the_tables_of_our_results(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(TABLES_PAGE.read_text())
+    write_tables(read_results(), page)
+    assert page.read_text() == TABLES_PAGE.read_text(), "python -m benchmarks report puts the table right"
 
 
 def test_tables_name_what_was_missed(result: Result) -> None:
@@ -185,3 +187,10 @@ def test_tables_name_what_was_missed(result: Result) -> None:
     assert "4.000" in printed
     assert "NO" in printed
     assert "100.0 ms" in printed
+
+
+def test_the_page_describes_every_benchmark() -> None:
+    described = re.findall(
+        r"^\| `(\w+)` \|", TABLES_PAGE.read_text().partition("<!--")[0], flags=re.MULTILINE
+    )
+    assert sorted(described) == sorted(NAMES)
