@@ -138,3 +138,9 @@ def test_names_are_defined(page: Path) -> None:
 def test_names_are_defined_fails() -> None:
     text = "`media/spec.py` (`ClipSpec`, `Lost`), `media/lost.py` (`Span`),\n`media.ClipSpec`, `media.Lost.x`"
     assert unknown_names(text) == ["media/spec.py: Lost", "media/lost.py: Span", "media.Lost.x"]
+
+
+def test_glossary_is_defined() -> None:
+    entries = glossary((ROOT / "docs" / "architecture.md").read_text())
+    assert len(entries) > 20
+    assert [entry for entry in entries if entry[0] not in definitions(ROOT / entry[1])] == []
