@@ -80,7 +80,7 @@ def export(
         from export.bundle_writer import export_checkpoint
         from export.variants import VARIANTS, Calibration
         from verification.checkpoint_source import open_origin
-        from verification.scoring import calibration_clips, parity_clips
+        from verification.export_clips import calibration_clips, parity_clips
 
         origin = open_origin(source)
         checkpoint = origin.checkpoint

@@ -18,7 +18,9 @@ from media.spec import ClipSpec
 from models.mask import Stream
 from models.zorro import ZorroModel
 
-from .predictors import ModelPredictor, read_windows, split_logits
+from .pairing import read_windows
+from .predictors import ModelPredictor
+from .unpaired_scores import split_logits
 
 MAX_LOG_TEMPERATURE = 3.0  # a factor of 20 either way; beyond that there is nothing to calibrate
 

@@ -24,7 +24,8 @@ from .metrics import (
     mean_average_precision,
     within_group_accuracy,
 )
-from .predictors import Predictor, score
+from .predictors import Predictor
+from .unpaired_scores import score
 from .views import ViewPlan
 
 SMALLEST = np.finfo(np.float64).tiny

@@ -12,7 +12,9 @@ from media.log_mel import log_mel
 from media.spec import ClipSpec
 
 from .corruptions import add_noise
-from .predictors import Predictor, make_pairs, pair_clips, pooled_logits, score
+from .pairing import make_pairs, pair_clips
+from .predictors import Predictor
+from .unpaired_scores import pooled_logits, score
 
 SNR_DB = -5.0
 

@@ -30,12 +30,12 @@ from runtime.bundle import (
 )
 from runtime.pipeline import Zorro
 from runtime.providers import CPU
-from runtime.scores import Scores
 from runtime.selftest import GOLDEN_INPUTS_FILE, GOLDEN_OUTPUTS_FILE
 from runtime.signature import GRAPH_INPUTS, input_tensors, output_names
 
 from .atomic_folder import replace_folder
 from .audit import OPSET_VERSION, audit_graph
+from .checkpoint_scores import learned_scores
 from .golden import golden_inputs
 from .model_card import fill_card
 from .parity import ParityCheck, ParityError
@@ -141,12 +141,6 @@ def seal_bundle(folder: Path, manifest: dict[str, Any]) -> None:
     content = json.dumps(manifest | {"files": files}, indent=1, sort_keys=True).encode()
     (folder / MANIFEST_FILE).write_bytes(content)
     (folder / SEAL_FILE).write_text(hashlib.sha256(content).hexdigest() + "\n")
-
-
-def learned_scores(checkpoint: Checkpoint) -> Scores:
-    """How scores come from a checkpoint's logits, by its recipe; by softmax, if it was no run of a recipe."""
-    is_multi_label = checkpoint.extra.get("recipe", {}).get("multi_label", False)
-    return Scores.SIGMOID if is_multi_label else Scores.SOFTMAX
 
 
 class _Writer:

@@ -15,7 +15,8 @@ from datasets.recordings import Recordings, load_recordings, mean_picture
 from datasets.shard_reader import StoredItems
 from datasets.unpaired import load_material
 from evaluation.calibration import calibrate, fit_temperature, fold_temperatures
-from evaluation.predictors import ModelPredictor, evaluate_split
+from evaluation.predictors import ModelPredictor
+from evaluation.unpaired_scores import evaluate_split
 from models.config import Centre
 from models.zorro import ZorroModel
 

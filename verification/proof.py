@@ -36,7 +36,8 @@ from datasets.manifests import Item
 from datasets.recordings import window_start
 from evaluation.predictors import ModelPredictor, Predictor
 from export.atomic_folder import replace_folder
-from export.bundle_writer import learned_scores, seal_bundle
+from export.bundle_writer import seal_bundle
+from export.checkpoint_scores import learned_scores
 from export.variants import TOLERANCES
 from media import ClipSpec, Modality
 from media.errors import MediaError

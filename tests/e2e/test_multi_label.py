@@ -12,7 +12,7 @@ from scipy.special import expit
 from datasets.manifests import Item
 from evaluation.clip_predictions import SERVED, StreamAnswers, answer_clips
 from evaluation.views import ViewPlan, view_starts
-from export.bundle_writer import learned_scores
+from export.checkpoint_scores import learned_scores
 from media import ClipSpec, Modality, probe, read_clips
 from media.pooling import window_weights
 from models.weights import load_checkpoint

@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 from cli.main import app
 from tests.made_media import moving_frames, tone, write_clip
 from tests.training.small_runs import CLIP_SPEC, MODEL
-from verification.scoring import open_target
+from verification.target import open_target
 
 
 def _zorro(*arguments: object, status: int = 0) -> Result:

@@ -1,0 +1,103 @@
+"""Scores on a split of an unpaired collection: audio, video, and pairs of both, pooled over windows as when served.
+
+The same tables are made of a checkpoint and of a bundle: both are a `Predictor`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from datasets.manifests import Item
+from media.clip import Clip, Modality
+from media.pooling import pool, window_weights
+from media.spec import ClipSpec
+
+from .metrics import expected_calibration_error, per_label_accuracy, top_k_accuracy
+from .pairing import make_pairs, pair_clips, read_windows
+from .predictors import Predictor
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Tables by name, and the decoded clips for another round."""
+
+    tables: dict[str, dict[str, Any]]
+    clips: list[list[Clip]]
+
+
+def evaluate_split(
+    predictor: Predictor,
+    items: Sequence[Item],
+    targets: dict[str, int],
+    spec: ClipSpec,
+    *,
+    clips: list[list[Clip]] | None = None,
+    seed: int = 0,
+) -> Evaluation:
+    """Tables `sounds`, `sights`, `pairs_fused`, and the single streams on the same pairs.
+
+    Args:
+        predictor: what is scored.
+        items: one split of a manifest.
+        targets: index of each label in the logits.
+        spec: the predictor's.
+        clips: what `read_windows` gave for these items, to save decoding.
+        seed: of the pairing.
+    """
+    clips = clips or read_windows(items, spec)
+    names = [label for label, _ in sorted(targets.items(), key=lambda pair: pair[1])]
+    found = split_logits(predictor, items, targets, clips, seed=seed)
+    return Evaluation({name: score(logits, truth, names) for name, (logits, truth) in found.items()}, clips)
+
+
+def split_logits(
+    predictor: Predictor,
+    items: Sequence[Item],
+    targets: dict[str, int],
+    clips: Sequence[Sequence[Clip]],
+    *,
+    seed: int = 0,
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Logits of whole clips, [clips, classes], and their targets, [clips], of each table that the items give."""
+    truth = np.array([targets[item.label] for item in items])
+    heard = [i for i, item in enumerate(items) if item.modality == "audio"]
+    seen = [i for i, item in enumerate(items) if item.modality == "video"]
+    found = {}
+    for name, modality, chosen in (("sounds", Modality.AUDIO, heard), ("sights", Modality.VIDEO, seen)):
+        if chosen:
+            found[name] = pooled_logits(predictor, modality, [clips[i] for i in chosen]), truth[chosen]
+    pairs = make_pairs(items, seed=seed)
+    if pairs:
+        paired = [pair_clips(clips[i], clips[j]) for i, j in pairs]
+        pair_truth = truth[[i for i, _ in pairs]]
+        for modality in (Modality.FUSED, Modality.AUDIO, Modality.VIDEO):
+            found[f"pairs_{modality}"] = pooled_logits(predictor, modality, paired), pair_truth
+    return found
+
+
+def score(logits: np.ndarray, truth: np.ndarray, names: list[str]) -> dict[str, Any]:
+    """Top-1, top-5, calibration error, and accuracy per label."""
+    shifted = np.exp(logits - logits.max(1, keepdims=True))
+    probabilities = shifted / shifted.sum(1, keepdims=True)
+    return {
+        "clips": len(truth),
+        "top1": top_k_accuracy(logits, truth, 1),
+        "top5": top_k_accuracy(logits, truth, 5),
+        "calibration_error": expected_calibration_error(probabilities, truth),
+        "labels": per_label_accuracy(logits, truth, names),
+    }
+
+
+def pooled_logits(predictor: Predictor, modality: Modality, clips: Sequence[Sequence[Clip]]) -> np.ndarray:
+    """Logits of whole clips, [clips, classes]: windows run in one stream of batches, then pooled."""
+    windows = [window for clip in clips for window in clip]
+    logits = predictor.logits(modality, windows)
+    ends = np.cumsum([len(clip) for clip in clips])
+    return np.stack(
+        [
+            pool(logits[end - len(clip) : end], window_weights(clip, modality))
+            for clip, end in zip(clips, ends, strict=True)
+        ]
+    )
