@@ -12,7 +12,7 @@ from service.errors import ServiceError
 from service.models import Models, describe
 from service.schemas import ModelDescription, ModelDescriptions
 
-PAGE = Path(__file__).parent / "static" / "index.html"
+PAGE = Path(__file__).parents[1] / "static" / "index.html"
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
