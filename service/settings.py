@@ -1,4 +1,4 @@
-"""Settings: one table, from the environment with the prefix ZORRO_. `zorro serve --help` comes of it, docs must agree."""
+"""Settings: one table, read from the environment (ZORRO_*); `zorro serve --help` and docs/settings.md show it."""
 
 from pathlib import Path
 from tempfile import gettempdir
@@ -19,42 +19,38 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="ZORRO_", extra="forbid", frozen=True)
 
-    bundles: Path = Field(
-        default=Path("bundles"), description="model repository: a folder of NAME/VERSION/ bundles"
-    )
+    bundles: Path = Field(default=Path("bundles"), description="folder of bundles, each in NAME/VERSION/")
     default_model: str | None = Field(
         default=None,
-        description="model that answers when none is named; default sights-sounds, else the first",
+        description="model that answers if a request names none; default sights-sounds, else the first",
     )
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on")
     max_inside: int = Field(
-        default=64, ge=1, description="requests at work or waiting; more get `overloaded`"
+        default=64, ge=1, description="most requests in work or waiting; further ones get `overloaded`"
     )
     request_timeout_seconds: float = Field(
-        default=60.0, gt=0, description="longest time to answer; clients may allow less"
+        default=60.0, gt=0, description="longest time for an answer; a client may ask for less"
     )
     max_body_bytes: int = Field(default=200_000_000, ge=1, description="largest request body")
     max_duration_seconds: float = Field(default=600.0, gt=0, description="longest media")
-    max_pixels: int = Field(default=4096 * 2304, ge=1, description="most pixels of a video frame")
+    max_pixels: int = Field(default=4096 * 2304, ge=1, description="most pixels of a picture or video frame")
     max_streams: int = Field(default=8, ge=1, description="most streams of a file")
-    max_frames_per_second: float = Field(
-        default=240.0, gt=0, description="most pictures of a film in a second"
-    )
+    max_frames_per_second: float = Field(default=240.0, gt=0, description="most video frames per second")
     max_windows: int = Field(default=1000, ge=1, description="most windows of one request")
     num_decode_workers: int | None = Field(
         default=None, ge=1, description="decode processes; default one per core"
     )
     max_decode_cpu_seconds: float = Field(
-        default=30.0, gt=0, description="processor time for 16 windows of a file"
+        default=30.0, gt=0, description="most processor time to decode 16 windows of a file"
     )
     max_decode_memory_bytes: int = Field(
-        default=1_000_000_000, ge=1, description="memory of a decode process"
+        default=1_000_000_000, ge=1, description="most memory of a decode process"
     )
     max_decode_growth_bytes: int = Field(
         default=100_000_000,
         ge=1,
-        description="a decode process that holds so much more than at first is replaced",
+        description="a decode process that has grown by more than this is replaced",
     )
     decode_timeout_seconds: float = Field(
         default=60.0, gt=0, description="longest time to decode 16 windows of a file"
@@ -62,20 +58,20 @@ class Settings(BaseSettings):
     num_sessions: int | None = Field(
         default=None,
         ge=1,
-        description="batches that run at a time; default one per core, on other providers than the CPU 1",
+        description="batches at the same time; default one per core on the CPU, 1 on other providers",
     )
     num_threads: int | None = Field(
         default=None,
         ge=1,
-        description="threads of a batch that has the server to itself; default one per core",
+        description="threads of a batch that runs alone; default one per core",
     )
     memory: WeightMemory = Field(
         default=WeightMemory.FAST,
-        description="fast: weights packed for the CPU; low: mapped from their file, a little slower",
+        description="fast: weights packed for the CPU; low: weights mapped from their file, a little slower",
     )
     max_batch_size: int = Field(default=8, ge=1, description="most windows of one batch")
     max_queue_windows: int = Field(
-        default=1024, ge=1, description="windows that may wait per graph; more get `overloaded`"
+        default=1024, ge=1, description="most windows waiting per graph; further ones get `overloaded`"
     )
     providers: tuple[str, ...] = Field(
         default=(CPU,), description="ONNX Runtime's execution providers, in order of preference"
@@ -86,31 +82,35 @@ class Settings(BaseSettings):
     )
     engine_cache: Path | None = Field(
         default=None,
-        description="folder that keeps TensorRT's engines from one start to the next; default none",
+        description="folder that keeps TensorRT's engines between starts; default none",
     )
     engine_context: bool = Field(
         default=False,
-        description="keep them as context models with their sha256, which open at once; see operating.md",
+        description="keep engines as context models with their sha256, which open faster; see operating.md",
     )
     variant: str | None = Field(
         default=None,
-        description="variant of every bundle; default what each bundle gives to the first provider",
+        description="variant of every bundle; default what each bundle names for the first provider",
     )
     allow_fallback: bool = Field(
-        default=False, description="take another provider where one that was asked for does not run"
+        default=False, description="use another provider where one of them does not run"
     )
     traces_endpoint: str | None = Field(
         default=None,
-        description="OTLP address for traces, as http://localhost:4318/v1/traces; needs the extra otel",
+        description="OTLP address for traces, such as http://localhost:4318/v1/traces; needs the extra otel",
     )
-    drain_seconds: float = Field(default=2.0, ge=0, description="how long to go on answering after SIGTERM")
-    stuck_seconds: float = Field(default=60.0, gt=0, description="a batch that runs longer fails /livez")
+    drain_seconds: float = Field(
+        default=2.0, ge=0, description="how long to go on accepting requests after SIGTERM"
+    )
+    stuck_seconds: float = Field(
+        default=60.0, gt=0, description="a batch that runs longer than this makes /livez fail"
+    )
     temporary_dir: Path | None = Field(
-        default=None, description="where uploads are kept while in use; default the system's"
+        default=None, description="folder for uploads while in use; default the system's"
     )
     windows_dir: Path | None = Field(
         default=None,
-        description="where decoded windows are kept while in use; default shared memory, if there is any",
+        description="folder for decoded windows while in use; default shared memory, if there is any",
     )
 
     @property
@@ -145,7 +145,7 @@ class Settings(BaseSettings):
 
 
 class ServeCommand(Settings):
-    """Serve the bundles of a model repository over HTTP. Options are environment variables, too: --port is ZORRO_PORT."""
+    """Serve a folder of bundles over HTTP. Every option is an environment variable too: --port is ZORRO_PORT."""
 
     model_config = SettingsConfigDict(
         cli_prog_name="zorro serve", cli_kebab_case=True, cli_implicit_flags=True

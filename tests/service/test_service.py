@@ -102,7 +102,7 @@ def test_models_and_health(client: TestClient) -> None:
     (model,) = client.get("/v1/models").json()["data"]
     assert model["id"] == "small/1"
     assert client.get("/v1/models/small").json() == model
-    assert "Drop a film" in client.get("/").text
+    assert "Drop a video" in client.get("/").text
     assert client.get("/docs").status_code == 200
     assert client.get("/openapi.json").json()["paths"].keys() >= {"/v1/classify", "/v1/embed/audio"}
 
