@@ -9,27 +9,22 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from .arguments import AsJson, BundleArgument, BundleOrDefault, VariantOption, bundle_or_default, open_variant
 from .console import explained, out, stage_bars, stop
 
 if TYPE_CHECKING:
     from export.inspection import GraphFacts
-    from runtime import Bundle, Variant
 
 bundle_app = typer.Typer(no_args_is_help=True, help="Look after bundles.")
-DEFAULT_BUNDLE = Path("bundles/sights-sounds/1")
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder NAME/VERSION of a bundle.")]
-VariantOption = Annotated[
-    str | None, typer.Option(help="Which variant; default that which the bundle gives to a CPU.")
-]
 
 
 @bundle_app.command("verify")
-def verify(path: BundleArgument = DEFAULT_BUNDLE, as_json: AsJson = False) -> None:
+def verify(path: BundleOrDefault = None, as_json: AsJson = False) -> None:
     """Check every byte of a bundle, and the answers of every variant to the golden clips, on this machine."""
     with explained():
         from runtime import Zorro, read_bundle
 
+        path = bundle_or_default(path)
         bundle = read_bundle(path)
         reports = {}
         for name in bundle.variants:
@@ -93,7 +88,7 @@ def prove(
 
 @bundle_app.command("inspect")
 def inspect(
-    path: BundleArgument = DEFAULT_BUNDLE,
+    path: BundleOrDefault = None,
     variant: VariantOption = None,
     batch: Annotated[int, typer.Option(help="Windows at once, for the estimate of memory.")] = 1,
     picture: Annotated[
@@ -107,6 +102,7 @@ def inspect(
         from export.inspection import inspect_graph
         from media import Modality
 
+        path = bundle_or_default(path)
         _, chosen = open_variant(path, variant)
         facts = {modality: inspect_graph(file, batch=batch) for modality, file in chosen.graphs.items()}
         flows = {modality: trace_flow(file) for modality, file in chosen.graphs.items()}
@@ -181,15 +177,6 @@ def triton(
         for model in written.models:
             out.print(f"model: {model}")
         out.print(f"triton: {written.path} (weights {'linked' if written.linked else 'copied'})")
-
-
-def open_variant(path: Path, name: str | None) -> "tuple[Bundle, Variant]":
-    """A bundle and one of its variants."""
-    from runtime import read_bundle
-    from runtime.providers import CPU
-
-    bundle = read_bundle(path)
-    return bundle, bundle.variant(name, provider=CPU)
 
 
 def _facts_table(title: str, facts: "dict[Any, GraphFacts]") -> Table:

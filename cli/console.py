@@ -2,19 +2,19 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import rich.box
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
     from media.progress import OnProgress
 
 out, err = Console(), Console(stderr=True)
-NO_FIGURES: Mapping[str, float] = MappingProxyType({})
 
 EXTRA_OF = {
     "torch": "cpu,train,export",
@@ -55,6 +55,11 @@ def stop(message: str) -> typer.Exit:
     return typer.Exit(1)
 
 
+def make_table(*columns: str, title: str) -> Table:
+    """An empty table without a frame, which leaves 80 columns for what is in it."""
+    return Table(*columns, title=title, title_justify="left", box=rich.box.SIMPLE_HEAD, pad_edge=False)
+
+
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
     """A bar for each stage, with a note."""
@@ -70,10 +75,12 @@ def stage_bars() -> "Iterator[OnProgress]":
     with progress_bar() as progress:
         tasks: dict[str, TaskID] = {}
 
-        def on_progress(stage: str, done: int, total: int, figures: Mapping[str, float] = NO_FIGURES) -> None:
+        def on_progress(
+            stage: str, done: int, total: int, figures: Mapping[str, float] | None = None
+        ) -> None:
             if stage not in tasks:
                 tasks[stage] = progress.add_task(stage, total=total, note="")
-            note = " ".join(f"{name} {value:.3g}" for name, value in figures.items())
+            note = " ".join(f"{name} {value:.3g}" for name, value in (figures or {}).items())
             progress.update(tasks[stage], completed=done, total=total, note=note)
 
         yield on_progress

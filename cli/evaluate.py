@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from .bundle import AsJson, VariantOption
+from .arguments import AsJson, VariantOption
 from .console import explained, out, stage_bars
 
 DataOption = Annotated[

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from .bundle import DEFAULT_BUNDLE, AsJson, BundleArgument, open_variant
+from .arguments import AsJson, BundleArgument, BundleOrDefault, bundle_or_default, open_variant
 from .console import err, explained, out, stage_bars, stop
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ UNVERIFIED = "not verified on hardware: no GPU here"
 
 
 def audit(
-    path: BundleArgument = DEFAULT_BUNDLE,
+    path: BundleOrDefault = None,
     tensorrt: Annotated[
         str, typer.Option(help="Version of TensorRT whose operators count: 11.0 or 10.1.")
     ] = "11.0",
@@ -42,6 +42,7 @@ def audit(
         from export.variants import FOR_CPUS
         from runtime import read_bundle
 
+        path = bundle_or_default(path)
         bundle = read_bundle(path)
         reports = {
             (name, str(modality)): examine_graph(graph, tensorrt=tensorrt, for_tensorrt=name not in FOR_CPUS)

@@ -191,7 +191,7 @@ def find_bundles(folder: str | Path) -> list[Path]:
     found = [manifest.parent for manifest in Path(folder).glob(f"*/*/{MANIFEST_FILE}")]
     if not found:
         raise BundleNotFound(
-            f"no NAME/VERSION/{MANIFEST_FILE} below {folder}; point BUNDLES at a model repository"
+            f"no NAME/VERSION/{MANIFEST_FILE} below {folder}; point --bundles or ZORRO_BUNDLES at a model repository"
         )
     return sorted(found, key=lambda p: (p.parent.name, _version_key(p.name)))
 

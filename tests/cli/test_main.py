@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +142,12 @@ def test_without_torch_training_says_what_to_install(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "needs torch" in done.stderr
     assert "cpu,train,export" in done.stderr
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert version(project["name"]) == project["version"]
+    assert _zorro("--version").stdout == f"zorro {project['version']}\n"
 
 
 def test_the_commands_are_these() -> None:
