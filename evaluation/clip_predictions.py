@@ -47,8 +47,8 @@ STREAMS = {
     "audio": Asked(Modality.AUDIO, sound=True, picture=False),
     "video": Asked(Modality.VIDEO, sound=False, picture=True),
     "fused": Asked(Modality.FUSED, sound=True, picture=True),
-    "fused_by_sound": Asked(Modality.FUSED, sound=True, picture=False),
-    "fused_by_sight": Asked(Modality.FUSED, sound=False, picture=True),
+    "fusion_by_audio": Asked(Modality.FUSED, sound=True, picture=False),
+    "fusion_by_video": Asked(Modality.FUSED, sound=False, picture=True),
 }
 SERVED = ("audio", "video", "fused")
 """The streams that a bundle answers for: its fused graph reads both."""

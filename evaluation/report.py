@@ -20,8 +20,8 @@ TITLES = {
     "calibration_error": "ECE",
 }
 STREAM_TITLES = {
-    "audio": "audio", "video": "video", "fused": "fused", "fused_by_sound": "fused, no picture",
-    "fused_by_sight": "fused, no sound",
+    "audio": "audio", "video": "video", "fused": "fused", "fusion_by_audio": "fused, no picture",
+    "fusion_by_video": "fused, no sound",
 }  # fmt: skip
 NOTHING = ""
 

@@ -93,8 +93,8 @@ def answer_windows(
     both = torch.tensor(sorted(set(heard.tolist()) & set(seen.tolist())), dtype=torch.long)
     sound_of, sight_of = (torch.searchsorted(numbers, both) for numbers in (heard, seen))
     asked = (
-        (("audio", "fusion_by_sound"), heard, audio, None),
-        (("video", "fusion_by_sight"), seen, None, video),
+        (("audio", "fusion_by_audio"), heard, audio, None),
+        (("video", "fusion_by_video"), seen, None, video),
         (("fusion",), both, audio[sound_of], video[sight_of]),
     )
     found = {}

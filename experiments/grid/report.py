@@ -1,9 +1,4 @@
-"""The report of the runs: what stands in `results/grid.json` as tables and charts. No number is typed by hand.
-
-Rows of a table of words right have the seeds that all of them have. A figure is the mean over seeds; its
-interval draws the test sentences anew, the same for all seeds (percentile bootstrap), so it says how far
-other sentences of this talker might change it, not how far other talkers would.
-"""
+"""The report of the runs: what stands in `results/grid.json` as tables and charts. No number is typed by hand."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,12 +11,20 @@ from datasets.layouts.grid import SLOTS
 from evaluation.metrics import bootstrap_interval
 from evaluation.report import draw_curve, markdown_table
 
+INTRODUCTION = """\
+Rows of a table of words right have the seeds that all of them have. A figure is the mean over seeds;
+its interval draws the test sentences anew, the same for all seeds (percentile bootstrap), so it says
+how far other sentences of this talker might change it, not how far other talkers would.
+
+"""
 RESULTS = Path(__file__).parents[1] / "results"
 MASKINGS = {"zorro": "Zorro", "none": "no mask", "bottleneck": "bottleneck", "independent": "independent"}
 STREAMS = {
-    "audio": "sound", "video": "sight", "fusion": "both", "fusion_by_sound": "fusion, no picture",
-    "fusion_by_sight": "fusion, no sound",
+    "audio": "sound", "video": "sight", "fusion": "both", "fusion_by_audio": "fusion, no picture",
+    "fusion_by_video": "fusion, no sound",
 }  # fmt: skip
+EARLIER_STREAMS = {"fusion_by_audio": "fusion_by_sound", "fusion_by_video": "fusion_by_sight"}
+"""What results of earlier runs call a stream."""
 DIRECTIONS = {
     "audio_to_video": "sound to sight", "video_to_audio": "sight to sound", "fusion_to_audio": "both to sound",
     "fusion_to_video": "both to sight",
@@ -59,9 +62,7 @@ def write_results(records: Records, folder: Path = RESULTS) -> Path:
         part for section in (*sections, _sentences, _sentences_map) if (part := section(records, folder))
     ]
     path = folder / "grid.md"
-    path.write_text(
-        "\n".join(["# GRID, one talker: what was found\n", __doc__.partition("\n\n")[2] + "\n", *parts])
-    )
+    path.write_text("\n".join(["# GRID, one talker: what was found\n", INTRODUCTION, *parts]))
     return path
 
 
@@ -78,12 +79,18 @@ def common(records: Records, prefixes: Sequence[str]) -> Records:
 
 def right_answers(records: Records, prefix: str, condition: str, stream: str) -> np.ndarray | None:
     """[seeds, sentences, slots], 1 where a word scores above the others of its slot; None without such runs."""
-    rows = [
-        [int(digit) for digit in record["right"][condition][stream]]
+    found = [
+        of_stream(record.get("right", {}).get(condition, {}), stream)
         for name, record in records.items()
-        if name.rpartition("-")[0] == prefix and stream in record.get("right", {}).get(condition, {})
+        if name.rpartition("-")[0] == prefix
     ]
+    rows = [[int(digit) for digit in digits] for digits in found if digits is not None]
     return np.array(rows).reshape(len(rows), -1, len(SLOTS)) if rows else None
+
+
+def of_stream(by_stream: Mapping[str, Any], stream: str) -> Any:
+    """The value of a stream, by its name or by that of earlier results; None if there is none."""
+    return by_stream.get(stream, by_stream.get(EARLIER_STREAMS.get(stream, stream)))
 
 
 def accuracy(right: np.ndarray) -> tuple[float, float, float]:
@@ -293,7 +300,7 @@ def _sentences_map(records: Records, _: Path) -> str:
         return ""
     rows = []
     for condition in (CLEAN, NOISY):
-        found = [[100 * run[condition][stream] for run in runs] for stream in STREAMS]
+        found = [[100 * of_stream(run[condition], stream) for run in runs] for stream in STREAMS]
         cells = [f"{np.mean(seeds):.1f} ({min(seeds):.1f} to {max(seeds):.1f})" for seeds in found]
         rows.append([f"Zorro ({len(runs)} seeds), {condition}", *cells])
     note = "Of 51 labels. In brackets: the seeds' range.\n\n"

@@ -81,15 +81,15 @@ def test_tables_by_stream(items: list[Item], spec: ClipSpec) -> None:
         "audio": 5,
         "video": 5,
         "fused": 4,
-        "fused_by_sound": 5,
-        "fused_by_sight": 5,
+        "fusion_by_audio": 5,
+        "fusion_by_video": 5,
     }
     assert {name: table["top1"] for name, table in tables.items()} == {
         "audio": 1,
         "video": 0.8,
         "fused": 1,
-        "fused_by_sound": 1,
-        "fused_by_sight": 0.8,
+        "fusion_by_audio": 1,
+        "fusion_by_video": 0.8,
     }
     assert tables["video"]["labels"] == {
         "high": {"accuracy": 1, "clips": 2},
@@ -112,10 +112,10 @@ def test_what_does_not_answer_is_counted(items: list[Item], spec: ClipSpec) -> N
     record = score_clips(ByEar(), items, TARGETS, spec, **QUICK)
     gone = {"broken": 1, "absent": 1}
     tables = record["tables"]
-    assert tables["audio"]["unanswered"] == tables["fused_by_sound"]["unanswered"] == gone | {"mute": 1}
+    assert tables["audio"]["unanswered"] == tables["fusion_by_audio"]["unanswered"] == gone | {"mute": 1}
     assert (
         tables["video"]["unanswered"]
-        == tables["fused_by_sight"]["unanswered"]
+        == tables["fusion_by_video"]["unanswered"]
         == gone | {"without_picture": 1}
     )
     assert tables["fused"]["unanswered"] == gone | {"mute": 1, "without_picture": 1}
@@ -305,7 +305,7 @@ def test_a_checkpoint_and_a_bundle_score_alike(
         for kind in ("scores", "embedding", "features"):
             np.testing.assert_allclose(getattr(ours, kind), getattr(theirs, kind), atol=2e-4)
     assert set(first.streams[None]) == set(STREAMS)
-    assert score_answers(first, Judge(known, targets, **QUICK))["tables"]["fused_by_sight"]["clips"] == 5
+    assert score_answers(first, Judge(known, targets, **QUICK))["tables"]["fusion_by_video"]["clips"] == 5
 
 
 def test_a_bundle_has_no_answer_with_a_modality_missing(
@@ -315,7 +315,7 @@ def test_a_bundle_has_no_answer_with_a_modality_missing(
     from runtime.errors import InvalidOption
 
     with pytest.raises(InvalidOption, match="fused reads video"):
-        answer_clips(Zorro.open(bundle), items[:1], spec, streams=("fused_by_sound",))
+        answer_clips(Zorro.open(bundle), items[:1], spec, streams=("fusion_by_audio",))
 
 
 def test_robustness_hears_the_noise_it_always_did(items: list[Item], spec: ClipSpec) -> None:

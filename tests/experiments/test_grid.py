@@ -11,6 +11,7 @@ from datasets.layouts.grid import SLOTS
 from experiments.grid.plan import SEEDS, experiments
 from experiments.grid.report import (
     DIRECTIONS,
+    EARLIER_STREAMS,
     RESULTS,
     accuracy,
     collect,
@@ -27,7 +28,7 @@ NUM_SENTENCES = 4
 
 
 def _streams(value: object) -> dict[str, object]:
-    return dict.fromkeys(("audio", "video", "fusion", "fusion_by_sound", "fusion_by_sight"), value)
+    return dict.fromkeys(("audio", "video", "fusion", "fusion_by_audio", "fusion_by_video"), value)
 
 
 def _record(right: str, **changes: object) -> dict[str, object]:
@@ -110,6 +111,19 @@ def test_the_report_says_what_the_records_say(records: dict[str, dict[str, objec
     assert "| Zorro (1 seeds), -5 dB | 25.0 (25.0 to 25.0) |" in text, "mAP of whole sentences"
     assert json.loads((tmp_path / "grid.json").read_text()).keys() == records.keys()
     assert (tmp_path / "grid-supervised-zorro-noise.svg").read_text().startswith("<?xml")
+
+
+def test_results_of_earlier_names_of_streams_make_the_same_report(
+    records: dict[str, dict[str, object]], tmp_path: Path
+) -> None:
+    text = json.dumps(records)
+    for name, earlier in EARLIER_STREAMS.items():
+        text = text.replace(f'"{name}"', f'"{earlier}"')
+    ours, theirs = (
+        write_results(found, tmp_path / name) for name, found in (("a", records), ("b", json.loads(text)))
+    )
+    assert ours.read_text() == theirs.read_text()
+    assert right_answers(json.loads(text), "sentences", "clean", "fusion_by_audio").any()
 
 
 def test_earlier_results_stay_until_a_run_of_their_name_replaces_them(

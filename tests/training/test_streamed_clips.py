@@ -162,7 +162,7 @@ def test_faults_are_counted_and_their_places_taken(hurt: Path, tmp_path: Path) -
         "no picture": 1,
     }
     model = load_checkpoint(train(_recipe(tmp_path, 1), tmp_path / "run", data_dir=hurt)).model
-    streams = ("audio", "video", "fusion", "fusion_by_sound", "fusion_by_sight")
+    streams = ("audio", "video", "fusion", "fusion_by_audio", "fusion_by_video")
     assert task.validate(model).keys() == {f"{stream}_top1" for stream in streams}
     assert told[-1][1] == 4
     assert sorted(task.validation.answers(model)["audio"].clips) == [0, 1, 2], "the last does not decode"

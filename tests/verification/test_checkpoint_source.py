@@ -104,7 +104,7 @@ def test_a_bundle_is_trained_on_scored_and_proven(bundle: Path, clips: Path, tmp
     _zorro("train", recipe, "--from", bundle, "--data", clips, "--run", tmp_path / "run")
     model = json.loads(_zorro("evaluate", bundle, "--checkpoint", "--data", clips, "--json").stdout)
     graphs = json.loads(_zorro("evaluate", bundle, "--data", clips, "--json").stdout)
-    assert model.keys() - graphs.keys() == {"fused_by_sound", "fused_by_sight"}, (
+    assert model.keys() - graphs.keys() == {"fusion_by_audio", "fusion_by_video"}, (
         "which graphs cannot be asked"
     )
     report = prove_bundle(bundle, None, clips, only_graphs=True)

@@ -53,8 +53,8 @@ def test_a_folder_of_clips_is_all_a_user_needs(tuned: Path, clips: Path, film: P
         "audio": 4,
         "video": 5,
         "fused": 4,
-        "fused_by_sound": 4,
-        "fused_by_sight": 5,
+        "fusion_by_audio": 4,
+        "fusion_by_video": 5,
     }
     assert tables["audio"]["top1"] > 0.5, "tones far apart"
     assert tables["audio"]["unanswered"] == {"mute": 1}
@@ -87,7 +87,7 @@ def test_a_folder_of_clips_is_all_a_user_needs(tuned: Path, clips: Path, film: P
 
 def test_scores_are_printed_and_reported(tuned: Path, clips: Path, tmp_path: Path) -> None:
     printed = _zorro("evaluate", tuned, "--data", clips).stdout
-    assert "fused_by_sight" in printed
+    assert "fusion_by_video" in printed
     assert "top-1" in printed
     _zorro("evaluate", tuned, "--data", clips, "--split", "test", "--report", tmp_path / "report")
     text = (tmp_path / "report" / "report.md").read_text()
@@ -145,8 +145,8 @@ def test_a_probe_needs_no_labels_in_the_checkpoint(pre_trained: Path, clips: Pat
         "audio": 4,
         "video": 5,
         "fused": 4,
-        "fused_by_sound": 4,
-        "fused_by_sight": 5,
+        "fusion_by_audio": 4,
+        "fusion_by_video": 5,
     }
     assert tables["audio"]["top1"] == 1.0, "tones far apart, even to a model that knows nothing"
     assert tables["audio"]["labels"].keys() == {"high", "low"}
