@@ -270,7 +270,7 @@ class _Asking:
         return view.clip
 
     def _keep(self, column: tuple[Condition | None, str], clips: Mapping[int, list[Clip]]) -> None:
-        answers = self.predictor.answers(
+        answers = self.predictor.outputs(
             STREAMS[column[1]].modality, [clip for views in clips.values() for clip in views]
         )
         start = 0

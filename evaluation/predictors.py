@@ -14,7 +14,7 @@ from models.heads import StreamOutput
 from models.mask import Stream
 from models.zorro import ZorroModel
 
-ANSWERS = ("features", "embedding", "logits")
+PREDICTOR_OUTPUTS = ("features", "embedding", "logits")
 
 
 class Predictor(Protocol):
@@ -24,7 +24,7 @@ class Predictor(Protocol):
         """[clips, classes] of the stream that `modality` names."""
         ...
 
-    def answers(self, modality: Modality, clips: Sequence[Clip]) -> dict[str, np.ndarray]:
+    def outputs(self, modality: Modality, clips: Sequence[Clip]) -> dict[str, np.ndarray]:
         """`features`, `embedding` and `logits` of the stream that `modality` names, each [clips, ...]."""
         ...
 
@@ -37,10 +37,10 @@ class ModelPredictor:
 
     def logits(self, modality: Modality, clips: Sequence[Clip]) -> np.ndarray:
         """See `Predictor`."""
-        return self.answers(modality, clips)["logits"]
+        return self.outputs(modality, clips)["logits"]
 
     @torch.no_grad()
-    def answers(self, modality: Modality, clips: Sequence[Clip]) -> dict[str, np.ndarray]:
+    def outputs(self, modality: Modality, clips: Sequence[Clip]) -> dict[str, np.ndarray]:
         """See `Predictor`. Fusion answers clips that lack sound, or lack a picture, too.
 
         Raises:
@@ -50,7 +50,10 @@ class ModelPredictor:
             raise ValueError("got 0 clips; give at least 1")
         size = self.max_batch_size
         parts = [self._run(modality, clips[i : i + size]) for i in range(0, len(clips), size)]
-        return {name: torch.cat([getattr(x, name) for x in parts]).float().cpu().numpy() for name in ANSWERS}
+        return {
+            name: torch.cat([getattr(x, name) for x in parts]).float().cpu().numpy()
+            for name in PREDICTOR_OUTPUTS
+        }
 
     def _run(self, modality: Modality, clips: Sequence[Clip]) -> StreamOutput:
         audio = None if modality == Modality.VIDEO else self._stack([clip.audio for clip in clips])

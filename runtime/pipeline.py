@@ -200,9 +200,9 @@ class Zorro:
         """
         if not clips:
             return np.empty((0, len(self.bundle.labels)), np.float32)
-        return self.answers(modality, clips)["logits"]
+        return self.outputs(modality, clips)["logits"]
 
-    def answers(self, modality: Modality, clips: Sequence[Clip]) -> dict[str, np.ndarray]:
+    def outputs(self, modality: Modality, clips: Sequence[Clip]) -> dict[str, np.ndarray]:
         """`features`, `embedding` and `logits` of the stream that `modality` names, each [clips, ...], in batches.
 
         Raises:

@@ -15,7 +15,7 @@ from torch import Tensor
 from datasets.manifests import Item
 from datasets.recordings import Recordings, Window, cut_window, window_start
 from evaluation.metrics import mean_average_precision, recall_at_k, top_k_accuracy
-from evaluation.predictors import ANSWERS
+from evaluation.predictors import PREDICTOR_OUTPUTS
 from models.heads import StreamOutput
 from models.mask import Stream
 from models.zorro import ZorroModel
@@ -140,6 +140,7 @@ def _answers(
         for name in names:
             outs[name].append(getattr(out, name.partition("_")[0]))
     arrays = {
-        n: {x: torch.cat([getattr(o, x) for o in outs[n]]).float().numpy() for x in ANSWERS} for n in names
+        n: {x: torch.cat([getattr(o, x) for o in outs[n]]).float().numpy() for x in PREDICTOR_OUTPUTS}
+        for n in names
     }
     return {name: Answers(numbers.numpy(), **arrays[name]) for name in names}

@@ -238,7 +238,7 @@ def _by_model(predictor: Predictor, ask: Ask, spec: ClipSpec, scores: Scores) ->
     windows = list(reader)
     found = {}
     for modality in ask.modalities:
-        values, weights = predictor.answers(modality, windows), window_weights(windows, modality)
+        values, weights = predictor.outputs(modality, windows), window_weights(windows, modality)
         vectors = _whole_and_windows(values["embedding"], weights)
         unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         found[ask.stream(modality)] = Answer(_probabilities(values["logits"], weights, scores), unit)

@@ -28,9 +28,9 @@ class ByEar:
     """Says `high` or `low` by where the sound lies and whether the picture is blue or red; fusion adds up both."""
 
     def logits(self, modality: Modality, clips: Sequence[Clip]) -> np.ndarray:
-        return self.answers(modality, clips)["logits"]
+        return self.outputs(modality, clips)["logits"]
 
-    def answers(self, modality: Modality, clips: Sequence[Clip]) -> dict[str, np.ndarray]:
+    def outputs(self, modality: Modality, clips: Sequence[Clip]) -> dict[str, np.ndarray]:
         logits = np.stack([self._one(modality, clip) for clip in clips])
         return {
             "logits": logits,
@@ -171,8 +171,8 @@ def test_many_labels_are_scored_by_average_precision(items: list[Item], spec: Cl
     both = [replace(item, labels=its) for item, its in zip(items[:4], labels, strict=True)]
 
     class Extra(ByEar):
-        def answers(self, modality: Modality, clips: Sequence[Clip]) -> dict[str, np.ndarray]:
-            found = super().answers(modality, clips)
+        def outputs(self, modality: Modality, clips: Sequence[Clip]) -> dict[str, np.ndarray]:
+            found = super().outputs(modality, clips)
             return found | {"logits": np.concatenate([found["logits"], np.zeros((len(clips), 2))], 1)}
 
     targets = {**TARGETS, "x": 2, "never": 3}
@@ -222,9 +222,9 @@ def test_views_are_averaged(items: list[Item], spec: ClipSpec) -> None:
     counts: dict[str, int] = {}
 
     class Counting(ByEar):
-        def answers(self, modality: Modality, clips: Sequence[Clip]) -> dict[str, np.ndarray]:
+        def outputs(self, modality: Modality, clips: Sequence[Clip]) -> dict[str, np.ndarray]:
             counts[modality] = len(clips)
-            return super().answers(modality, clips)
+            return super().outputs(modality, clips)
 
     plan = ViewPlan(num_windows=2, num_crops=3)
     found = answer_clips(Counting(), items[:2], spec, plan=plan, streams=SERVED)
@@ -265,9 +265,9 @@ def test_noise_goes_through_the_waveform(items: list[Item], spec: ClipSpec) -> N
     heard: list[np.ndarray] = []
 
     class Listening(ByEar):
-        def answers(self, modality: Modality, clips: Sequence[Clip]) -> dict[str, np.ndarray]:
+        def outputs(self, modality: Modality, clips: Sequence[Clip]) -> dict[str, np.ndarray]:
             heard.extend(clip.audio for clip in clips)
-            return super().answers(modality, clips)
+            return super().outputs(modality, clips)
 
     answers = answer_clips(
         Listening(), items[:1], spec, streams=("audio",), conditions=[Condition(Way.NOISE, 0)]

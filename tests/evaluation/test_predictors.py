@@ -27,7 +27,7 @@ def test_answers_are_those_of_the_stream(
     clips: Sequence[Clip], checkpoint: Path, bundle: Path, modality: Modality
 ) -> None:
     model = ModelPredictor(load_checkpoint(checkpoint).model, max_batch_size=2)
-    ours, theirs = model.answers(modality, clips), Zorro.open(bundle).answers(modality, clips)
+    ours, theirs = model.outputs(modality, clips), Zorro.open(bundle).outputs(modality, clips)
     assert {k: v.shape for k, v in ours.items()} == {
         "features": (3, 32),
         "embedding": (3, 16),
@@ -61,14 +61,14 @@ def test_answers_fail(clips: Sequence[Clip], checkpoint: Path, bundle: Path) -> 
     model, runtime = ModelPredictor(load_checkpoint(checkpoint).model), Zorro.open(bundle)
     deaf = replace(clips[0], audio=None)
     with pytest.raises(ValueError, match="0 clips"):
-        model.answers(Modality.AUDIO, [])
+        model.outputs(Modality.AUDIO, [])
     with pytest.raises(InvalidOption, match="0 clips"):
-        runtime.answers(Modality.AUDIO, [])
+        runtime.outputs(Modality.AUDIO, [])
     with pytest.raises(ValueError, match="no audio to answer from"):
-        model.answers(Modality.AUDIO, [deaf])
+        model.outputs(Modality.AUDIO, [deaf])
     with pytest.raises(InvalidOption, match="fused reads audio"):
-        runtime.answers(Modality.FUSED, [deaf])
+        runtime.outputs(Modality.FUSED, [deaf])
     with pytest.raises(ValueError, match="1 of 2 clips lack"):
-        model.answers(Modality.FUSED, [clips[0], deaf])
+        model.outputs(Modality.FUSED, [clips[0], deaf])
     with pytest.raises(ValueError, match="give audio, video or both"):
-        model.answers(Modality.FUSED, [replace(deaf, video=None)])
+        model.outputs(Modality.FUSED, [replace(deaf, video=None)])

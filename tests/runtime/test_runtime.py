@@ -99,7 +99,7 @@ def test_the_whole_of_one_window_is_that_window(
         write_clip(tmp_path / "a.wav", waveform=tone(0.3)), model.bundle.clip_spec, video=False
     )
     request, builder = make_request(model), ResultBuilder([Modality.AUDIO])
-    builder.add([clip], {Modality.AUDIO: model.answers(Modality.AUDIO, [clip])[request.kind]})
+    builder.add([clip], {Modality.AUDIO: model.outputs(Modality.AUDIO, [clip])[request.kind]})
     result = builder.build(request, None, requested=[Modality.AUDIO], warnings=[], decode_seconds=0.0)
     votes = request.votes(np.concatenate(builder.values[Modality.AUDIO]))
     (ruled,) = request.to_results(pool(votes, window_weights(builder.windows, Modality.AUDIO))[np.newaxis])
