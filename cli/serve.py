@@ -23,8 +23,8 @@ def serve(context: typer.Context) -> None:
         from runtime import find_bundles
         from service.app import create_app
         from service.drain import DrainingServer
+        from service.heap import share_one_heap
         from service.logs import log_to_stderr
-        from service.memory import share_one_heap
 
         share_one_heap()
         sys.setswitchinterval(SWITCH_SECONDS)

@@ -1,14 +1,13 @@
-"""Who may come in, and when those who may not should come back.
+"""Admission control: which requests may enter, and when a refused one should come back.
 
-A request is refused before its body is read if as many are inside as may be, or if it could not be answered
-in time at the rate at which answers leave. A refused one is told when there will be room: promises are handed
-out one after another, a little more slowly than that, so that those who follow them do not all come at once.
+A request is refused before its body is read if as many requests are inside as may be, or if it could not be
+answered in time at the rate at which answers leave. Its Retry-After is a reservation: reservations are given
+out one after another, a little more slowly than answers leave, so that clients do not all return at once.
 
-A client that comes back with the same request id is recognised. The share of promises that are followed is
-learned, and
-as much room is kept for those that are due: a promise is worth something even when newcomers arrive without
-    end, and costs nothing where nobody follows them. Promises that are seldom followed stand closer together,
-    and none is made for a time beyond the horizon.
+A client that returns with the same request id is recognised. Admission learns which share of reservations is
+used, and keeps as many places free as are expected to be claimed now. So a reservation is worth something even
+while new requests arrive without end, and costs nothing where nobody uses them. Reservations that are seldom
+used stand closer together, and none is made for a time beyond the horizon.
 """
 
 import time
@@ -19,18 +18,16 @@ from math import ceil
 
 from .errors import Overloaded
 
-FORGETTING = 0.95  # weight of an answer in the measured rate, per answer that came after it
-SMOOTHING = 0.1  # of the share of promises kept
-FEW = 4  # so many inside are never too many: what few answers took says little about the next
-SURE_SHARE = (
-    0.75  # of the time allowed, what an answer may be expected to take: the rest is for what nobody expects
-)
+RATE_DECAY = 0.95  # weight of an answer in the measured rate, per answer that came after it
+SMOOTHING = 0.1  # of the share of reservations that are used
+ALWAYS_ADMITTED = 4  # so many inside are never too many: what few answers took says little about the next
+SURE_SHARE = 0.75  # of the allowed time that an answer is expected to take; the rest is for the unexpected
 MIN_RETRY_SECONDS = 1.0  # Retry-After counts whole seconds
-GRACE_SECONDS = 2.0  # how long after its time a promise holds
-PROMISED_SHARE = 0.8  # of the rate at which answers leave; the rest is for newcomers
+GRACE_SECONDS = 2.0  # how long after its time a reservation holds
+RESERVED_SHARE = 0.8  # of the rate at which answers leave; the rest is for new requests
 HORIZON_SECONDS = 600.0
-MAX_PROMISES = 50_000
-MIN_SHARE_KEPT = 0.01  # of promises: closer than a hundred to an answer they never stand
+MAX_RESERVATIONS = 50_000
+MIN_SHARE_USED = 0.01  # of reservations; never more than a hundred of them for one answer
 
 
 class Admission:
@@ -39,11 +36,11 @@ class Admission:
     def __init__(self, *, max_inside: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.max_inside, self.num_inside = max_inside, 0
         self._busy_seconds = self._num_answers = 0.0
-        self.share_kept = 1.0
-        """Of promises, those whose clients came back in time; all, as long as nothing is known."""
+        self.share_used = 1.0
+        """Reservations whose clients came back in time, as a share; 1 until something is known."""
         self._clock = clock
         self._last_event = 0.0
-        self._promises: dict[str, float] = {}  # request id to promised time, in order of time
+        self._reservations: dict[str, float] = {}  # request id to reserved time, in order of time
 
     @property
     def seconds_per_answer(self) -> float:
@@ -51,23 +48,23 @@ class Admission:
         return self._busy_seconds / self._num_answers if self._num_answers else 0.0
 
     @property
-    def num_promises(self) -> int:
-        """Promises that are still to be followed."""
-        return len(self._promises)
+    def num_reservations(self) -> int:
+        """Reservations that have been neither used nor missed."""
+        return len(self._reservations)
 
     @contextmanager
     def place(self, request_id: str, *, seconds_allowed: float) -> Iterator[None]:
-        """A place for as long as the context lasts.
+        """Hold a place while the context is open.
 
         Raises:
-            Overloaded: there is none, or no answer in time.
+            Overloaded: there is no place, or the request could not be answered in time.
         """
         now = self._clock()
-        self._expire(now)
-        is_promised = self._promises.pop(request_id, None) is not None
-        if is_promised:
-            self._learn(kept=True)
-        self._check(request_id, now, seconds_allowed, is_promised=is_promised)
+        self._drop_missed(now)
+        has_reservation = self._reservations.pop(request_id, None) is not None
+        if has_reservation:
+            self._update_share(was_used=True)
+        self._check(request_id, now, seconds_allowed, has_reservation=has_reservation)
         if self.num_inside == 0:
             self._last_event = now
         self.num_inside += 1
@@ -76,56 +73,59 @@ class Admission:
         finally:
             self._leave()
 
-    def _check(self, request_id: str, now: float, seconds_allowed: float, *, is_promised: bool) -> None:
-        # Never more than half: newcomers keep the server busy while promised ones are on their way.
-        kept_free = (
-            0
-            if is_promised
-            else min(ceil(self.share_kept * self._num_due(now)), self._most(seconds_allowed) // 2)
-        )
+    def _check(self, request_id: str, now: float, seconds_allowed: float, *, has_reservation: bool) -> None:
+        kept_free = 0 if has_reservation else self._num_kept_free(now, seconds_allowed)
         inside = self.num_inside + kept_free
         if inside >= self.max_inside:
             detail = f"{self.num_inside} requests are at work or waiting, at most {self.max_inside} may"
             raise self._refusal(request_id, now, detail, self.seconds_per_answer)
         expected = (inside + 1) * self.seconds_per_answer
-        if inside >= FEW and expected > SURE_SHARE * seconds_allowed:
+        if inside >= ALWAYS_ADMITTED and expected > SURE_SHARE * seconds_allowed:
             detail = f"the answer might take {expected / SURE_SHARE:.1f} s, and {seconds_allowed:.1f} s are allowed"
             raise self._refusal(request_id, now, detail, expected - SURE_SHARE * seconds_allowed)
 
-    def _most(self, seconds_allowed: float) -> int:
-        """How many requests can be inside if each shall be in time."""
+    def _num_kept_free(self, now: float, seconds_allowed: float) -> int:
+        """Places kept for reservations that are due.
+
+        Never more than half: new requests keep the server busy while clients with a reservation are on their way.
+        """
+        return min(ceil(self.share_used * self._num_due(now)), self._max_in_time(seconds_allowed) // 2)
+
+    def _max_in_time(self, seconds_allowed: float) -> int:
+        """How many requests may be inside if all are to be answered in time."""
         if not self.seconds_per_answer:
             return self.max_inside
-        return min(self.max_inside, max(FEW, int(SURE_SHARE * seconds_allowed / self.seconds_per_answer)))
+        in_time = int(SURE_SHARE * seconds_allowed / self.seconds_per_answer)
+        return min(self.max_inside, max(ALWAYS_ADMITTED, in_time))
 
     def _refusal(self, request_id: str, now: float, detail: str, seconds: float) -> Overloaded:
-        promised = now + max(seconds, MIN_RETRY_SECONDS)
-        if self._promises:
-            spacing = self.seconds_per_answer * max(self.share_kept, MIN_SHARE_KEPT) / PROMISED_SHARE
-            promised = max(promised, next(reversed(self._promises.values())) + spacing)
-        if promised <= now + HORIZON_SECONDS and len(self._promises) < MAX_PROMISES:
-            self._promises[request_id] = promised
+        """The refusal of a request, with a reservation that is not before `seconds` from now."""
+        reserved = now + max(seconds, MIN_RETRY_SECONDS)
+        if self._reservations:
+            spacing = self.seconds_per_answer * max(self.share_used, MIN_SHARE_USED) / RESERVED_SHARE
+            reserved = max(reserved, next(reversed(self._reservations.values())) + spacing)
+        if reserved <= now + HORIZON_SECONDS and len(self._reservations) < MAX_RESERVATIONS:
+            self._reservations[request_id] = reserved
         hint = "try again after Retry-After seconds, with the same X-Request-ID"
-        return Overloaded(f"{detail}; {hint}", retry_after_seconds=min(promised - now, HORIZON_SECONDS))
+        return Overloaded(f"{detail}; {hint}", retry_after_seconds=min(reserved - now, HORIZON_SECONDS))
 
     def _leave(self) -> None:
         now = self._clock()
         elapsed, self._last_event = now - self._last_event, now
         self.num_inside -= 1
-        self._busy_seconds = FORGETTING * self._busy_seconds + elapsed
-        self._num_answers = FORGETTING * self._num_answers + 1
+        self._busy_seconds = RATE_DECAY * self._busy_seconds + elapsed
+        self._num_answers = RATE_DECAY * self._num_answers + 1
 
     def _num_due(self, now: float) -> int:
-        return sum(
-            1 for _ in takewhile(lambda promised: promised - GRACE_SECONDS <= now, self._promises.values())
-        )
+        due = takewhile(lambda reserved: reserved - GRACE_SECONDS <= now, self._reservations.values())
+        return sum(1 for _ in due)
 
-    def _expire(self, now: float) -> None:
-        # Retry-After is rounded up, so who follows it comes up to a second later than promised.
-        is_over = takewhile(lambda promise: promise[1] + 1 + GRACE_SECONDS < now, self._promises.items())
-        for request_id, _ in list(is_over):
-            del self._promises[request_id]
-            self._learn(kept=False)
+    def _drop_missed(self, now: float) -> None:
+        # Retry-After is rounded up, so a client that obeys it comes up to a second later than reserved.
+        missed = takewhile(lambda entry: entry[1] + 1 + GRACE_SECONDS < now, self._reservations.items())
+        for request_id, _ in list(missed):
+            del self._reservations[request_id]
+            self._update_share(was_used=False)
 
-    def _learn(self, *, kept: bool) -> None:
-        self.share_kept += SMOOTHING * (kept - self.share_kept)
+    def _update_share(self, *, was_used: bool) -> None:
+        self.share_used += SMOOTHING * (was_used - self.share_used)

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from .admission import Admission
 from .errors import ServiceError, code_of, problem_response
-from .inference import Engine
+from .inference import InferenceEngine
 from .metrics import Metrics
 from .middleware import RequestMiddleware
 from .models import Models
@@ -64,7 +64,7 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[None]:
         private_folder(settings.windows_parent) as windows,
     ):
         app.state.upload_dir = uploads
-        engine = Engine(settings, app.state.models, windows)
+        engine = InferenceEngine(settings, app.state.models, windows)
         app.state.engine = engine
         app.state.metrics.watch(engine)
         app.state.loading = asyncio.ensure_future(_load(app.state.models, engine))
@@ -76,7 +76,7 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(app.state.stop_traces)
 
 
-async def _load(models: Models, engine: Engine) -> None:
+async def _load(models: Models, engine: InferenceEngine) -> None:
     await asyncio.to_thread(models.load)
     await engine.start()
     gc.collect()

@@ -1,6 +1,6 @@
-"""From an uploaded file to its answer: decode processes make windows, lanes of the batcher answer them.
+"""From an uploaded file to its result: decode processes make windows, and the batcher runs graphs on them.
 
-Nothing here blocks the event loop, and whatever stage a request is in, cancelling it ends its work there.
+Nothing here blocks the event loop. Cancelling a request ends its work, whatever stage it is in.
 """
 
 import asyncio
@@ -20,14 +20,14 @@ from runtime.signature import graphs_for, stream_values
 from .batcher import Batcher
 from .decode_pool import DecodePool
 from .decode_worker import DecodedChunk, DecodeTask
-from .graph_queue import Answered
-from .memory import Quiet, give_back
+from .graph_queue import GraphResult
+from .heap import IdleTimer, release_free_memory
 from .models import Models
 from .settings import Settings
 from .tracing import span
 
 MAX_WINDOWS_PER_CHUNK = 16
-QUIET_SECONDS = 2.0  # then free memory goes back; after it the next batch takes some milliseconds more
+HEAP_IDLE_SECONDS = 2.0  # then free memory is released; the next batch takes some milliseconds more
 
 DecodedClips = tuple[DecodedChunk, list[Clip]]
 
@@ -42,7 +42,7 @@ class Asked:
     times: Times
 
 
-class Engine:
+class InferenceEngine:
     """The decode pool, the batcher and the models behind them. Lives on one event loop."""
 
     def __init__(self, settings: Settings, models: Models, folder: Path) -> None:
@@ -63,26 +63,28 @@ class Engine:
             max_cpu_seconds=settings.max_decode_cpu_seconds,
             timeout_seconds=settings.decode_timeout_seconds,
         )
-        self._quiet = Quiet(give_back, seconds=QUIET_SECONDS)
+        self._idle_timer = IdleTimer(release_free_memory, seconds=HEAP_IDLE_SECONDS)
         self.batcher: Batcher[Clip] = Batcher(
-            num_sessions=settings.sessions, is_quiet=lambda: self._quiet.num_inside <= 1
+            num_sessions=settings.sessions, is_idle=lambda: self._idle_timer.num_active <= 1
         )
 
     async def start(self) -> None:
-        """Start the decode processes, and make one lane per graph of each model, once they are loaded."""
+        """Start the decode processes, and add a queue for each graph of each model, once they are loaded."""
         await self.pool.warm_up()
         for model in self.models.all():
             for modality in Modality:
-                self.batcher.add_lane(
-                    lane_name(model, modality),
+                self.batcher.add_queue(
+                    queue_name(model, modality),
                     _runner(self.models.beside(model), modality),
                     run_alone=_runner(model, modality),
                     max_batch_size=self._settings.max_batch_size,
                     max_queue_size=self._settings.max_queue_windows,
                 )
-        self._quiet.begin()  # loading has left much
+        self._idle_timer.start()  # loading has left much free memory
 
-    async def ask(self, model: Zorro, asked: Asked, path: Path, *, deadline: float | None) -> ClipResult:
+    async def answer_clip(
+        self, model: Zorro, asked: Asked, path: Path, *, deadline: float | None
+    ) -> ClipResult:
         """The answer to one clip.
 
         Args:
@@ -95,10 +97,10 @@ class Engine:
             MediaError: the clip; see `media.errors`.
             ServiceError: a decode process failed over it, or there is no room or no time.
         """
-        with self._quiet.disturbed():
-            return await self._ask(model, asked, self._task(model, asked, path), deadline=deadline)
+        with self._idle_timer.active():
+            return await self._answer(model, asked, self._task(model, asked, path), deadline=deadline)
 
-    async def _ask(
+    async def _answer(
         self, model: Zorro, asked: Asked, task: DecodeTask, *, deadline: float | None
     ) -> ClipResult:
         collected: ResultBuilder | None = None
@@ -123,17 +125,17 @@ class Engine:
             decode_seconds=decode_seconds,
         )
 
-    async def ask_tensors(
+    async def run_tensors(
         self, model: Zorro, modality: Modality, clips: Sequence[Clip], *, deadline: float | None
-    ) -> Answered:
+    ) -> GraphResult:
         """A graph's outputs for windows that somebody else has prepared.
 
         Raises:
             ServiceError: there is no room or no time.
         """
-        lane = lane_name(model, modality)
-        with self._quiet.disturbed(), span("inference", lanes=lane, windows=len(clips)):
-            return await self.batcher.submit(lane, clips, deadline=deadline)
+        name = queue_name(model, modality)
+        with self._idle_timer.active(), span("inference", lanes=name, windows=len(clips)):
+            return await self.batcher.submit(name, clips, deadline=deadline)
 
     async def _run(
         self,
@@ -144,22 +146,22 @@ class Engine:
         collected: ResultBuilder,
         deadline: float | None,
     ) -> dict[Modality, np.ndarray]:
-        lanes = [lane_name(model, graph) for graph in graphs_for(present)]
-        with span("inference", lanes=",".join(lanes), windows=len(clips)):
-            answers = await self._answers(lanes, clips, deadline)
-        collected.inference_seconds += sum(answer.run_seconds for answer in answers)
-        return stream_values((answer.outputs for answer in answers), present, kind)
+        names = [queue_name(model, graph) for graph in graphs_for(present)]
+        with span("inference", lanes=",".join(names), windows=len(clips)):
+            results = await self._run_graphs(names, clips, deadline)
+        collected.inference_seconds += sum(result.run_seconds for result in results)
+        return stream_values((result.outputs for result in results), present, kind)
 
-    async def _answers(
-        self, lanes: Sequence[str], clips: Sequence[Clip], deadline: float | None
-    ) -> list[Answered]:
-        tickets: list[asyncio.Future[Answered]] = []
+    async def _run_graphs(
+        self, names: Sequence[str], clips: Sequence[Clip], deadline: float | None
+    ) -> list[GraphResult]:
+        pending: list[asyncio.Future[GraphResult]] = []
         try:
-            tickets.extend(self.batcher.submit(lane, clips, deadline=deadline) for lane in lanes)
-            return await asyncio.gather(*tickets)
-        finally:  # if one lane refuses or fails, nobody wants what the others say
-            for ticket in tickets:
-                ticket.cancel()
+            pending.extend(self.batcher.submit(name, clips, deadline=deadline) for name in names)
+            return await asyncio.gather(*pending)
+        finally:  # if one queue refuses or one graph fails, the other results are of no use
+            for result in pending:
+                result.cancel()
 
     def _task(self, model: Zorro, asked: Asked, path: Path) -> DecodeTask:
         return DecodeTask(
@@ -176,7 +178,7 @@ class Engine:
 
     async def close(self) -> None:
         """Finish what waits, and end processes and threads."""
-        self._quiet.close()
+        self._idle_timer.stop()
         await self.batcher.close()
         await self.pool.close()
 
@@ -200,7 +202,7 @@ async def _next(chunks: AsyncIterator[DecodedClips]) -> DecodedClips | None:
         return await anext(chunks, None)
 
 
-def lane_name(model: Zorro, modality: Modality) -> str:
+def queue_name(model: Zorro, modality: Modality) -> str:
     """NAME/VERSION/GRAPH."""
     return f"{model.bundle.name}/{model.bundle.version}/{modality}"
 

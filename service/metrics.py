@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from .inference import Engine
+    from .inference import InferenceEngine
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -41,7 +41,7 @@ class Metrics:
         self.in_flight = Gauge("zorro_in_flight", "Requests at work or waiting", registry=self.registry)
         self.abandoned = Counter("zorro_abandoned", "Requests whose client left", registry=self.registry)
 
-    def watch(self, engine: "Engine") -> None:
+    def watch(self, engine: "InferenceEngine") -> None:
         """Show the engine's counts too."""
         self.registry.register(EngineCollector(engine))
 
@@ -53,7 +53,7 @@ class Metrics:
 class EngineCollector(Collector):
     """Counts of the batcher and the decode pool, read when asked for."""
 
-    def __init__(self, engine: "Engine") -> None:
+    def __init__(self, engine: "InferenceEngine") -> None:
         self._engine = engine
 
     def collect(self) -> Iterator[Metric]:
@@ -83,8 +83,8 @@ class EngineCollector(Collector):
 
     def _queues(self) -> Iterator[Metric]:
         depth = GaugeMetricFamily("zorro_queue_depth", "Windows that wait for a session", labels=("lane",))
-        for name, lane in self._engine.batcher.lanes.items():
-            depth.add_metric((name,), lane.num_waiting)
+        for name, queue in self._engine.batcher.queues.items():
+            depth.add_metric((name,), queue.num_waiting)
         yield depth
 
     def _batches(self) -> Iterator[Metric]:

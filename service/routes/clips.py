@@ -68,7 +68,7 @@ async def _ask(
         options = resolve_segmentation(options, window_seconds=model.bundle.clip_spec.window_seconds)
         scope, encoding = options.pop("scope", Scope.CLIP), options.pop("encoding_format", Encoding.FLOAT)
         asked = _asked(model, task, modality, options)
-        work = state.engine.ask(model, asked, Path(upload.file.name), deadline=deadline)
+        work = state.engine.answer_clip(model, asked, Path(upload.file.name), deadline=deadline)
         result = await unless_client_leaves(request, work)
     body = to_answers(
         model, result, scope=scope, encoding=encoding, request_id=request.state.id, num_bytes=upload.num_bytes

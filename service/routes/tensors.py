@@ -112,16 +112,16 @@ async def _infer(request: Request) -> Response:
         question, raw = split(b"".join([chunk async for chunk in chunks]), request.headers.get(HEADER_LENGTH))
         modality, clips = parse_inputs(question, raw, model)
         wanted = _wanted(question, modality)
-        work = state.engine.ask_tensors(model, modality, clips, deadline=deadline)
-        answered = await unless_client_leaves(request, work)
-        state.metrics.stages.labels("inference").observe(answered.run_seconds)
+        work = state.engine.run_tensors(model, modality, clips, deadline=deadline)
+        result = await unless_client_leaves(request, work)
+        state.metrics.stages.labels("inference").observe(result.run_seconds)
         state.metrics.stages.labels("total").observe(time.perf_counter() - started)
         about = {
             "model_name": model.bundle.name,
             "model_version": model.bundle.version,
             "id": question.get("id", request.state.id),
         }
-        return to_response(about, {name: answered.outputs[name] for name in wanted}, wanted)
+        return to_response(about, {name: result.outputs[name] for name in wanted}, wanted)
 
     return await in_turn(request, request.app.state.tensor_admission, answer)
 

@@ -1,4 +1,4 @@
-"""Admission: bounded, measured, and true to what it promises. The clock is ours."""
+"""Admission: bounded, measured, and reservations that hold. The clock is ours."""
 
 import pytest
 
@@ -87,7 +87,7 @@ def test_one_slow_answer_is_soon_forgotten(clock: Clock) -> None:
     assert admission.seconds_per_answer < 0.2
 
 
-def test_promises_come_one_after_another(clock: Clock) -> None:
+def test_reservations_come_one_after_another(clock: Clock) -> None:
     admission = Admission(max_inside=1, clock=clock)
     place = _enter(admission, "a")
     clock.now += 0.5
@@ -99,8 +99,11 @@ def test_promises_come_one_after_another(clock: Clock) -> None:
 
 
 def _storm(clock: Clock, *, come_back: bool) -> tuple[float, float]:
-    """300 % of load for over three minutes, one server that takes 0.2 s: shares of promises kept and of capacity used."""
-    admission, returning, num_promised, num_kept, num_done = (
+    """300 % of load for over three minutes on a server that takes 0.2 s.
+
+    Returns the share of returning clients that get in, and the share of capacity that is used.
+    """
+    admission, returning, num_returned, num_admitted, num_done = (
         Admission(max_inside=10, clock=clock),
         [],
         0,
@@ -120,26 +123,26 @@ def _storm(clock: Clock, *, come_back: bool) -> tuple[float, float]:
         for name, is_back in arrivals:
             try:
                 inside.append(_enter(admission, name))
-                num_kept += is_back
+                num_admitted += is_back
             except Overloaded as error:
                 if come_back and not is_back:
                     returning.append((clock.now + -(-error.retry_after_seconds // 1), name))
-            num_promised += is_back
-    return num_kept / max(num_promised, 1), num_done * 0.2 / (3_000 * 0.2 / 3)
+            num_returned += is_back
+    return num_admitted / max(num_returned, 1), num_done * 0.2 / (3_000 * 0.2 / 3)
 
 
-def test_who_follows_a_promise_gets_in_though_newcomers_never_end(clock: Clock) -> None:
-    kept, used = _storm(clock, come_back=True)
-    assert kept > 0.8
+def test_who_uses_a_reservation_gets_in_though_new_requests_never_end(clock: Clock) -> None:
+    admitted, used = _storm(clock, come_back=True)
+    assert admitted > 0.8
     assert used > 0.95
 
 
-def test_promises_that_nobody_follows_cost_nothing(clock: Clock) -> None:
+def test_reservations_that_nobody_uses_cost_nothing(clock: Clock) -> None:
     _, used = _storm(clock, come_back=False)
     assert used > 0.95
 
 
-def test_an_hour_of_refusals_that_nobody_follows_ends_in_no_endless_promise(clock: Clock) -> None:
+def test_an_hour_of_refusals_that_nobody_comes_back_from_ends_in_no_endless_wait(clock: Clock) -> None:
     admission = Admission(max_inside=1, clock=clock)
     place = _enter(admission, "first")
     clock.now += 0.2
@@ -150,13 +153,13 @@ def test_an_hour_of_refusals_that_nobody_follows_ends_in_no_endless_promise(cloc
         if i % 2:
             _leave(place)
             place = _enter(admission, f"goes on {i}")
-        told, most = _refuse(admission, f"refused {i}"), max(most, admission.num_promises)
+        told, most = _refuse(admission, f"refused {i}"), max(most, admission.num_reservations)
     assert told <= HORIZON_SECONDS
     assert most <= 20_000
     _leave(place)
 
 
-def test_beyond_the_horizon_nothing_is_promised(clock: Clock) -> None:
+def test_beyond_the_horizon_nothing_is_reserved(clock: Clock) -> None:
     admission = Admission(max_inside=1, clock=clock)
     place = _enter(admission, "slow")
     clock.now += 300.0
@@ -164,5 +167,5 @@ def test_beyond_the_horizon_nothing_is_promised(clock: Clock) -> None:
     place = _enter(admission, "inside")
     told = [_refuse(admission, name) for name in "abcde"]
     assert told == pytest.approx([300.0, 600.0, 600.0, 600.0, 600.0])
-    assert admission.num_promises == 1
+    assert admission.num_reservations == 1
     _leave(place)

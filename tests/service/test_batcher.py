@@ -10,7 +10,7 @@ import pytest
 
 from service.batcher import Batcher
 from service.errors import DeadlineExceeded, Overloaded
-from service.graph_queue import Answered, Outputs, covered_seconds
+from service.graph_queue import GraphOutputs, GraphResult, covered_seconds
 
 
 class Graph:
@@ -21,7 +21,7 @@ class Graph:
         self.begun = Event()
         self._go = go
 
-    def __call__(self, items: Sequence[int]) -> Outputs:
+    def __call__(self, items: Sequence[int]) -> GraphOutputs:
         self.batches.append(list(items))
         self.begun.set()
         if self._go is not None:
@@ -43,9 +43,9 @@ def graph(go: Event) -> Graph:
     return Graph(go)
 
 
-def _batcher(run: Callable[[Sequence[int]], Outputs], **limits: int) -> Batcher[int]:
+def _batcher(run: Callable[[Sequence[int]], GraphOutputs], **limits: int) -> Batcher[int]:
     batcher: Batcher[int] = Batcher()
-    batcher.add_lane("a", run, **{"max_batch_size": 4, "max_queue_size": 100} | limits)
+    batcher.add_queue("a", run, **{"max_batch_size": 4, "max_queue_size": 100} | limits)
     return batcher
 
 
@@ -53,7 +53,7 @@ def _run(talk: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(asyncio.wait_for(talk(), 20))
 
 
-async def _blocked(batcher: Batcher[int], graph: Graph, item: int = 0) -> "asyncio.Task[Answered]":
+async def _blocked(batcher: Batcher[int], graph: Graph, item: int = 0) -> "asyncio.Task[GraphResult]":
     """Submit one item and return when its batch is running."""
     task = asyncio.ensure_future(batcher.submit("a", [item]))
     assert await asyncio.to_thread(graph.begun.wait, 10)
@@ -105,14 +105,14 @@ def test_a_long_film_shares_its_batches(go: Event, graph: Graph) -> None:
     assert graph.batches == [[0], [100, 101, 1, 2], [102, 103, 104, 105], [106, 107]]
 
 
-def test_lanes_take_turns_by_who_came_first(go: Event, graph: Graph) -> None:
+def test_queues_are_served_by_whose_first_request_came_first(go: Event, graph: Graph) -> None:
     async def talk() -> None:
         batcher = _batcher(graph)
-        batcher.add_lane("b", graph, max_batch_size=4, max_queue_size=10)
+        batcher.add_queue("b", graph, max_batch_size=4, max_queue_size=10)
         first = await _blocked(batcher, graph)
         rest = []
-        for lane, item in (("b", 1), ("a", 2), ("b", 3)):
-            rest.append(asyncio.ensure_future(batcher.submit(lane, [item])))
+        for name, item in (("b", 1), ("a", 2), ("b", 3)):
+            rest.append(asyncio.ensure_future(batcher.submit(name, [item])))
             await asyncio.sleep(0)
         go.set()
         await asyncio.gather(first, *rest)
@@ -159,7 +159,7 @@ def test_a_deadline_that_passes_in_the_queue_is_told_and_costs_nothing(go: Event
     async def talk() -> None:
         now = 0.0
         batcher: Batcher[int] = Batcher(clock=lambda: now)
-        batcher.add_lane("a", graph, max_batch_size=4, max_queue_size=10)
+        batcher.add_queue("a", graph, max_batch_size=4, max_queue_size=10)
         first = await _blocked(batcher, graph)
         late = asyncio.ensure_future(batcher.submit("a", [7], deadline=1.0))
         await asyncio.sleep(0.01)
@@ -178,8 +178,8 @@ def test_what_cannot_be_in_time_is_refused_at_once_with_a_time_to_come_back(go: 
     async def talk() -> None:
         now = 0.0
         batcher: Batcher[int] = Batcher(clock=lambda: now)
-        batcher.add_lane("a", graph, max_batch_size=1, max_queue_size=10)
-        batcher.lanes["a"].cost.observe(1, 2.0)
+        batcher.add_queue("a", graph, max_batch_size=1, max_queue_size=10)
+        batcher.queues["a"].cost.observe(1, 2.0)
         first = await _blocked(batcher, graph)
         second = asyncio.ensure_future(batcher.submit("a", [1], deadline=5.0))
         await asyncio.sleep(0)
@@ -195,7 +195,7 @@ def test_what_cannot_be_in_time_is_refused_at_once_with_a_time_to_come_back(go: 
     _run(talk)
 
 
-def test_a_full_lane_refuses_where_the_item_enters(go: Event, graph: Graph) -> None:
+def test_a_full_queue_refuses_where_the_item_enters(go: Event, graph: Graph) -> None:
     async def talk() -> None:
         batcher = _batcher(graph, max_queue_size=3)
         first = await _blocked(batcher, graph)
@@ -228,7 +228,7 @@ def test_a_batch_that_hangs_is_seen(go: Event, graph: Graph) -> None:
     async def talk() -> None:
         now = 0.0
         batcher: Batcher[int] = Batcher(clock=lambda: now)
-        batcher.add_lane("a", graph, max_batch_size=4, max_queue_size=10)
+        batcher.add_queue("a", graph, max_batch_size=4, max_queue_size=10)
         assert batcher.stuck_seconds < 1
         first = await _blocked(batcher, graph)
         now = 30.0
@@ -265,8 +265,10 @@ def test_answers_of_another_number_are_a_fault_of_the_graph() -> None:
     _run(talk)
 
 
-def _counting(sizes: list[tuple[str, int]], name: str, others: Barrier) -> Callable[[Sequence[int]], Outputs]:
-    def run(items: Sequence[int]) -> Outputs:
+def _counting(
+    sizes: list[tuple[str, int]], name: str, others: Barrier
+) -> Callable[[Sequence[int]], GraphOutputs]:
+    def run(items: Sequence[int]) -> GraphOutputs:
         sizes.append((name, len(items)))
         others.wait(10)
         return {"double": np.array(items) * 2}
@@ -275,7 +277,7 @@ def _counting(sizes: list[tuple[str, int]], name: str, others: Barrier) -> Calla
 
 
 @pytest.mark.parametrize(
-    ("is_quiet", "count", "batches"),
+    ("is_idle", "count", "batches"),
     [
         (True, 1, [("alone", 1)]),  # fewer windows than sessions: all cores for them
         (True, 3, [("beside", 1), ("beside", 1), ("beside", 1)]),
@@ -284,14 +286,14 @@ def _counting(sizes: list[tuple[str, int]], name: str, others: Barrier) -> Calla
     ],
 )
 def test_what_waits_is_spread_over_the_sessions(
-    is_quiet: bool, count: int, batches: list[tuple[str, int]]
+    is_idle: bool, count: int, batches: list[tuple[str, int]]
 ) -> None:
     sizes: list[tuple[str, int]] = []
 
     async def talk() -> None:
-        batcher: Batcher[int] = Batcher(num_sessions=3, is_quiet=lambda: is_quiet)
+        batcher: Batcher[int] = Batcher(num_sessions=3, is_idle=lambda: is_idle)
         beside, alone = (_counting(sizes, name, Barrier(len(batches))) for name in ("beside", "alone"))
-        batcher.add_lane("a", beside, run_alone=alone, max_batch_size=8, max_queue_size=99)
+        batcher.add_queue("a", beside, run_alone=alone, max_batch_size=8, max_queue_size=99)
         answer = await batcher.submit("a", list(range(count)))
         assert answer.outputs["double"].tolist() == [2 * i for i in range(count)]
         await batcher.close()

@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 
 from media import Clip
 from service.app import create_app
-from service.graph_queue import Outputs
+from service.graph_queue import GraphOutputs
 from service.settings import Settings
 from tests.made_media import tone, write_clip
 from tests.service.ready_client import ready_client
@@ -60,16 +60,18 @@ def _ask_all(client: TestClient, contents: Sequence[bytes]) -> list[Any]:
         )
 
 
-def _instead(client: TestClient, run: Callable[[Callable[..., Outputs], Sequence[Clip]], Outputs]) -> None:
+def _instead(
+    client: TestClient, run: Callable[[Callable[..., GraphOutputs], Sequence[Clip]], GraphOutputs]
+) -> None:
     """Run the audio graph through `run`."""
-    lane = client.app.state.engine.batcher.lanes[GRAPH]  # type: ignore[attr-defined]
+    queue = client.app.state.engine.batcher.queues[GRAPH]  # type: ignore[attr-defined]
     for name in ("run", "run_alone"):
-        real = getattr(lane, name)
-        setattr(lane, name, lambda clips, real=real: run(real, clips))
+        real = getattr(queue, name)
+        setattr(queue, name, lambda clips, real=real: run(real, clips))
 
 
 def test_a_poisoned_clip_fails_alone(client: TestClient, sound: bytes, silence: bytes) -> None:
-    def choke(real: Callable[..., Outputs], clips: Sequence[Clip]) -> Outputs:
+    def choke(real: Callable[..., GraphOutputs], clips: Sequence[Clip]) -> GraphOutputs:
         if any(clip.is_silent for clip in clips):
             raise RuntimeError("a kernel choked")
         return real(clips)
@@ -88,7 +90,7 @@ def test_a_poisoned_clip_fails_alone(client: TestClient, sound: bytes, silence: 
 def test_a_model_that_raises_once_costs_at_most_a_batch_of_one(client: TestClient, sound: bytes) -> None:
     lock, calls = Lock(), Counter[str]()
 
-    def raise_once(real: Callable[..., Outputs], clips: Sequence[Clip]) -> Outputs:
+    def raise_once(real: Callable[..., GraphOutputs], clips: Sequence[Clip]) -> GraphOutputs:
         with lock:
             calls["all"] += 1
             if calls["all"] == 10:

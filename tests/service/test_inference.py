@@ -9,7 +9,7 @@ import pytest
 from media import Clip
 from service.batcher import Batcher
 from service.errors import Overloaded
-from service.inference import Engine
+from service.inference import InferenceEngine
 
 CLIP = Clip(0.0, 1.0, None, None, 1.0, 1.0, False, padded=False)
 
@@ -24,14 +24,14 @@ def test_if_one_graph_refuses_the_others_do_nothing_for_the_request() -> None:
         return {"logits": np.zeros((len(clips), 1))}
 
     async def talk() -> int:
-        engine = object.__new__(Engine)
+        engine = object.__new__(InferenceEngine)
         engine.batcher = Batcher()
-        engine.batcher.add_lane("audio", run, max_batch_size=8, max_queue_size=8)
-        engine.batcher.add_lane("video", run, max_batch_size=8, max_queue_size=1)
+        engine.batcher.add_queue("audio", run, max_batch_size=8, max_queue_size=8)
+        engine.batcher.add_queue("video", run, max_batch_size=8, max_queue_size=1)
         first = engine.batcher.submit("audio", [CLIP])
         assert await asyncio.to_thread(begun.wait, 10)
         with pytest.raises(Overloaded):
-            await engine._answers(["audio", "video"], [CLIP, CLIP], None)
+            await engine._run_graphs(["audio", "video"], [CLIP, CLIP], None)
         go_on.set()
         await first
         await engine.batcher.close()

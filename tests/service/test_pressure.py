@@ -48,9 +48,11 @@ class Fake:
         self.models = SimpleNamespace(all=lambda: [MODEL])
 
     async def start(self) -> None:
-        self.batcher.add_lane("fake", lambda items: {}, max_batch_size=1, max_queue_size=1)
+        self.batcher.add_queue("fake", lambda items: {}, max_batch_size=1, max_queue_size=1)
 
-    async def ask(self, model: object, asked: object, path: Path, *, deadline: float) -> SimpleNamespace:
+    async def answer_clip(
+        self, model: object, asked: object, path: Path, *, deadline: float
+    ) -> SimpleNamespace:
         self.begun.set()
         try:
             await asyncio.to_thread(self.go.wait, 10)
@@ -72,7 +74,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
         models._by_id = {"fake/1": MODEL, "fake": MODEL}
 
     monkeypatch.setattr(Models, "load", load)
-    monkeypatch.setattr("service.app.Engine", lambda *_: fake)
+    monkeypatch.setattr("service.app.InferenceEngine", lambda *_: fake)
     monkeypatch.setattr("service.routes.clips.to_answers", lambda *_, **__: {})
     return fake
 

@@ -1,4 +1,4 @@
-"""Memory that is free goes back to the system, once it is quiet."""
+"""Free memory goes back to the system once the server is idle."""
 
 import asyncio
 import subprocess
@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from media.memory import held_bytes
-from service.memory import Quiet, give_back
+from service.heap import IdleTimer, release_free_memory
 
 
 def _free_in_the_middle(num_pieces: int = 2_000, size: int = 20_000) -> bytes:
@@ -17,11 +17,11 @@ def _free_in_the_middle(num_pieces: int = 2_000, size: int = 20_000) -> bytes:
 
 
 def test_what_is_free_goes_back() -> None:
-    give_back()
+    release_free_memory()
     before = held_bytes()
     kept = _free_in_the_middle()
     assert held_bytes() - before > 20_000_000
-    give_back()
+    release_free_memory()
     assert held_bytes() - before < 5_000_000
     assert kept
 
@@ -29,7 +29,7 @@ def test_what_is_free_goes_back() -> None:
 IN_A_THREAD = """
 from threading import Thread
 from media.memory import held_bytes
-from service.memory import give_back, share_one_heap
+from service.heap import release_free_memory, share_one_heap
 
 def work():
     for size in (30_000_000, 20_000_000):  # the first teaches glibc to keep the second
@@ -41,7 +41,7 @@ before = held_bytes()
 threads = [Thread(target=work) for _ in range(2)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
-give_back()
+release_free_memory()
 print(held_bytes() - before)
 """
 
@@ -58,9 +58,9 @@ def test_what_threads_have_freed_goes_back_from_the_heap_that_they_share(is_shar
 
 def test_it_is_called_once_when_nobody_has_been_inside_for_a_while() -> None:
     async def talk() -> None:
-        quiet = Quiet(lambda: called.append(quiet.num_inside), seconds=0.05)
-        with quiet.disturbed(), quiet.disturbed():
-            assert quiet.num_inside == 2
+        timer = IdleTimer(lambda: called.append(timer.num_active), seconds=0.05)
+        with timer.active(), timer.active():
+            assert timer.num_active == 2
         await asyncio.sleep(0.3)
         assert called == [0]
 
@@ -70,14 +70,14 @@ def test_it_is_called_once_when_nobody_has_been_inside_for_a_while() -> None:
 
 def test_it_is_not_called_while_somebody_is_inside_or_after_the_end() -> None:
     async def talk() -> None:
-        quiet = Quiet(lambda: called.append(0), seconds=0.05)
-        with quiet.disturbed():
-            with quiet.disturbed():
+        timer = IdleTimer(lambda: called.append(0), seconds=0.05)
+        with timer.active():
+            with timer.active():
                 pass
             await asyncio.sleep(0.2)
-        with quiet.disturbed():
+        with timer.active():
             pass
-        quiet.close()
+        timer.stop()
         await asyncio.sleep(0.2)
         assert called == []
 
