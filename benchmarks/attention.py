@@ -17,7 +17,7 @@ from export.graphs import build_graph
 from export.to_onnx import example_inputs, export_graphs
 from media import Modality
 from models import Stream, ZorroConfig, ZorroModel
-from models.attention import attend, gather_rows
+from models.attention import attend, join_streams
 from models.mask import READS
 from runtime.signature import output_names
 
@@ -33,7 +33,7 @@ ENGINES = ("torch", "ONNX Runtime")
 
 
 class StructuredAttention(nn.Module):
-    """A layer's attention as `models.vit.Block` does it: per stream [batch, tokens, 3 * dim] to [batch, tokens, dim]."""
+    """A layer's attention as `models.vit.VitBlock` does it: per stream [batch, tokens, 3 * dim] to [batch, tokens, dim]."""
 
     def __init__(self, config: ZorroConfig) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class StructuredAttention(nn.Module):
         queries, keys, values = ({stream: part[i] for stream, part in parts.items()} for i in range(3))
         read = []
         for stream, query in queries.items():
-            key, value = (gather_rows(x, READS[stream], None)[0] for x in (keys, values))
+            key, value = (join_streams(x, READS[stream], None)[0] for x in (keys, values))
             read.append(attend(query, key, value, num_heads=self.num_heads))
         return tuple(read)
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.config import ZorroConfig
-from models.mask import POOLS, Stream, zorro_mask
+from models.mask import POOL_READS, Stream, zorro_mask
 from models.zorro import ZorroModel
 
 # B batch, N tokens, H heads, K head_dim, D = H * K embed_dim
@@ -26,7 +26,9 @@ class DenseZorro(nn.Module):
     def __init__(self, model: ZorroModel) -> None:
         super().__init__()
         self.model = model
-        pools = [torch.isin(stream_of_token(model.config), torch.tensor(POOLS[stream])) for stream in OUTPUTS]
+        pools = [
+            torch.isin(stream_of_token(model.config), torch.tensor(POOL_READS[stream])) for stream in OUTPUTS
+        ]
         self.register_buffer("trunk_mask", additive_mask(model.config), persistent=False)
         self.register_buffer("pool_mask", _additive(torch.stack(pools)), persistent=False)
 

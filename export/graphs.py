@@ -28,6 +28,8 @@ class FusedGraph(nn.Module):
 
     def forward(self, audio: Tensor, video: Tensor) -> tuple[Tensor, ...]:
         out = self.model(audio, video)
+        assert out.audio is not None
+        assert out.video is not None
         return (*_answers(out.audio), *_answers(out.video), *_answers(out.fusion))
 
 

@@ -1,4 +1,4 @@
-"""Arrays into streams: tokens, mask, backbones, heads."""
+"""The Zorro model in torch: tokens, masking rule, backbones, heads, presets and checkpoints."""
 
 from .config import BackboneName, Centre, HipConfig, Stem, SwinConfig, ZorroConfig
 from .mask import Masking, Stream
@@ -18,4 +18,4 @@ __all__ = [
     "ZorroModel",
     "ZorroOutput",
     "preset",
-]  # fmt: skip
+]

@@ -1,4 +1,4 @@
-"""ZorroConfig: every number of a model, checked. Named ones are in `presets`."""
+"""The config of a model: every size and choice, checked. Configs with a name are in `presets`."""
 
 import json
 from dataclasses import asdict, dataclass, fields
@@ -10,7 +10,7 @@ from .mask import Masking
 
 
 class BackboneName(StrEnum):
-    """Which trunk turns tokens into tokens."""
+    """The trunk that processes the tokens."""
 
     VIT = "vit"
     SWIN = "swin"
@@ -18,7 +18,7 @@ class BackboneName(StrEnum):
 
 
 class Stem(StrEnum):
-    """How pixels and mel bins become tokens."""
+    """The layers that turn pixels and mel bins into tokens."""
 
     PATCH = "patch"  # one linear map per patch, as in ViT
     CONV = "conv"  # strided 3x3 convolutions, for small data (Xiao et al. 2021, arXiv:2106.14881)
@@ -29,17 +29,20 @@ class Centre(StrEnum):
 
     COLOUR = "colour"  # the mean colour of the training data
     PICTURE = (
-        "picture"  # the mean picture of the training data, kept among the weights: for films framed alike
+        "picture"  # the mean picture of the training data, stored with the weights: for one camera position
     )
-    MOTION = "motion"  # each pixel's mean over the window: what does not move is not seen
+    MOTION = "motion"  # the mean of each pixel over the window, so that the model reads only what moves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwinConfig:
-    """Stages of a Swin tower (Liu et al. 2021, arXiv:2103.14030); each stage after the first halves the grid.
+    """Stages of a Swin tower (Liu et al. 2021, arXiv:2103.14030).
 
-    Width and number of heads of stage i are 2**i times those of the first. A window larger than its grid is
-    cut to it.
+    Each stage after the first halves the last two axes of the grid. Width and number of heads of stage i are
+    2**i times those of the first. A window larger than its grid is cut to it.
+
+    Raises:
+        ValueError: a depth below 1, or a window with another number of axes than its grid.
     """
 
     depths: tuple[int, ...] = (2, 2, 6, 2)
@@ -89,7 +92,7 @@ class HipConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZorroConfig:
-    """Shapes and sizes of a Zorro. Defaults are Zorro-ViT at the base preset; docs/adr says which are our own.
+    """Shapes and sizes of a model. The defaults are Zorro-ViT at the base preset.
 
     Raises:
         ValueError: the numbers contradict each other.
@@ -110,7 +113,7 @@ class ZorroConfig:
     mlp_ratio: float = 4.0
     num_fusion_tokens: int = 8
     projection_dim: int = 512
-    drop_path_rate: float = 0.0  # of the deepest layer; shallower ones get linearly less
+    drop_path_rate: float = 0.0  # of the deepest layer; it falls linearly to 0 at the first
     audio_mean: float = -8.0
     audio_std: float = 4.0
     video_mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
@@ -130,7 +133,7 @@ class ZorroConfig:
             if (part is not None) != (self.backbone == backbone):
                 raise ValueError(f"{backbone}={part} does not go with backbone={self.backbone}")
         if self.masking != Masking.ZORRO and self.backbone != BackboneName.VIT:
-            raise ValueError(f"masking={self.masking} is there for a ViT only, got backbone={self.backbone}")
+            raise ValueError(f"masking={self.masking} needs backbone=vit, got backbone={self.backbone}")
         for name, shape, patch in (
             ("audio_shape", self.audio_shape, self.patch_size),
             ("video_shape", self.video_shape[:3], self.tubelet_size),
@@ -146,19 +149,19 @@ class ZorroConfig:
 
     @property
     def features_dim(self) -> int:
-        """Width of the tokens that leave the trunk, and of features."""
+        """Width of the tokens that leave the trunk, and of the features."""
         if self.swin is not None:
             return self.embed_dim << (len(self.swin.depths) - 1)
         return self.embed_dim if self.hip is None else self.hip.dims[-1]
 
     @property
     def fusion_dim(self) -> int:
-        """Width of the fusion tokens that enter the trunk: a Swin's are as wide as its last stage throughout."""
+        """Width of the fusion tokens that enter the trunk; a Swin's have the width of its last stage."""
         return self.features_dim if self.hip is None else self.hip.dims[0]
 
     @property
     def num_pool_heads(self) -> int:
-        """Heads of the attention at the outputs."""
+        """Attention heads of the output queries."""
         if self.swin is not None:
             return self.num_heads << (len(self.swin.depths) - 1)
         return self.num_heads if self.hip is None else self.hip.num_heads[-1]
@@ -176,25 +179,31 @@ class ZorroConfig:
         return (frames // t, height // h, width // w)
 
     def to_dict(self) -> dict[str, Any]:
-        """Numbers as JSON types; `from_dict` is its inverse."""
-        return json.loads(json.dumps(asdict(self)))
+        """The fields as JSON types; `from_dict` is the inverse."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
 
     @classmethod
-    def from_dict(cls, numbers: dict[str, Any]) -> Self:
-        """Inverse of `to_dict`.
+    def from_dict(cls, plain: dict[str, Any]) -> Self:
+        """The config of what `to_dict` gave.
 
         Raises:
-            ValueError: a number is missing or unknown.
+            ValueError: a field is missing or unknown, or the fields contradict each other.
         """
         names = {field.name for field in fields(cls)}
-        if names != numbers.keys():
-            missing, unknown = sorted(names - numbers.keys()), sorted(numbers.keys() - names)
+        if names != plain.keys():
+            missing, unknown = sorted(names - plain.keys()), sorted(plain.keys() - names)
             raise ValueError(f"not a ZorroConfig: {missing=}, {unknown=}")
-        return cls(**typed(numbers))
+        return cls(**from_plain(plain))
 
 
-def typed(numbers: dict[str, Any]) -> dict[str, Any]:
-    """Numbers as JSON and TOML have them as a config wants them: lists as tuples, tables as the configs of backbones."""
+def from_plain(plain: dict[str, Any]) -> dict[str, Any]:
+    """Fields as JSON and TOML hold them, to what configs take.
+
+    Lists become tuples, and the tables `swin` and `hip` their configs.
+    """
     kinds = {"swin": SwinConfig, "hip": HipConfig}
-    tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in numbers.items()}
-    return {k: kinds[k](**typed(v)) if k in kinds and isinstance(v, dict) else v for k, v in tuples.items()}
+    tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
+    return {
+        k: kinds[k](**from_plain(v)) if k in kinds and isinstance(v, dict) else v for k, v in tuples.items()
+    }

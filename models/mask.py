@@ -1,11 +1,17 @@
-"""The Zorro mask: which stream may read which. The only masking logic there is.
+"""The Zorro masking rule: which stream may read which. Nothing else in the project decides this.
 
-Audio reads audio, video reads video, fusion reads everything; nobody else reads fusion.
+    audio  reads audio
+    video  reads video
+    fusion reads audio, video and fusion
+
+Why an audio output cannot depend on the video: the paper puts all tokens into one sequence and adds a mask to
+its attention scores. This model builds no mask. Each stream has an attention call of its own, and the keys of
+that call are the tokens of the streams that `READS` lists. Audio lists only itself, and fusion tokens, which
+have read the video, are listed by nobody else. So no operation leads from the video to an audio output, and
+audio outputs are equal to the last bit whatever the video is. The same holds with audio and video exchanged.
+
+`zorro_mask` states the rule as the paper's mask, for tests and for readers.
 Recasens et al. 2023, arXiv:2301.09595.
-
-The model never builds the N x N mask: it asks `READS` which keys a stream attends to and attends to just
-    those, in one mask-free call per stream. So an audio output cannot have seen the picture: no operation
-    connects them. `zorro_mask` is the same rule as a truth table, for the tests and for reading.
 """
 
 from enum import IntEnum, StrEnum
@@ -17,7 +23,10 @@ from torch import Tensor
 
 
 class Stream(IntEnum):
-    """What a token, or an output query, belongs to. GLOBAL is an output query only: it reads all and is never read."""
+    """The stream a token or an output query belongs to.
+
+    GLOBAL has an output query but no tokens: it reads all streams and is read by none.
+    """
 
     AUDIO = 0
     VIDEO = 1
@@ -26,54 +35,59 @@ class Stream(IntEnum):
 
     @property
     def key(self) -> str:
-        """Name in outputs and weights; `global` is a word of Python and cannot be one."""
+        """Name in outputs and weights; GLOBAL is `overall`, because `global` is a keyword of Python."""
         return "overall" if self == Stream.GLOBAL else self.name.lower()
 
 
-READS: dict[Stream, tuple[Stream, ...]] = {
+StreamReads = dict[Stream, tuple[Stream, ...]]
+"""Each stream, and the streams whose tokens it reads."""
+
+TOKEN_STREAMS = (Stream.AUDIO, Stream.VIDEO, Stream.FUSION)
+"""The streams that have tokens."""
+
+READS: StreamReads = {
     Stream.AUDIO: (Stream.AUDIO,),
     Stream.VIDEO: (Stream.VIDEO,),
-    Stream.FUSION: (Stream.AUDIO, Stream.VIDEO, Stream.FUSION),
+    Stream.FUSION: TOKEN_STREAMS,
 }
-"""In the trunk: the streams whose tokens a stream's tokens read."""
+"""In the trunk: the streams whose tokens the tokens of a stream read."""
 
-POOLS: dict[Stream, tuple[Stream, ...]] = {
+POOL_READS: StreamReads = {
     Stream.AUDIO: (Stream.AUDIO,),
     Stream.VIDEO: (Stream.VIDEO,),
     Stream.FUSION: (Stream.FUSION,),
-    Stream.GLOBAL: (Stream.AUDIO, Stream.VIDEO, Stream.FUSION),
+    Stream.GLOBAL: TOKEN_STREAMS,
 }
-"""At the outputs: the streams whose tokens an output query reads."""
+"""At the outputs: the streams whose tokens the output query of a stream reads."""
 
 
 class Masking(StrEnum):
-    """Zorro's rule, and the three that the paper compares it with, in which audio and video do not stay pure."""
+    """Zorro's rule, and the three alternatives that the paper compares it with."""
 
     ZORRO = "zorro"
-    NONE = "none"  # everybody reads everybody: fusion at the input
-    BOTTLENECK = "bottleneck"  # audio and video meet in fusion tokens, which they read (Nagrani et al. 2021)
-    INDEPENDENT = "independent"  # nobody reads another until the outputs: pure, and fused last
+    NONE = "none"  # every stream reads every stream: fusion from the input on
+    BOTTLENECK = "bottleneck"  # audio and video read fusion tokens besides their own (Nagrani et al. 2021)
+    INDEPENDENT = "independent"  # each stream reads itself until the outputs: fusion at the end
 
     @property
     def leaks(self) -> bool:
-        """Whether audio or video reads what another stream has read."""
-        return any(set(reads_of(self)[stream]) != {stream} for stream in (Stream.AUDIO, Stream.VIDEO))
+        """Whether audio or video tokens read another stream, so that their outputs are not pure."""
+        reads = reads_under(self)
+        return any(set(reads[stream]) != {stream} for stream in (Stream.AUDIO, Stream.VIDEO))
 
 
-_EVERYTHING = (Stream.AUDIO, Stream.VIDEO, Stream.FUSION)
-
-
-def reads_of(masking: Masking) -> dict[Stream, tuple[Stream, ...]]:
-    """`READS`, or what stands in its place under another masking."""
+def reads_under(masking: Masking) -> StreamReads:
+    """What the tokens of each stream read in the trunk; `READS` under Zorro's rule."""
     match masking:
         case Masking.ZORRO:
             return READS
         case Masking.NONE:
-            return dict.fromkeys(READS, _EVERYTHING)
+            return dict.fromkeys(READS, TOKEN_STREAMS)
         case Masking.BOTTLENECK:
             return {
-                stream: _EVERYTHING if stream == Stream.FUSION else (stream, Stream.FUSION)
-                for stream in READS
+                Stream.AUDIO: (Stream.AUDIO, Stream.FUSION),
+                Stream.VIDEO: (Stream.VIDEO, Stream.FUSION),
+                Stream.FUSION: TOKEN_STREAMS,
             }
         case Masking.INDEPENDENT:
             return {stream: (stream,) for stream in READS}
@@ -81,13 +95,18 @@ def reads_of(masking: Masking) -> dict[Stream, tuple[Stream, ...]]:
             assert_never(masking)
 
 
-def pools_of(masking: Masking) -> dict[Stream, tuple[Stream, ...]]:
-    """`POOLS`; where streams are independent, the fusion output reads sound and picture, which nobody has joined."""
-    return POOLS | {Stream.FUSION: _EVERYTHING} if masking == Masking.INDEPENDENT else POOLS
+def pool_reads_under(masking: Masking) -> StreamReads:
+    """What the output query of each stream reads; `POOL_READS`, except under INDEPENDENT.
+
+    There the fusion tokens have read neither audio nor video, so the fusion output reads both itself.
+    """
+    if masking == Masking.INDEPENDENT:
+        return POOL_READS | {Stream.FUSION: TOKEN_STREAMS}
+    return POOL_READS
 
 
 def zorro_mask(stream_of_token: Int[Tensor, " tokens"]) -> Bool[Tensor, "query key"]:
-    """True where the query (row) may read the key (column), in every layer of the trunk."""
+    """The rule as a mask: True where, in all layers, the query (row) may read the key (column)."""
     query, key = stream_of_token[:, None], stream_of_token[None, :]
     allowed = torch.zeros(len(stream_of_token), len(stream_of_token), dtype=torch.bool)
     for reader, read in READS.items():

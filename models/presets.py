@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from .config import HipConfig, Stem, SwinConfig, ZorroConfig, typed
+from .config import HipConfig, Stem, SwinConfig, ZorroConfig, from_plain
 
-_FINE = {"patch_size": (4, 4), "tubelet_size": (2, 4, 4)}  # a Swin begins with small patches and merges them
+_SWIN = {"backbone": "swin", "patch_size": (4, 4), "tubelet_size": (2, 4, 4)}  # small patches, to be merged
 
 PRESETS: dict[str, dict[str, Any]] = {
     "vit-tiny": {
@@ -14,23 +14,30 @@ PRESETS: dict[str, dict[str, Any]] = {
     "vit-small": {"embed_dim": 384, "depth": 12, "num_heads": 6},
     "vit-base": {"embed_dim": 768, "depth": 12, "num_heads": 12},
     "vit-large": {"embed_dim": 1024, "depth": 24, "num_heads": 16},
-    "swin-tiny": {"backbone": "swin", **_FINE, "embed_dim": 96, "num_heads": 3, "swin": SwinConfig(depths=(2, 2, 6, 2))},
-    "swin-small": {"backbone": "swin", **_FINE, "embed_dim": 96, "num_heads": 3, "swin": SwinConfig(depths=(2, 2, 18, 2))},
-    "swin-base": {"backbone": "swin", **_FINE, "embed_dim": 128, "num_heads": 4, "swin": SwinConfig(depths=(2, 2, 18, 2))},
+    "swin-tiny": {**_SWIN, "embed_dim": 96, "num_heads": 3, "swin": SwinConfig(depths=(2, 2, 6, 2))},
+    "swin-small": {**_SWIN, "embed_dim": 96, "num_heads": 3, "swin": SwinConfig(depths=(2, 2, 18, 2))},
+    "swin-base": {**_SWIN, "embed_dim": 128, "num_heads": 4, "swin": SwinConfig(depths=(2, 2, 18, 2))},
     "hip-mini": {"backbone": "hip", "embed_dim": 128, "num_heads": 4, "hip": HipConfig(
         num_groups=(16, 1), num_latents=(32, 64), dims=(128, 384), depths=(2, 2), num_heads=(4, 6))},
     "hip-16": {"backbone": "hip", "embed_dim": 256, "num_heads": 4, "hip": HipConfig(
-        num_groups=(16, 4, 1), num_latents=(32, 64, 128), dims=(128, 256, 512), depths=(2, 2, 8), num_heads=(4, 8, 8))},
+        num_groups=(16, 4, 1), num_latents=(32, 64, 128), dims=(128, 256, 512), depths=(2, 2, 8),
+        num_heads=(4, 8, 8))},
 }  # fmt: skip
+"""Fields of `ZorroConfig` that differ from its defaults, by the name of the preset."""
 
 
 def preset(name: str, *, num_classes: int, **changes: Any) -> ZorroConfig:
-    """The preset called `name`, with changes; lists and tables, as TOML and JSON have them, will do.
+    """The config of the preset called `name`, with changes.
+
+    Args:
+        name: one of `PRESETS`.
+        num_classes: number of labels.
+        changes: fields of `ZorroConfig`; lists and tables, as JSON and TOML hold them, are accepted.
 
     Raises:
-        ValueError: there is no such preset.
+        ValueError: there is no such preset, or the fields contradict each other.
         TypeError: a change names no field.
     """
     if name not in PRESETS:
         raise ValueError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
-    return ZorroConfig(**typed({**PRESETS[name], "num_classes": num_classes, **changes}))
+    return ZorroConfig(**from_plain({**PRESETS[name], "num_classes": num_classes, **changes}))

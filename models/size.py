@@ -1,4 +1,4 @@
-"""What a config costs: parameters, tokens and operations, counted on shapes alone."""
+"""The size of a model: parameters, tokens and operations, counted on shapes without weights."""
 
 from dataclasses import dataclass
 
@@ -11,17 +11,17 @@ from .zorro import ZorroModel
 
 @dataclass(frozen=True, slots=True)
 class ModelSize:
-    """Of one model, and of one window of sound and picture through it."""
+    """Parameters of a model, and what one window of audio and video costs it."""
 
     parameters: int
     tokens: tuple[int, int, int]
-    """Of audio, video and fusion as they enter the trunk."""
+    """Number of audio, video and fusion tokens that enter the trunk."""
     gflops: float
-    """Matrix products and convolutions, a multiplication with its addition as two operations."""
+    """Operations of matrix products and convolutions, 1e9; a multiplication and its addition count as two."""
 
 
 def model_size(config: ZorroConfig) -> ModelSize:
-    """Count on the meta device, where a tensor is its shape and no memory is taken."""
+    """Count on the meta device, where a tensor has a shape but no memory."""
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         model = ZorroModel(config).eval().requires_grad_(False)
         model(torch.empty(1, *config.audio_shape), torch.empty(1, *config.video_shape, dtype=torch.uint8))

@@ -1,9 +1,11 @@
-"""Zorro-Swin's trunk: a tower of windowed attention per modality, and fusion tokens that read both after every stage.
+"""Zorro-Swin's trunk: a tower of windowed attention per modality, and fusion tokens that read both.
 
-A tower sees its tokens as a grid, (time, frequency) or (time, height, width). They attend within windows,
-which every other block shifts by half a window; between stages neighbours merge, so the grid shrinks as the
-width grows. All of it is written for grids of any number of axes. Liu et al. 2021, arXiv:2103.14030; on
-video, Liu et al. 2022, arXiv:2106.13230.
+The tokens of a tower lie on a grid, (time, frequency) or (time, height, width). They attend within windows,
+which every second block shifts by half a window. Between stages neighbouring tokens merge: the grid shrinks
+and the width grows. Fusion tokens read both towers in each stage. Everything is written for grids of any
+number of axes.
+
+Liu et al. 2021, arXiv:2103.14030; on video Liu et al. 2022, arXiv:2106.13230.
 """
 
 from itertools import pairwise
@@ -14,24 +16,23 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-from .attention import Pairing, attend, gather_rows
+from .attention import Pairing, Tokens, attend, join_streams
 from .config import ZorroConfig
+from .layers import DropPath, FusionStep, Trunk, TrunkStage, gelu_mlp, run_stages
 from .mask import READS, Stream
-from .vit import DropPath, Tokens
 
 Sizes = tuple[int, ...]
 """Tokens along each axis of a grid, a window or a shift."""
 
-FORBIDDEN = (
-    -100.0
-)  # added to a score, as in Swin: nothing is left of it after the softmax, and it needs no boolean mask
+MASKED_SCORE = -100.0
+"""Added to the score of a pair that must not attend, as in Swin: its softmax is then zero in float32."""
 
-# B items, which are written -1 (see `attention`), N tokens, C width, W windows, T tokens of a window, H
-# heads, K head_dim
+# B items, which are written -1 (see `attention`), N tokens, C width, W windows, T tokens of a window,
+# H heads, K head_dim
 
 
-class SwinTrunk(nn.Module):
-    """Stages of audio, video and fusion, one of each per entry of `config.swin.depths`.
+class SwinTrunk(Trunk):
+    """One `TrunkStage` per entry of `config.swin.depths`, and a last norm per stream.
 
     Raises:
         ValueError: a window does not divide its grid, or a side to be halved is odd.
@@ -50,24 +51,22 @@ class SwinTrunk(nn.Module):
         self.stages = nn.ModuleList()
         for i, blocks in enumerate(pairwise(firsts)):
             rates = [config.drop_path_rate * block / last for block in range(*blocks)]
-            towers = {
-                "audio": TowerStage(config, i, *audio[i], rates),
-                "video": TowerStage(config, i, *video[i], rates),
-            }
-            self.stages.append(nn.ModuleDict({**towers, "fusion": FusionBlock(config, i, rates[-1])}))
+            stage = TrunkStage(
+                audio=TowerStage(config, i, *audio[i], rates),
+                video=TowerStage(config, i, *video[i], rates),
+                fusion=SwinFusionBlock(config, i, rates[-1]),
+            )
+            self.stages.append(stage)
         self.norms = nn.ModuleDict({stream.key: nn.LayerNorm(config.features_dim) for stream in READS})
 
     def forward(self, tokens: Tokens, pairing: Pairing | None) -> Tokens:
-        for stage in self.stages:
-            out = {stream: stage[stream.key](x) for stream, x in tokens.items() if stream != Stream.FUSION}
-            if Stream.FUSION in tokens:
-                out[Stream.FUSION] = stage["fusion"](tokens[Stream.FUSION], out, pairing)
-            tokens = out
-        return {stream: self.norms[stream.key](x) for stream, x in tokens.items()}
+        return run_stages(self.stages, self.norms, tokens, pairing)
 
 
 def plan_stages(name: str, grid: Sizes, window: Sizes, num_stages: int) -> list[tuple[Sizes, Sizes]]:
-    """Grid and window of every stage: merging halves the last two axes, and a window is cut to a smaller grid.
+    """Grid and window of every stage.
+
+    Merging halves the last two axes of the grid. A window that is larger than its grid is cut to it.
 
     Raises:
         ValueError: a window does not divide its grid, or a side to be halved is odd.
@@ -78,7 +77,8 @@ def plan_stages(name: str, grid: Sizes, window: Sizes, num_stages: int) -> list[
         if i:
             if grid[-2] % 2 or grid[-1] % 2:
                 raise ValueError(
-                    f"got {grid} {name} tokens to merge before stage {i}, wanted even last two sides; {change}"
+                    f"got {grid} {name} tokens to merge before stage {i}, "
+                    f"wanted even last two sides; {change}"
                 )
             grid = (*grid[:-2], grid[-2] // 2, grid[-1] // 2)
         cut = tuple(min(size, step) for size, step in zip(grid, window, strict=True))
@@ -91,7 +91,7 @@ def plan_stages(name: str, grid: Sizes, window: Sizes, num_stages: int) -> list[
 
 
 class TowerStage(nn.Module):
-    """Patch merging, except before the first stage, then blocks with windows in place and shifted by turns."""
+    """Patch merging, except in the first stage, then blocks whose windows are shifted in every second one."""
 
     def __init__(
         self, config: ZorroConfig, index: int, grid: Sizes, window: Sizes, drop_path_rates: list[float]
@@ -106,14 +106,17 @@ class TowerStage(nn.Module):
             self.blocks.append(WindowBlock(attention, dim, mlp_ratio=config.mlp_ratio, drop_path_rate=rate))
 
     def forward(self, x_BNC: Tensor) -> Tensor:
-        x = self.merge(x_BNC)
+        x: Tensor = self.merge(x_BNC)
         for block in self.blocks:
             x = block(x)
         return x
 
 
 class PatchMerging(nn.Module):
-    """Four neighbours on the last two axes become one token of twice their width; `grid` and `dim` are those after it."""
+    """Merge four neighbours on the last two axes into one token of twice the width.
+
+    `grid` and `dim` are those after the merging.
+    """
 
     def __init__(self, grid: Sizes, dim: int) -> None:
         super().__init__()
@@ -123,18 +126,20 @@ class PatchMerging(nn.Module):
 
     def forward(self, x_BNC: Tensor) -> Tensor:
         N, C = x_BNC.shape[1:]
-        return self.reduction(
-            self.norm(split_windows(x_BNC, self.grid, self.neighbours).reshape(-1, N // 4, 4 * C))
-        )
+        four = split_windows(x_BNC, self.grid, self.neighbours).reshape(-1, N // 4, 4 * C)
+        merged: Tensor = self.reduction(self.norm(four))
+        return merged
 
 
 class WindowBlock(nn.Module):
     """Pre-norm attention within windows, then an MLP; stochastic depth drops either per item."""
 
-    def __init__(self, attention: nn.Module, dim: int, *, mlp_ratio: float, drop_path_rate: float) -> None:
+    def __init__(
+        self, attention: "WindowAttention", dim: int, *, mlp_ratio: float, drop_path_rate: float
+    ) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.attention, self.mlp = attention, _mlp(dim, mlp_ratio)
+        self.attention, self.mlp = attention, gelu_mlp(dim, mlp_ratio)
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(self, x_BNC: Tensor) -> Tensor:
@@ -145,9 +150,12 @@ class WindowBlock(nn.Module):
 class WindowAttention(nn.Module):
     """Self-attention of the tokens of each window, with a learned bias per head and relative position.
 
-    Shifted windows are windows of the rolled grid, where those at its end hold tokens of both borders: a mask
-        keeps them apart, so every window is of one size.
+    Shifted windows are windows of the rolled grid. Those at its end then hold tokens of both borders, which a
+    mask keeps apart, so all windows have one size.
     """
+
+    positions: Tensor
+    mask_W1TT: Tensor | None
 
     def __init__(self, dim: int, num_heads: int, grid: Sizes, window: Sizes, shift: Sizes) -> None:
         super().__init__()
@@ -165,46 +173,40 @@ class WindowAttention(nn.Module):
             roll(x_BNC, self.grid, tuple(-step for step in self.shift)), self.grid, self.window
         )
         W, T, C = x_BWTC.shape[1:]
-        heads = (
-            part.reshape(-1, W, T, self.num_heads, C // self.num_heads)
-            for part in self.qkv(x_BWTC).chunk(3, dim=-1)
-        )
+        qkv: tuple[Tensor, ...] = self.qkv(x_BWTC).chunk(3, dim=-1)
+        heads = (part.reshape(-1, W, T, self.num_heads, C // self.num_heads) for part in qkv)
         q, k, v = (part.transpose(2, 3) for part in heads)  # -> BWHTK
         bias_HTT = self.pos_bias.index_select(1, self.positions).reshape(self.num_heads, T, T)
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1) + bias_HTT
-        # Two sums, not one of bias and mask: a runtime would fold that into a constant, of windows times
-        # heads matrices.
+        # Two sums, not one of bias and mask: a runtime would fold that into a constant of W times H matrices.
         scores = scores if self.mask_W1TT is None else scores + self.mask_W1TT
         read = (scores.softmax(dim=-1) @ v).transpose(2, 3).reshape(-1, W, T, C)
         return roll(join_windows(self.proj(read), self.grid, self.window), self.grid, self.shift)
 
 
-class FusionBlock(nn.Module):
-    """Fusion tokens read themselves and what both towers have come to, by a map for each, then an MLP."""
+class SwinFusionBlock(FusionStep):
+    """Fusion tokens read themselves and both towers, with keys and values of each, then an MLP."""
 
     def __init__(self, config: ZorroConfig, index: int, drop_path_rate: float) -> None:
         super().__init__()
         dim, self.num_heads = config.features_dim, config.num_pool_heads
-        widths = {stream.key: config.embed_dim << index for stream in (Stream.AUDIO, Stream.VIDEO)} | {
-            "fusion": dim
-        }
+        tower = config.embed_dim << index
+        widths = {Stream.AUDIO.key: tower, Stream.VIDEO.key: tower, Stream.FUSION.key: dim}
         self.norms = nn.ModuleDict({key: nn.LayerNorm(width) for key, width in widths.items()})
         self.kv = nn.ModuleDict({key: nn.Linear(width, 2 * dim) for key, width in widths.items()})
         self.query, self.proj = nn.Linear(dim, dim), nn.Linear(dim, dim)
-        self.norm_mlp, self.mlp = nn.LayerNorm(dim), _mlp(dim, config.mlp_ratio)
+        self.norm_mlp, self.mlp = nn.LayerNorm(dim), gelu_mlp(dim, config.mlp_ratio)
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(self, fusion: Tensor, towers: Tokens, pairing: Pairing | None) -> Tensor:
         normed = {
-            stream: self.norms[stream.key](x) for stream, x in (*towers.items(), (Stream.FUSION, fusion))
+            stream: self.norms[stream.key](x) for stream, x in (towers | {Stream.FUSION: fusion}).items()
         }
-        kv, mask = gather_rows(
-            {s: self.kv[s.key](x) for s, x in normed.items()}, READS[Stream.FUSION], pairing
-        )
+        keys_values = {stream: self.kv[stream.key](x) for stream, x in normed.items()}
+        kv, mask = join_streams(keys_values, READS[Stream.FUSION], pairing)
         key, value = kv.chunk(2, dim=-1)
-        read = attend(
-            self.query(normed[Stream.FUSION]), key, value, num_heads=self.num_heads, key_mask_BM=mask
-        )
+        query = self.query(normed[Stream.FUSION])
+        read = attend(query, key, value, num_heads=self.num_heads, key_mask_BM=mask)
         x = fusion + self.drop_path(self.proj(read))
         return x + self.drop_path(self.mlp(self.norm_mlp(x)))
 
@@ -212,7 +214,7 @@ class FusionBlock(nn.Module):
 def split_windows(
     x_BNC: Shaped[Tensor, "item token dim"], grid: Sizes, window: Sizes
 ) -> Shaped[Tensor, "item window token_of_window dim"]:
-    """Tokens of a grid by window, both in the order of their axes."""
+    """Tokens of a grid by window; windows, and the tokens in each, are in row-major order."""
     axes = len(grid)
     counts = tuple(size // step for size, step in zip(grid, window, strict=True))
     sides = [side for pair in zip(counts, window, strict=True) for side in pair]
@@ -235,7 +237,7 @@ def join_windows(
 def roll(
     x_BNC: Float[Tensor, "item token dim"], grid: Sizes, shift: Sizes
 ) -> Float[Tensor, "item token dim"]:
-    """The grid moved by `shift`; what leaves at one border comes in at the other."""
+    """The grid moved by `shift`; what leaves it at one border enters at the other."""
     axes = {axis: step for axis, step in enumerate(shift, start=1) if step}
     if not axes:
         return x_BNC
@@ -244,7 +246,7 @@ def roll(
 
 
 def relative_positions(window: Sizes) -> Int[Tensor, "query key"]:
-    """Number of the offset from key to query among the prod(2 * window - 1) that there are in a window."""
+    """Index of the offset from key to query, one of the prod(2 * window - 1) offsets within a window."""
     places = torch.cartesian_prod(*map(torch.arange, window)).reshape(prod(window), len(window))
     offsets = places[:, None] - places[None, :]
     number = torch.zeros_like(offsets[..., 0])
@@ -254,14 +256,12 @@ def relative_positions(window: Sizes) -> Int[Tensor, "query key"]:
 
 
 def shift_mask(grid: Sizes, window: Sizes, shift: Sizes) -> Float[Tensor, "window 1 query key"]:
-    """`FORBIDDEN` where a window of the rolled grid holds a pair of which one token came in at the other border."""
-    came_in = [torch.arange(size) >= size - step for size, step in zip(grid, shift, strict=True)]
-    sides = torch.stack(torch.meshgrid(*came_in, indexing="ij"), dim=-1).reshape(1, prod(grid), len(grid))
+    """What keeps tokens of a shifted window apart that were no neighbours before the grid was rolled.
+
+    It is `MASKED_SCORE` for pairs of which one token was rolled in from the other border, and 0 elsewhere.
+    """
+    rolled_in = [torch.arange(size) >= size - step for size, step in zip(grid, shift, strict=True)]
+    sides = torch.stack(torch.meshgrid(*rolled_in, indexing="ij"), dim=-1).reshape(1, prod(grid), len(grid))
     sides_WTA = split_windows(sides, grid, window)[0]
     is_apart = (sides_WTA[:, :, None] != sides_WTA[:, None, :]).any(dim=-1)
-    return is_apart[:, None] * FORBIDDEN
-
-
-def _mlp(dim: int, ratio: float) -> nn.Sequential:
-    hidden = int(dim * ratio)
-    return nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
+    return is_apart[:, None] * MASKED_SCORE

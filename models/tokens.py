@@ -1,8 +1,10 @@
 """Pixels and mel bins to tokens, with learned factorised positions.
 
-A tubelet is its frames stacked as channels under a 2-D convolution: the same map as a 3-D convolution whose
-temporal kernel and stride are the tubelet's length.
+A tubelet is embedded by a 2-D convolution over its frames stacked as channels. That is the same map as a 3-D
+convolution whose temporal kernel and stride are the tubelet's length.
 """
+
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -13,6 +15,10 @@ from .config import Centre, Stem, ZorroConfig
 
 class AudioTokens(nn.Module):
     """Log-mel spectrogram to tokens: normalise, embed patches, add time and frequency positions."""
+
+    mean: Tensor
+    std: Tensor
+    __call__: Callable[..., Tensor]
 
     def __init__(self, config: ZorroConfig) -> None:
         super().__init__()
@@ -27,13 +33,17 @@ class AudioTokens(nn.Module):
         self, log_mel: Float[Tensor, "batch mel_frames mel_bins"]
     ) -> Float[Tensor, "batch token dim"]:
         normalised = (log_mel - self.mean) / self.std
-        x = self.embed(normalised[:, None]).permute(0, 2, 3, 1)
+        x: Tensor = self.embed(normalised[:, None]).permute(0, 2, 3, 1)
         x = x + self.pos_time + self.pos_frequency
         return x.reshape(-1, x.shape[1] * x.shape[2], x.shape[3])
 
 
 class VideoTokens(nn.Module):
     """RGB frames to tokens: normalise, embed tubelets, add time and space positions."""
+
+    mean: Tensor
+    std: Tensor
+    __call__: Callable[..., Tensor]
 
     def __init__(self, config: ZorroConfig) -> None:
         super().__init__()
@@ -42,7 +52,7 @@ class VideoTokens(nn.Module):
         if config.centre == Centre.PICTURE:
             mean = mean.expand(config.video_shape[1:]).clone()
         self.register_buffer("mean", mean, persistent=config.centre == Centre.PICTURE)
-        self.sees_motion_alone = config.centre == Centre.MOTION
+        self.subtracts_own_mean = config.centre == Centre.MOTION
         self.register_buffer("std", torch.tensor(config.video_std), persistent=False)
         self.tubelet_frames = frames
         self.embed = _stem(config, in_channels=3 * frames, patch_size=(height, width))
@@ -54,13 +64,12 @@ class VideoTokens(nn.Module):
         """`video` is uint8, or float of the same range 0 to 255."""
         T, H, W, C = video.shape[1:]  # the batch is written -1, see `attention`
         pixels = video.to(self.mean.dtype)
-        mean = (
-            pixels.mean(dim=1, keepdim=True) if self.sees_motion_alone else self.mean
-        )  # [3], or [height, width, 3]
+        # self.mean is [3], or [height, width, 3].
+        mean = pixels.mean(dim=1, keepdim=True) if self.subtracts_own_mean else self.mean
         normalised = (pixels - mean) / self.std
         steps = T // self.tubelet_frames
         stacked = normalised.permute(0, 1, 4, 2, 3).reshape(-1, self.tubelet_frames * C, H, W)
-        x = self.embed(stacked).permute(0, 2, 3, 1)
+        x: Tensor = self.embed(stacked).permute(0, 2, 3, 1)
         x = x.reshape(-1, x.shape[1] * x.shape[2], x.shape[3])
         space, dim = x.shape[1:]
         x = x.reshape(-1, steps, space, dim) + self.pos_time + self.pos_space
@@ -68,8 +77,8 @@ class VideoTokens(nn.Module):
 
 
 def _positions(first: int, second: int, dim: int) -> nn.Parameter:
-    # As large as what a stem makes of pixels, or attention cannot tell one time from another for thousands of
-    # steps.
+    # As large as what a stem makes of pixels; smaller positions leave attention unable to tell one time from
+    # another for thousands of steps.
     return nn.Parameter(nn.init.trunc_normal_(torch.empty(first, second, dim), std=0.5))
 
 
@@ -80,7 +89,9 @@ def _stem(config: ZorroConfig, *, in_channels: int, patch_size: tuple[int, int])
 
 
 class ConvStem(nn.Sequential):
-    """3x3 convolutions, halving each axis until one position is left per patch; batch norm folds away in a graph.
+    """3x3 convolutions that halve each axis until one position is left per patch.
+
+    Batch norms follow them, which an exported graph folds into the convolutions.
 
     Raises:
         ValueError: a side of the patch is no power of two.

@@ -1,46 +1,45 @@
-"""Weights of a checkpoint into a model of another task: other labels, clips of another length or resolution.
+"""Load the weights of a checkpoint into a model for another task.
 
-The trunk is the same. Positions and the mean picture belong to a grid and are resized to the new one;
-classifiers start anew, but for labels that both tasks have, if asked. Trap: grids of 2 x 8 and 4 x 4 give
-positions of one shape, so grids are compared, never shapes.
+The task may have other labels, and clips of another length or resolution. The trunk is copied. Positions and
+the mean picture lie on a grid and are resized to the new one. Classifiers are initialised, except for labels
+that both tasks have, if the caller names them. Trap: positions of a 2 x 8 and of a 4 x 4 grid have the same
+shape, so grids are compared, never shapes.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from .config import Centre, ZorroConfig
+from .grids import Grid, resize_grid
 from .mask import Stream
-from .weights import Checkpoint, CheckpointError, load_weights
+from .weights import Checkpoint, CheckpointError, float_weights, load_weights
 from .zorro import ZorroModel
 
-Grid = tuple[int, ...]
-
 _TRUNK_FIELDS = ("backbone", "masking", "embed_dim", "depth", "num_heads", "mlp_ratio", "swin", "hip")
-"""What must be equal; heads, masks and groups would not show in any shape."""
+"""Fields of the config that must be equal; most of them, like num_heads, change no shape of a weight."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferReport:
-    """Where the weights of a model came from; every one is in exactly one of `copied`, `resized` and `anew`."""
+    """Where the weights of a model come from; each is in one of `copied`, `resized` and `initialised`."""
 
     copied: tuple[str, ...]
     """Equal to the checkpoint's."""
     resized: dict[str, tuple[Grid, Grid]]
-    """Interpolated, with the grids they had and have."""
-    anew: tuple[str, ...]
-    """As the model was made, but for the rows of `kept_labels`."""
+    """Interpolated, with their old and new grids."""
+    initialised: tuple[str, ...]
+    """As the new model initialised them, except for the rows of `kept_labels`."""
     kept_labels: tuple[str, ...]
-    """Ids whose rows of the classifiers were copied."""
+    """Ids of the labels whose rows of the classifiers were copied."""
 
     def __str__(self) -> str:
-        grids = [f"{name} {_by(old)} to {_by(new)}" for name, (old, new) in self.resized.items()]
+        grids = [f"{name} {_sides(old)} to {_sides(new)}" for name, (old, new) in self.resized.items()]
         return (
             f"copied {len(self.copied)} weights; resized {', '.join(grids) or 'none'}; "
-            f"anew {', '.join(self.anew) or 'none'}; kept {len(self.kept_labels)} labels"
+            f"initialised {', '.join(self.initialised) or 'none'}; kept {len(self.kept_labels)} labels"
         )
 
 
@@ -51,7 +50,13 @@ def config_for(
     audio_shape: tuple[int, int] | None = None,
     video_shape: tuple[int, int, int, int] | None = None,
 ) -> ZorroConfig:
-    """The config of a new task for a trunk that was trained under `config`; a shape of None stays as it is.
+    """The config of a new task for a trunk that was trained under `config`.
+
+    Args:
+        config: of the trained model.
+        num_classes: of the new task.
+        audio_shape: (mel frames, mel bins); None: as before.
+        video_shape: (video frames, height, width, 3); None: as before.
 
     Raises:
         ValueError: the new shapes are no multiples of the patches.
@@ -73,7 +78,7 @@ def transfer(
         checkpoint: pre-trained; it is not changed.
         model: new, made from a `config_for` of the checkpoint's config.
         labels: those of the new task, in the order of its logits. Classifier rows of labels that the
-            checkpoint has too, by `id`, are then copied. None: all classifiers start anew.
+            checkpoint has too, by `id`, are then copied. None: no row of a classifier is copied.
 
     Raises:
         CheckpointError: the trunks differ, or weights do not fit (the message lists them), or no label is
@@ -82,19 +87,19 @@ def transfer(
     """
     _check_trunk(checkpoint.config, model.config)
     rows = {} if labels is None else _shared_rows(checkpoint, labels, model.config.num_classes)
-    weights, own = _weights(checkpoint.model), _weights(model)
+    weights, own = float_weights(checkpoint.model), float_weights(model)
     changed = _changed_grids(checkpoint.config, model.config)
     for name, (old, new) in changed.items():
-        weights[name] = _resize(weights[name], old, new, mode=_mode(name)).reshape(own[name].shape)
+        weights[name] = resize_grid(weights[name], old, new, mode=_mode(name)).reshape(own[name].shape)
     classifiers = [f"heads.{stream.key}.classify.{part}" for stream in Stream for part in ("weight", "bias")]
     for name in classifiers:
         weights[name] = _with_rows(own[name], weights[name], rows)
     load_weights(model, weights)
-    anew = [] if len(rows) == model.config.num_classes else classifiers
+    initialised = [] if len(rows) == model.config.num_classes else classifiers
     return TransferReport(
-        copied=tuple(name for name in weights if name not in changed and name not in anew),
+        copied=tuple(name for name in weights if name not in changed and name not in initialised),
         resized=changed,
-        anew=tuple(anew),
+        initialised=tuple(initialised),
         kept_labels=tuple(str(labels[row]["id"]) for row in rows) if labels else (),
     )
 
@@ -111,14 +116,10 @@ def _check_trunk(old: ZorroConfig, new: ZorroConfig) -> None:
         )
 
 
-def _weights(model: ZorroModel) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
-
-
 def _shared_rows(
     checkpoint: Checkpoint, labels: Sequence[dict[str, Any]], num_classes: int
 ) -> dict[int, int]:
-    """Row in the new classifiers to row in the old, for labels of both tasks."""
+    """For labels that both tasks have: their row in the new classifiers, and their row in the old."""
     new, old = ([str(label["id"]) for label in part] for part in (labels, checkpoint.labels))
     if len(old) != checkpoint.config.num_classes:
         raise CheckpointError(
@@ -132,19 +133,21 @@ def _shared_rows(
     rows = {i: old.index(x) for i, x in enumerate(new) if x in old}
     if not rows:
         raise CheckpointError(
-            f"no label is shared: the checkpoint has {old[:5]}, wanted {new[:5]}; give no labels to start anew"
+            f"no label is shared: the checkpoint has {old[:5]}, the new task {new[:5]}; "
+            "give no labels to initialise all classifiers"
         )
     return rows
 
 
 def _with_rows(own: Tensor, other: Tensor, rows: dict[int, int]) -> Tensor:
+    """A copy of `own` in which row i is row j of `other`, for each i to j in `rows`."""
     mixed = own.clone()
     mixed[list(rows)] = other[list(rows.values())].to(own)
     return mixed
 
 
 def _grids(config: ZorroConfig) -> dict[str, Grid]:
-    """Weights that belong to a grid, and theirs."""
+    """Names of the weights that lie on a grid, and their grids."""
     grids: dict[str, Grid] = {
         "audio_tokens.pos_time": config.audio_grid[:1],
         "audio_tokens.pos_frequency": config.audio_grid[1:],
@@ -167,14 +170,5 @@ def _mode(name: str) -> str:
     return {"video_tokens.pos_space": "bicubic", "video_tokens.mean": "bilinear"}.get(name, "linear")
 
 
-def _resize(weight: Tensor, old: Grid, new: Grid, *, mode: str) -> Tensor:
-    """A weight whose axes are a grid, flattened or not, and channels; to [*new, channels]."""
-    on_grid = weight.detach().reshape(1, *old, weight.shape[-1]).movedim(-1, 1)
-    # A picture that shrinks is averaged, as frames are; learned positions are read between their points, as
-    # in DeiT and MAE.
-    resized = F.interpolate(on_grid, size=new, mode=mode, align_corners=False, antialias=mode == "bilinear")
-    return resized.movedim(1, -1)[0]
-
-
-def _by(grid: Grid) -> str:
+def _sides(grid: Grid) -> str:
     return "x".join(map(str, grid))

@@ -1,14 +1,15 @@
-"""Zorro: audio, video or both in; features, embedding and logits of each stream out.
+"""The Zorro model: audio, video or both in; features, embedding and logits of each stream out.
 
-Recasens et al. 2023, arXiv:2301.09595. What reads what is decided in `mask.py` and nowhere else.
+Which stream reads which is decided in `mask.py`. Recasens et al. 2023, arXiv:2301.09595.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from .attention import Pairing
+from .attention import Pairing, Tokens
 from .config import ZorroConfig
 from .heads import AttentionPool, StreamHead, StreamOutput
 from .mask import Stream
@@ -18,20 +19,22 @@ from .tokens import AudioTokens, VideoTokens
 
 @dataclass(frozen=True, slots=True)
 class ZorroOutput:
-    """Answers per stream; audio or video is None if the call had none."""
+    """Output of each stream; audio or video is None if the call had none."""
 
     audio: StreamOutput | None
     """Reads audio tokens only."""
     video: StreamOutput | None
     """Reads video tokens only."""
     fusion: StreamOutput
-    """Read from the fusion tokens, which read whatever is present."""
+    """Reads the fusion tokens, which read whichever of audio and video is present."""
     overall: StreamOutput
     """The global output query: reads the tokens of all three streams."""
 
 
 class ZorroModel(nn.Module):
-    """The multimodal transformer whose unimodal streams are pure."""
+    """A multimodal transformer: audio outputs do not depend on the video, nor video outputs on the audio."""
+
+    __call__: Callable[..., ZorroOutput]
 
     def __init__(self, config: ZorroConfig) -> None:
         super().__init__()
@@ -52,48 +55,49 @@ class ZorroModel(nn.Module):
         has_audio: Tensor | None = None,
         has_video: Tensor | None = None,
     ) -> ZorroOutput:
-        """Answers for a batch whose row i holds audio i and video i.
+        """Outputs for a batch whose row i holds audio i and video i.
 
         Args:
             audio: log-mel spectrograms as `media` makes them, [batch, mel_frames, mel_bins], or None.
             video: uint8 RGB, [batch, frames, height, width, 3], or None.
-            has_audio: bool [batch]; rows that are False have no audio, whatever `audio` holds there. Default:
-                all.
+            has_audio: bool [batch]; a row that is False has no audio, whatever `audio` holds there. None:
+                every row has audio if `audio` is given.
             has_video: the same for video.
 
         Raises:
             ValueError: nothing is given, shapes are not those of the config, or a row has neither modality.
         """
-        batch = self._check(audio, video)
+        batch = self._check_shapes(audio, video)
         if has_audio is None and has_video is None:
             return self.forward_pairs(audio, video, None)
-        presence = [_presence(x, has, batch) for x, has in ((audio, has_audio), (video, has_video))]
-        if not (presence[0] | presence[1]).all():
+        has_audio, has_video = _rows_with(audio, has_audio, batch), _rows_with(video, has_video, batch)
+        if not (has_audio | has_video).all():
             raise ValueError("every row needs audio or video; drop the rows that have neither")
-        items = [
-            None if x is None or not has.any() else x[has]
-            for x, has in zip((audio, video), presence, strict=True)
-        ]
-        out = self.forward_pairs(items[0], items[1], Pairing.of_presence(presence[0], presence[1]))
+        pairing = Pairing.of_rows(has_audio, has_video)
+        out = self.forward_pairs(_items(audio, has_audio), _items(video, has_video), pairing)
         return ZorroOutput(
-            _to_rows(out.audio, presence[0]), _to_rows(out.video, presence[1]), out.fusion, out.overall
+            _to_rows(out.audio, has_audio), _to_rows(out.video, has_video), out.fusion, out.overall
         )
 
     def forward_pairs(
         self, audio: Tensor | None, video: Tensor | None, pairing: Pairing | None
     ) -> ZorroOutput:
-        """Answers for audio items, video items, and fusion rows over them.
+        """Outputs for audio items, video items, and fusion rows that read them.
 
         Each item goes through its stream once, however many rows of `pairing` read it. Audio and video
-        outputs have one row per item, fusion and overall one per row of `pairing`; with None, row i reads
-        item i of whatever is given.
+        outputs have one row per item, fusion and overall outputs one per row of `pairing`. If `pairing` is
+        None, row i reads item i of each modality that is given.
+
+        Raises:
+            ValueError: nothing is given, shapes are not those of the config, or `pairing` is given to a model
+                whose masking lets streams read each other.
         """
-        self._check(audio, video, same_batch=pairing is None)
+        self._check_shapes(audio, video, same_batch=pairing is None)
         if pairing is not None and self.config.masking.leaks:
             raise ValueError(
-                f"masking={self.config.masking} lets items read each other: give whole pairs, no pairing"
+                f"masking={self.config.masking} lets streams read each other: give whole pairs, no pairing"
             )
-        tokens = {}
+        tokens: Tokens = {}
         if audio is not None:
             tokens[Stream.AUDIO] = self.audio_tokens(audio)
         if video is not None:
@@ -101,23 +105,25 @@ class ZorroModel(nn.Module):
         rows = next(iter(tokens.values())) if pairing is None else pairing.audio_index
         tokens[Stream.FUSION] = self.fusion_tokens.expand(rows.shape[0], -1, -1)
         tokens = self.trunk(tokens, pairing)
-        answers = {stream: self._answer(stream, tokens, pairing) for stream in (*tokens, Stream.GLOBAL)}
+        out = {stream: self._output(stream, tokens, pairing) for stream in (*tokens, Stream.GLOBAL)}
         return ZorroOutput(
-            answers.get(Stream.AUDIO),
-            answers.get(Stream.VIDEO),
-            answers[Stream.FUSION],
-            answers[Stream.GLOBAL],
+            out.get(Stream.AUDIO), out.get(Stream.VIDEO), out[Stream.FUSION], out[Stream.GLOBAL]
         )
 
     def forward_stream(self, stream: Stream, x: Tensor) -> StreamOutput:
-        """Answer of one unimodal stream, with no work done for fusion: what `audio.onnx` and `video.onnx` hold."""
+        """Output of AUDIO or VIDEO for that modality alone, without work for fusion.
+
+        This is what the graphs `audio.onnx` and `video.onnx` hold.
+        """
         embed = {Stream.AUDIO: self.audio_tokens, Stream.VIDEO: self.video_tokens}[stream]
-        return self._answer(stream, self.trunk({stream: embed(x)}, None), None)
+        return self._output(stream, self.trunk({stream: embed(x)}, None), None)
 
-    def _answer(self, stream: Stream, tokens: dict[Stream, Tensor], pairing: Pairing | None) -> StreamOutput:
-        return self.heads[stream.key](self.pool(stream, tokens, pairing))
+    def _output(self, stream: Stream, tokens: Tokens, pairing: Pairing | None) -> StreamOutput:
+        output: StreamOutput = self.heads[stream.key](self.pool(stream, tokens, pairing))
+        return output
 
-    def _check(self, audio: Tensor | None, video: Tensor | None, *, same_batch: bool = True) -> int:
+    def _check_shapes(self, audio: Tensor | None, video: Tensor | None, *, same_batch: bool = True) -> int:
+        """The number of items; see `forward` for what it raises."""
         wanted = {"audio": (audio, self.config.audio_shape), "video": (video, self.config.video_shape)}
         given = {name: x for name, (x, _) in wanted.items() if x is not None}
         if not given:
@@ -126,22 +132,26 @@ class ZorroModel(nn.Module):
             shape = wanted[name][1]
             if tuple(x.shape[1:]) != shape:
                 raise ValueError(f"{name} has shape {tuple(x.shape)}, this model wants {('batch', *shape)}")
-        sizes = [
-            x.shape[0] for x in given.values()
-        ]  # not len(), which would fix the batch of an exported graph
+        sizes = [x.shape[0] for x in given.values()]  # len() would fix the batch of an exported graph
         if same_batch and sizes[0] != sizes[-1]:
             raise ValueError(f"audio and video must have one row per clip; got {sizes[0]} and {sizes[-1]}")
         return sizes[0]
 
 
-def _presence(x: Tensor | None, has: Tensor | None, batch: int) -> Tensor:
+def _rows_with(x: Tensor | None, has: Tensor | None, batch: int) -> Tensor:
+    """Which rows have a modality, bool [batch]: none if `x` is None, else `has`, else all."""
     if x is None:
         return torch.zeros(batch, dtype=torch.bool)
     return torch.ones(batch, dtype=torch.bool) if has is None else has
 
 
+def _items(x: Tensor | None, has: Tensor) -> Tensor | None:
+    """The rows of `x` that have the modality; None if none has."""
+    return None if x is None or not has.any() else x[has]
+
+
 def _to_rows(out: StreamOutput | None, present: Tensor) -> StreamOutput | None:
-    """Items back to the rows that own them; rows without one are zeros."""
+    """Outputs by item to outputs by row; rows without an item are zeros."""
     if out is None:
         return None
 
@@ -152,7 +162,7 @@ def _to_rows(out: StreamOutput | None, present: Tensor) -> StreamOutput | None:
 
 
 def _initialise(module: nn.Module) -> None:
-    """Xavier for linear maps, as ViT; Kaiming for convolutions before a ReLU; classifiers begin near zero."""
+    """Xavier for linear maps, as in ViT, and Kaiming for convolutions; classifiers begin near zero."""
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
@@ -161,5 +171,5 @@ def _initialise(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-    elif isinstance(module, StreamHead):  # after its own maps
+    elif isinstance(module, StreamHead):  # `apply` comes to its linear maps first
         nn.init.trunc_normal_(module.classify.weight, std=0.02)

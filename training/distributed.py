@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 _WHOLE_ON_CPU = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
-BLOCKS = (vit.Block, swin.WindowBlock, swin.FusionBlock, hip.GroupBlock, hip.FusionBlock)
+BLOCKS = (vit.VitBlock, swin.WindowBlock, swin.SwinFusionBlock, hip.GroupBlock, hip.HipFusionBlock)
 """What the trunks are made of: the unit that is sharded, and whose activations are computed anew."""
 
 

@@ -1,4 +1,4 @@
-"""Weights of other people's models into ours."""
+"""Import weights of published models: timm's ViT, AST and zorro-pytorch."""
 
 from .ast import import_ast
 from .lucidrains import import_lucidrains
@@ -7,6 +7,12 @@ from .timm_vit import import_timm_vit
 from .vit_layout import ImportReport
 
 __all__ = [
-    "Compat", "ImportReport", "LucidrainsConfig", "LucidrainsZorro", "import_ast", "import_lucidrains", "import_timm_vit",
+    "Compat",
+    "ImportReport",
+    "LucidrainsConfig",
+    "LucidrainsZorro",
+    "import_ast",
+    "import_lucidrains",
+    "import_timm_vit",
     "power_spectrogram",
-]  # fmt: skip
+]

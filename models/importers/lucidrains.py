@@ -1,7 +1,7 @@
-"""State dicts of zorro-pytorch 0.1.1 into `LucidrainsZorro`.
+"""Read state dicts of zorro-pytorch 0.1.1 into a `LucidrainsZorro`.
 
-Its sizes (width, depth, hidden width, fusion tokens) are read from the weights; the rest is in
-`LucidrainsConfig`.
+The sizes (width, depth, hidden width, fusion tokens) are read from the weights; what the weights do not tell
+is in `LucidrainsConfig`.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from models.weights import CheckpointError
+from models.weights import CheckpointError, mismatches
 
 from .lucidrains_zorro import Compat, LucidrainsConfig, LucidrainsZorro
 
@@ -24,26 +24,27 @@ def import_lucidrains(
     """The model of a zorro-pytorch 0.1.1 state dict, in eval mode and float32.
 
     Args:
-        state_dict: what `Zorro.state_dict()` of the package gave. From a file: `torch.load(path,
-            map_location="cpu", weights_only=True)`, which runs no code that a stranger has put into it.
-            `spec.window` is dropped.
+        state_dict: of the package's `Zorro`. From a file: `torch.load(path, map_location="cpu",
+            weights_only=True)`, which runs no code from the file. `spec.window` is dropped.
         config: what the weights do not tell.
-        compat: the pool mask as it was meant, or the package's, which leaks.
+        compat: the pool mask as it was meant, or as the package has it, which leaks.
 
     Raises:
         CheckpointError: keys or shapes are not those of the package under `config` (the message lists them),
-            the biases of layer norms are not zeros, or the window has another length than
+            a layer norm has a bias that is not zero, or the window has another length than
             `config.win_length`.
     """
-    model = LucidrainsZorro(config, **_sizes(state_dict), compat=compat)
+    model = LucidrainsZorro(config, **_sizes_of(state_dict), compat=compat)
     own = model.state_dict()
     name_in_file = {name: _package_name(name) for name in own}
     wanted = {name_in_file[name]: tuple(tensor.shape) for name, tensor in own.items()}
-    # Its layer norms have a bias that is no parameter and always zero.
+    # Layer norms of the package have a bias that is not a parameter and is always zero.
     betas = {
         name[: -len("gamma")] + "beta": shape for name, shape in wanted.items() if name.endswith(".gamma")
     }
-    _check(state_dict, wanted | betas)
+    weights = {name: tensor for name, tensor in state_dict.items() if name != _WINDOW}
+    if found := mismatches(weights, wanted | betas):
+        raise CheckpointError(f"weights do not fit zorro-pytorch 0.1.1 and the config: {found}")
     if moved := sorted(name for name in betas if state_dict[name].count_nonzero()):
         raise CheckpointError(
             f"layer norms of zorro-pytorch 0.1.1 have no bias, these have: {', '.join(moved)}"
@@ -56,7 +57,7 @@ def import_lucidrains(
     return model.eval()
 
 
-def _sizes(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
+def _sizes_of(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
     needed = ("fusion_tokens", "layers.0.1.3.weight")
     if missing := [name for name in needed if name not in state_dict or state_dict[name].ndim != 2]:
         raise CheckpointError(
@@ -88,17 +89,3 @@ def _package_name(name: str) -> str:
     ):
         name = re.sub(rf"\.{re.escape(own)}$", f".{package}", name)
     return name
-
-
-def _check(state_dict: Mapping[str, Tensor], wanted: dict[str, tuple[int, ...]]) -> None:
-    given = state_dict.keys() - {_WINDOW}
-    missing, unknown = sorted(wanted.keys() - given), sorted(given - wanted.keys())
-    reshaped = [
-        f"{name}: got {tuple(state_dict[name].shape)}, wanted {wanted[name]}"
-        for name in sorted(wanted.keys() & given)
-        if tuple(state_dict[name].shape) != wanted[name]
-    ]
-    if missing or unknown or reshaped:
-        raise CheckpointError(
-            f"weights do not fit zorro-pytorch 0.1.1 and the config: {missing=}, {unknown=}, {reshaped=}"
-        )

@@ -1,11 +1,14 @@
-"""The Zorro of zorro-pytorch 0.1.1 as a module of our own: raw power spectrogram and video in, one vector per stream out.
+"""The model of zorro-pytorch 0.1.1: raw power spectrogram and video in, one vector per stream out.
 
 It differs from our Zorro-ViT: no position embedding, patches between two layer norms, no biases, GEGLU, no
-heads, and the learned query is added to what it has read. Trap: in the package's pool mask `|` binds tighter
-than `==`, so its audio and video queries may read nothing and get the mean over the tokens of all streams
-instead. `Compat` says which mask to use.
+heads, and the learned query is added to what it has read.
+
+Trap: in the package's pool mask `|` binds tighter than `==`. All keys of its audio and video queries are
+therefore masked, and these outputs are the mean over the tokens of all streams. `Compat` says which mask to
+use.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
@@ -15,45 +18,37 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.attention import attend, gather_rows
-from models.mask import POOLS, READS, Stream
-
-Tokens = dict[Stream, Tensor]
+from models.attention import Tokens, attend, join_streams
+from models.mask import POOL_READS, READS, Stream
 
 
 class Compat(StrEnum):
-    """What output queries read."""
+    """Which tokens the output queries read."""
 
-    FIXED = (
-        "fixed"  # what was meant: audio reads audio, video reads video, fusion reads fusion, global reads all
-    )
-    EXACT = "exact"  # what the package does: audio and video outputs leak, and equal its own
+    FIXED = "fixed"  # as the package means it: `mask.POOL_READS`
+    EXACT = "exact"  # as the package does it: equal to its outputs, of which audio and video read all streams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LucidrainsConfig:
-    """What a state dict does not tell; give what you gave the package's constructor, whose defaults these are.
+    """What a state dict does not tell: the arguments of the package's constructor, with its defaults.
 
-    Trap: only products show in shapes. Heads x width of a head, and the sides of a patch, cannot be checked
-        one by one, nor can the order of return tokens.
+    Trap: shapes depend only on products, heads x width of a head and the product of the sides of a patch, so
+    the factors cannot be checked. Nor can the order of the return tokens.
 
     Raises:
-        ValueError: a number is below 1, or return streams are none or occur twice.
+        ValueError: a number is below 1, or `return_streams` is empty or names a stream twice.
     """
 
     heads: int = 8
     dim_head: int = 64
-    return_streams: tuple[Stream, ...] = (
-        Stream.AUDIO,
-        Stream.VIDEO,
-        Stream.FUSION,
-    )  # return_token_types, in order
+    return_streams: tuple[Stream, ...] = (Stream.AUDIO, Stream.VIDEO, Stream.FUSION)  # its return_token_types
     audio_patch_size: tuple[int, int] = (16, 16)  # (frequency bins, spectrogram frames)
     video_patch_size: tuple[int, int, int] = (2, 16, 16)  # (video frames, height, width)
     video_channels: int = 3
     n_fft: int = 128  # samples; n_fft // 2 + 1 frequency bins
     win_length: int = 24  # samples
-    hop_length: int = 12  # samples; the package's None is half of win_length
+    hop_length: int = 12  # samples; where the package gets None, it takes half of win_length
     power: float = 2.0
     pad: int = 0  # zeros on both sides of the waveform, samples
     center: bool = True
@@ -84,7 +79,7 @@ class LucidrainsConfig:
 def power_spectrogram(
     waveform: Float[Tensor, "batch samples"], config: LucidrainsConfig
 ) -> Float[Tensor, "batch frequency frame"]:
-    """|STFT|**power under a periodic Hann window, as the package makes of its audio: no mel, no log."""
+    """|STFT|**power under a periodic Hann window, which the package makes of a waveform: no mel, no log."""
     spectrum = torch.stft(
         F.pad(waveform, (config.pad, config.pad)),
         n_fft=config.n_fft,
@@ -99,7 +94,7 @@ def power_spectrogram(
 
 
 class LucidrainsZorro(nn.Module):
-    """The package's architecture; as pure as our Zorro under `Compat.FIXED`, for every attention is a call per stream."""
+    """The package's architecture. Under `Compat.FIXED` its streams are as pure as those of `ZorroModel`."""
 
     def __init__(
         self,
@@ -132,16 +127,15 @@ class LucidrainsZorro(nn.Module):
 
         Args:
             audio: raw power spectrogram, see `power_spectrogram`. Bins and frames beyond the last whole patch
-                are left out, as in the package. None under `Compat.FIXED`: absent, and so is its output.
-            video: numbers as the model was trained on; the package does not normalise. None likewise.
+                are ignored, as in the package. None, only under `Compat.FIXED`: there is no audio output.
+            video: in the range the model was trained on; the package does not normalise. None: as for audio.
 
         Raises:
-            ValueError: shapes do not fit the patches, nothing is given, or `Compat.EXACT` lacks one of the
-                two.
+            ValueError: shapes do not fit the patches, nothing is given, or one of the two is missing under
+                `Compat.EXACT`.
         """
-        if (audio is None and video is None) or (
-            self.compat == Compat.EXACT and (audio is None or video is None)
-        ):
+        num_given = sum(x is not None for x in (audio, video))
+        if num_given == 0 or (self.compat == Compat.EXACT and num_given == 1):
             raise ValueError(
                 "give audio, video or both; compat=exact needs both, since its outputs read all tokens"
             )
@@ -159,30 +153,28 @@ class LucidrainsZorro(nn.Module):
         for block in self.blocks:
             tokens = block(tokens)
         tokens = {stream: self.norm(x) for stream, x in tokens.items()}
-        answered = [
-            stream for stream in self.config.return_streams if stream in tokens or stream == Stream.GLOBAL
-        ]
-        return {stream: self._answer(stream, tokens) for stream in answered}
+        wanted = self.config.return_streams
+        return {s: self._output(s, tokens) for s in wanted if s in tokens or s == Stream.GLOBAL}
 
-    def _answer(self, stream: Stream, tokens: Tokens) -> Float[Tensor, "batch dim"]:
+    def _output(self, stream: Stream, tokens: Tokens) -> Float[Tensor, "batch dim"]:
         token = self.return_tokens[self.config.return_streams.index(stream)]
         query = self.pool.q(self.pool.norm(token))[None, None]
         match self.compat:
             case Compat.FIXED:
-                read = self.pool.read(query, _keys_values(tokens, POOLS[stream], self.pool))
+                read = self.pool.read(query, _keys_values(tokens, POOL_READS[stream], self.pool))
             case Compat.EXACT if stream in (Stream.AUDIO, Stream.VIDEO):
-                # Every key is masked, by a finite number: softmax gives all the same weight.
-                _, values = _keys_values(tokens, POOLS[Stream.GLOBAL], self.pool)
+                # Every key is masked, with a finite score: the softmax gives all of them the same weight.
+                _, values = _keys_values(tokens, POOL_READS[Stream.GLOBAL], self.pool)
                 read = self.pool.out(values.mean(dim=1, keepdim=True))
             case Compat.EXACT:
-                read = self.pool.read(query, _keys_values(tokens, POOLS[stream], self.pool))
+                read = self.pool.read(query, _keys_values(tokens, POOL_READS[stream], self.pool))
             case _:
                 assert_never(self.compat)
         return read[:, 0] + token
 
 
 class _Attention(nn.Module):
-    """Weights of an attention; `norm` is for what asks, and in a block for what is read too."""
+    """Weights of an attention. `norm` is for what gives the queries, and in a block for what is read too."""
 
     def __init__(self, config: LucidrainsConfig, dim: int) -> None:
         super().__init__()
@@ -193,11 +185,14 @@ class _Attention(nn.Module):
         self.out = nn.Linear(inner, dim, bias=False)
 
     def read(self, query: Tensor, keys_values: tuple[Tensor, Tensor]) -> Tensor:
-        return self.out(attend(query, *keys_values, num_heads=self.heads))
+        read: Tensor = self.out(attend(query, *keys_values, num_heads=self.heads))
+        return read
 
 
 class _Block(nn.Module):
     """Attention by `mask.READS`, one call per stream, then a GEGLU feed-forward."""
+
+    __call__: Callable[..., Tokens]
 
     def __init__(self, config: LucidrainsConfig, dim: int, ff_hidden: int) -> None:
         super().__init__()
@@ -209,18 +204,17 @@ class _Block(nn.Module):
     def forward(self, tokens: Tokens) -> Tokens:
         attention = self.attention
         normed = {stream: attention.norm(x) for stream, x in tokens.items()}
-        out = {}
+        out: Tokens = {}
         for stream, x in tokens.items():
-            x = x + attention.read(
-                attention.q(normed[stream]), _keys_values(normed, READS[stream], attention)
-            )
+            query, keys_values = attention.q(normed[stream]), _keys_values(normed, READS[stream], attention)
+            x = x + attention.read(query, keys_values)
             value, gate = self.widen(self.ff_norm(x)).chunk(2, dim=-1)
             out[stream] = x + self.narrow(F.gelu(gate) * value)
         return out
 
 
 def _keys_values(tokens: Tokens, streams: tuple[Stream, ...], attention: _Attention) -> tuple[Tensor, Tensor]:
-    read, _ = gather_rows(tokens, streams, None)
+    read, _ = join_streams(tokens, streams, None)
     keys, values = attention.kv(read).chunk(2, dim=-1)
     return keys, values
 
@@ -230,7 +224,7 @@ def _patch_embedding(patch: int, dim: int) -> nn.Sequential:
 
 
 def _audio_patches(spectrogram: Tensor, config: LucidrainsConfig) -> Float[Tensor, "batch token patch"]:
-    """Tokens and the numbers of each in the order (frequency, time)."""
+    """Tokens in the order (frequency, time), each (frequency, time) flattened."""
     height, width = config.audio_patch_size
     if spectrogram.ndim != 3 or spectrogram.shape[1] < height or spectrogram.shape[2] < width:
         raise ValueError(
@@ -244,12 +238,13 @@ def _audio_patches(spectrogram: Tensor, config: LucidrainsConfig) -> Float[Tenso
 
 
 def _video_patches(video: Tensor, config: LucidrainsConfig) -> Float[Tensor, "batch token patch"]:
-    """Tokens in the order (time, height, width), the numbers of each in the order (channel, time, height, width)."""
+    """Tokens in the order (time, height, width), each (channel, time, height, width) flattened."""
     steps, channels = config.video_patch_size, config.video_channels
     fits = video.ndim == 5 and video.shape[1] == channels
     if not fits or any(size < step or size % step for size, step in zip(video.shape[2:], steps, strict=True)):
         raise ValueError(
-            f"video has shape {tuple(video.shape)}, wanted (batch, {channels}, frame, height, width), multiples of {steps}"
+            f"video has shape {tuple(video.shape)}, wanted (batch, {channels}, frame, height, width), "
+            f"multiples of {steps}"
         )
     t, h, w = (size // step for size, step in zip(video.shape[2:], steps, strict=True))
     patches = video.reshape(len(video), channels, t, steps[0], h, steps[1], w, steps[2]).permute(

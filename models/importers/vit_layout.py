@@ -1,8 +1,8 @@
-"""The layout that timm's ViT, DeiT and AST share: its blocks onto our trunk, checks, and the report of an import.
+"""The layout of weights that timm's ViT, DeiT and AST share, checks of it, and the report of an import.
 
-Blocks are the same function in both, up to the epsilon of layer norms: 1e-6 there, 1e-5 here. Trap: the
-    number of heads shows in no shape; widths 192, 384, 768 and 1024 have 3, 6, 12 and 16 there and in our
-    presets.
+Their blocks compute what ours do, except for the epsilon of layer norms: 1e-6 there, 1e-5 here. Trap: no
+shape depends on the number of heads. Widths 192, 384, 768 and 1024 have 3, 6, 12 and 16 heads, there and in
+our presets.
 """
 
 import re
@@ -13,44 +13,52 @@ import torch
 from torch import Tensor
 
 from models.config import BackboneName, Stem, ZorroConfig
-from models.weights import CheckpointError
+from models.weights import CheckpointError, float_weights, mismatches
 from models.zorro import ZorroModel
 
 _BLOCK = {
-    "norm1": "norm1", "qkv": "attn.qkv", "proj": "attn.proj", "norm2": "norm2", "mlp.0": "mlp.fc1", "mlp.2": "mlp.fc2",
-}  # fmt: skip
+    "norm1": "norm1",
+    "qkv": "attn.qkv",
+    "proj": "attn.proj",
+    "norm2": "norm2",
+    "mlp.0": "mlp.fc1",
+    "mlp.2": "mlp.fc2",
+}
 PREFIX_TOKENS = ("cls_token", "dist_token")
-"""Tokens that stand before the patches, each with a position of its own, if the weights have them."""
+"""Tokens before the patches, each with a position of its own; weights have none, one or both of them."""
+UNUSED_KEYS = (*PREFIX_TOKENS, "head.", "head_dist.")
+"""Beginnings of keys that have no counterpart in our model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportReport:
-    """What an import did; each weight of the model is in exactly one of the first three."""
+    """What an import did; each weight of the model is in one of the first three."""
 
     loaded: tuple[str, ...]
-    """Weights of the model that now hold others' numbers."""
+    """Weights of the model that were imported."""
     zeroed: tuple[str, ...]
-    """Weights set to zero, so that they do not disturb what was loaded."""
+    """Weights set to zero, so that they add nothing to what was imported."""
     kept: tuple[str, ...]
-    """Weights as the model was made."""
+    """Weights that the import left as they were."""
     unused: tuple[str, ...]
-    """Keys of the state dict that have no place in the model."""
+    """Keys of the state dict that were not imported."""
 
 
 def check_config(config: ZorroConfig) -> None:
-    """Only Zorro-ViT with a linear patch embedding has a place for a ViT's weights.
+    """A ViT's weights fit only a Zorro-ViT with a linear patch embedding.
 
     Raises:
-        ValueError: another backbone or stem.
+        ValueError: the model has another backbone or stem.
     """
     if config.backbone != BackboneName.VIT or config.stem != Stem.PATCH:
         raise ValueError(
-            f"a ViT's weights need backbone=vit and stem=patch, the model has backbone={config.backbone}, stem={config.stem}"
+            "a ViT's weights need backbone=vit and stem=patch, "
+            f"the model has backbone={config.backbone}, stem={config.stem}"
         )
 
 
 def trunk_names(config: ZorroConfig) -> dict[str, str]:
-    """Our name of every weight of the trunk to the layout's."""
+    """Our name of each weight of the trunk, to its name in the layout."""
     layers = {
         f"trunk.blocks.{i}.{own}": f"blocks.{i}.{other}"
         for i in range(config.depth)
@@ -62,10 +70,10 @@ def trunk_names(config: ZorroConfig) -> dict[str, str]:
 
 
 def check_trunk(source: Mapping[str, Tensor], config: ZorroConfig) -> None:
-    """Depth and width first, for a list of a hundred reshaped weights says it badly.
+    """Check depth and width by themselves, which reads better than a list of a hundred reshaped weights.
 
     Raises:
-        CheckpointError: the trunk of the weights has another depth or width.
+        CheckpointError: the weights have another depth or width than the model.
     """
     depth = len({match[1] for name in source if (match := re.match(r"blocks\.(\d+)\.", name))})
     norm = source.get("norm.weight")
@@ -80,28 +88,25 @@ def check_trunk(source: Mapping[str, Tensor], config: ZorroConfig) -> None:
 def check_source(
     source: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]], *, ignored: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Check every key and shape; returns the keys that nobody uses, which start with one of `ignored`.
+    """Check every key and shape.
+
+    Returns:
+        The keys that are not wanted, each of which starts with one of `ignored`.
 
     Raises:
         CheckpointError: lists what is missing, unknown or of another shape.
     """
     unused = {name for name in source if name not in wanted and name.startswith(ignored)}
-    missing, unknown = sorted(wanted.keys() - source.keys()), sorted(source.keys() - wanted.keys() - unused)
-    reshaped = [
-        f"{name}: got {tuple(source[name].shape)}, wanted {shape}"
-        for name, shape in wanted.items()
-        if name in source and tuple(source[name].shape) != shape
-    ]
-    if missing or unknown or reshaped:
-        raise CheckpointError(f"weights do not fit the model: {missing=}, {unknown=}, {reshaped=}")
+    if found := mismatches({name: x for name, x in source.items() if name not in unused}, wanted):
+        raise CheckpointError(f"weights do not fit the model: {found}")
     return tuple(sorted(unused))
 
 
 def patch_positions(source: Mapping[str, Tensor], dim: int) -> Tensor:
-    """Positions of the patches, [patches, dim], without those of the tokens before them.
+    """Positions of the patches, [patches, dim], without those of the prefix tokens.
 
     Raises:
-        CheckpointError: there are none, or not as wide as the model.
+        CheckpointError: there are none, or they have another width than the model.
     """
     positions = source.get("pos_embed")
     num_prefix = sum(name in source for name in PREFIX_TOKENS)
@@ -117,8 +122,8 @@ def patch_positions(source: Mapping[str, Tensor], dim: int) -> Tensor:
 def write(
     model: ZorroModel, weights: Mapping[str, Tensor], *, zeroed: tuple[str, ...] = (), unused: tuple[str, ...]
 ) -> ImportReport:
-    """Copy checked weights into the model; shapes that differ are our own mistake."""
-    own = {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    """Copy weights whose shapes have been checked into the model, and set those of `zeroed` to zero."""
+    own = float_weights(model)
     for name in (*weights, *zeroed):
         assert name in zeroed or weights[name].shape == own[name].shape, name
         own[name].copy_(torch.zeros_like(own[name]) if name in zeroed else weights[name])

@@ -125,7 +125,7 @@ def test_fusion_reads_both_and_cross_gradients_are_zero(
 
 
 def test_groups_of_a_block_do_not_interact(model: ZorroModel) -> None:
-    block = model.trunk.blocks[0]["video"]  # 16 tokens in 4 groups, 3 latents each
+    block = model.trunk.blocks[0].video  # 16 tokens in 4 groups, 3 latents each
     x = torch.randn(2, 16, 20)
     before = block(x)
     for group in range(4):
@@ -153,8 +153,8 @@ def test_latents_of_a_group_can_be_told_apart() -> None:
     model = ZorroModel(preset("hip-mini", num_classes=5))
     tokens = torch.randn(1, 784, 128)
     for block in model.trunk.blocks:
-        tokens = block["video"](tokens)
-        latents = tokens.reshape(*block["video"].latents.shape)
+        tokens = block.video(tokens)
+        latents = tokens.reshape(*block.video.latents.shape)
         assert latents.std(dim=1).mean() > 0.3 * latents.std()
 
 
@@ -180,15 +180,15 @@ def _slow_trunk(trunk: HipTrunk, tokens: dict[Stream, Tensor]) -> dict[Stream, T
         audio, video = (
             torch.cat(
                 [
-                    _slow_group(block[s.key], group, latents, heads)
+                    _slow_group(getattr(block, s.key), group, latents, heads)
                     for group, latents in zip(
-                        tokens[s].chunk(HIP.num_groups[k]), block[s.key].latents, strict=True
+                        tokens[s].chunk(HIP.num_groups[k]), getattr(block, s.key).latents, strict=True
                     )
                 ]
             )
             for s in (Stream.AUDIO, Stream.VIDEO)
         )
-        b, x = block["fusion"], tokens[Stream.FUSION]
+        b, x = block.fusion, tokens[Stream.FUSION]
         x = _linear(b.widen, x) if k else x
         read = _linear(b.kv, _norm(b.norm_read, torch.cat([x, video, audio])))  # in an order of its own
         query, key, value = _linear(b.query, _norm(b.norm_query, x)), *read.split(HIP.dims[k], dim=1)
@@ -281,7 +281,7 @@ def test_every_parameter_gets_a_gradient(audio: Tensor, video: Tensor) -> None:
 def test_stochastic_depth_grows_over_the_layers_of_a_stream() -> None:
     trunk = HipTrunk(_config(drop_path_rate=0.3))
     for stream in ("audio", "video", "fusion"):
-        rates = [layer.drop_path.rate for block in trunk.blocks for layer in block[stream].layers]
+        rates = [layer.drop_path.rate for block in trunk.blocks for layer in getattr(block, stream).layers]
         assert rates == pytest.approx([0, 0.15, 0.3])
 
 

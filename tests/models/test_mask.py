@@ -2,7 +2,7 @@
 
 import torch
 
-from models.mask import POOLS, READS, Stream, zorro_mask
+from models.mask import POOL_READS, READS, Stream, zorro_mask
 
 
 def test_truth_table() -> None:
@@ -17,4 +17,4 @@ def test_rows_are_readers() -> None:
 
 
 def test_nobody_reads_a_global_query() -> None:
-    assert all(Stream.GLOBAL not in read for read in (*READS.values(), *POOLS.values()))
+    assert all(Stream.GLOBAL not in read for read in (*READS.values(), *POOL_READS.values()))

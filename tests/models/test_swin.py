@@ -20,8 +20,8 @@ from media import Clip, ClipSpec, Modality
 from models import Stream, SwinConfig, ZorroConfig, ZorroModel, preset
 from models.attention import Pairing
 from models.swin import (
-    FusionBlock,
     PatchMerging,
+    SwinFusionBlock,
     SwinTrunk,
     WindowAttention,
     join_windows,
@@ -187,9 +187,9 @@ def test_stochastic_depth_grows_over_all_blocks() -> None:
     swin = SwinConfig(depths=(2, 1, 1), audio_window=(4, 4), video_window=(2, 4, 4))
     trunk = SwinTrunk(_config(drop_path_rate=0.3, swin=swin))
     for stream in ("audio", "video"):
-        rates = [block.drop_path.rate for stage in trunk.stages for block in stage[stream].blocks]
+        rates = [block.drop_path.rate for stage in trunk.stages for block in getattr(stage, stream).blocks]
         assert rates == pytest.approx([0, 0.1, 0.2, 0.3])
-    assert [stage["fusion"].drop_path.rate for stage in trunk.stages] == pytest.approx([0.1, 0.2, 0.3])
+    assert [stage.fusion.drop_path.rate for stage in trunk.stages] == pytest.approx([0.1, 0.2, 0.3])
 
 
 def test_windows_of_a_grid_and_back() -> None:
@@ -301,10 +301,12 @@ def _slow_trunk(trunk: SwinTrunk, tokens: dict[Stream, Tensor]) -> dict[Stream, 
     audio, video, fusion = (tokens[stream] for stream in (Stream.AUDIO, Stream.VIDEO, Stream.FUSION))
     for i, stage in enumerate(trunk.stages):
         audio, video = (
-            _slow_blocks(stage[name].blocks, _merge_by_loop(stage[name].merge, x) if i else x)
+            _slow_blocks(
+                getattr(stage, name).blocks, _merge_by_loop(getattr(stage, name).merge, x) if i else x
+            )
             for name, x in (("audio", audio), ("video", video))
         )
-        fusion = _slow_fusion(stage["fusion"], fusion, {"video": video, "audio": audio})
+        fusion = _slow_fusion(stage.fusion, fusion, {"video": video, "audio": audio})
     out = {Stream.AUDIO: audio, Stream.VIDEO: video, Stream.FUSION: fusion}
     return {stream: trunk.norms[stream.key](x) for stream, x in out.items()}
 
@@ -321,7 +323,7 @@ def _slow_blocks(blocks: nn.ModuleList, x: Tensor) -> Tensor:
     return x
 
 
-def _slow_fusion(block: FusionBlock, fusion: Tensor, towers: dict[str, Tensor]) -> Tensor:
+def _slow_fusion(block: SwinFusionBlock, fusion: Tensor, towers: dict[str, Tensor]) -> Tensor:
     """Four heads of width 8 read all tokens, in an order of their own."""
     read = [block.kv[name](block.norms[name](x)) for name, x in {"fusion": fusion, **towers}.items()]
     key, value = torch.cat(read, dim=1).chunk(2, dim=-1)
@@ -448,7 +450,7 @@ def test_graphs_are_pure_equal_the_model_and_hold_one_stream(tmp_path: Path) -> 
         numbers = sum(
             p.numel() for name, p in model.named_parameters() if any(part in f".{name}" for part in parts)
         )
-        attentions = [block.attention for stage in model.trunk.stages for block in stage[own].blocks]
+        attentions = [block.attention for stage in model.trunk.stages for block in getattr(stage, own).blocks]
         tables = sum(
             a.num_heads * prod(a.window) ** 2 for a in attentions
         )  # biases of pairs, made ready by the exporter

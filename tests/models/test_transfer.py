@@ -56,7 +56,7 @@ def test_an_equal_config_gives_equal_bits_but_for_the_classifiers(stem: str) -> 
         assert torch.equal(getattr(before, name).features, getattr(after, name).features)
         assert torch.equal(getattr(before, name).embedding, getattr(after, name).embedding)
         assert not torch.equal(getattr(before, name).logits, getattr(after, name).logits)
-    assert (report.resized, set(report.anew), report.kept_labels) == ({}, CLASSIFIERS, ())
+    assert (report.resized, set(report.initialised), report.kept_labels) == ({}, CLASSIFIERS, ())
     assert set(report.copied) == _named(model).keys() - CLASSIFIERS
 
 
@@ -74,7 +74,7 @@ def test_all_labels_kept_gives_equal_logits() -> None:
     old = _checkpoint()
     model, report = _move(old, old.config, labels=_labels("abcd"))
     assert torch.equal(old.model(AUDIO, VIDEO).fusion.logits, model(AUDIO, VIDEO).fusion.logits)
-    assert (report.anew, report.kept_labels) == ((), ("a", "b", "c", "d"))
+    assert (report.initialised, report.kept_labels) == ((), ("a", "b", "c", "d"))
     assert set(report.copied) == _named(model).keys()
 
 
@@ -84,7 +84,7 @@ def test_rows_follow_their_labels_by_id() -> None:
     before, after = old.model(AUDIO, VIDEO).audio.logits, model(AUDIO, VIDEO).audio.logits
     torch.testing.assert_close(after[:, [1, 3]], before[:, [3, 0]])  # d and a
     assert report.kept_labels == ("d", "a")
-    assert set(report.anew) == CLASSIFIERS
+    assert set(report.initialised) == CLASSIFIERS
     torch.manual_seed(5)
     made = ZorroModel(model.config)
     for new, own in zip(model.heads.values(), made.heads.values(), strict=True):
@@ -231,7 +231,7 @@ def test_a_report_reads_as_a_line() -> None:
     model, report = _move(
         old, config_for(old.config, num_classes=2, video_shape=(2, 48, 64, 3)), labels=_labels("ax")
     )
-    assert len(report.copied) + len(report.resized) + len(report.anew) == len(_named(model))
+    assert len(report.copied) + len(report.resized) + len(report.initialised) == len(_named(model))
     line = str(report)
     assert "resized video_tokens.pos_space 2x2 to 3x4" in line
     assert f"copied {len(report.copied)} weights" in line

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from models import Stream, ZorroModel, preset
 from models.attention import Pairing
-from models.mask import POOLS, zorro_mask
+from models.mask import POOL_READS, zorro_mask
 from tests.conftest import SMALL
 
 BATCH = 4
@@ -105,7 +105,7 @@ def _dense_reference(model: ZorroModel, audio: Tensor, video: Tensor) -> dict[St
         x = x + block.mlp(block.norm2(x))
     x = model.trunk.norm(x)
     found = {}
-    for stream, read in POOLS.items():
+    for stream, read in POOL_READS.items():
         allowed = torch.isin(stream_of_token, torch.tensor([int(s) for s in read]))[None]
         k, v = model.pool.kv(x).chunk(2, -1)
         q = model.pool.q(model.pool.queries[int(stream)]).expand(len(x), 1, -1)

@@ -71,7 +71,7 @@ def answers(
 ) -> dict[str, Tensor]:
     """Forward of the clips with what they lack left out; `read` gets the output and the pairing."""
     has_audio, has_video = batch["has_audio"], batch["has_video"]
-    pairing = Pairing.of_presence(has_audio, has_video)
+    pairing = Pairing.of_rows(has_audio, has_video)
     audio, video = (
         x[has] if has.any() else None for x, has in ((batch["audio"], has_audio), (batch["video"], has_video))
     )

@@ -169,7 +169,7 @@ def test_items_are_brought_to_the_rows_that_read_them() -> None:
     audio, video = clips(3)
     has_audio, has_video = torch.tensor([True, False, True]), torch.tensor([True, True, False])
     by_rows = model(audio, video, has_audio=has_audio, has_video=has_video)
-    pairing = Pairing.of_presence(has_audio, has_video)
+    pairing = Pairing.of_rows(has_audio, has_video)
     rows = embedding_rows(model.forward_pairs(audio[has_audio], video[has_video], pairing), pairing)
     assert rows["has_audio"].tolist() == [True, False, True]
     assert rows["has_video"].tolist() == [True, True, False]

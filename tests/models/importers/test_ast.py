@@ -202,7 +202,10 @@ def test_the_trunk_of_another_depth_fails() -> None:
     ("weights", "match"),
     [
         (ast_weights(dim=24), "weights have width 24, the model has width 12"),
-        (ast_weights(grid=(11, 101)), "1111 patches, no multiple of the 12 along frequency at stride=10"),
+        (
+            ast_weights(grid=(11, 101)),
+            "1111 patches, wanted a multiple of the 12 along frequency at stride=10",
+        ),
         ({"v.pos_embed": torch.zeros(1, 1214, DIM)}, "no key starts with 'module.v.'.*got .'v.pos_embed'"),
         (
             {k: v for k, v in ast_weights().items() if "proj.bias" not in k},

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from models import Stream
 from models.importers import Compat, LucidrainsConfig, LucidrainsZorro, import_lucidrains, power_spectrogram
-from models.mask import POOLS
+from models.mask import POOL_READS
 from models.weights import CheckpointError
 
 ALL = (Stream.GLOBAL, Stream.VIDEO, Stream.AUDIO, Stream.FUSION)  # not in the order of their numbers
@@ -144,7 +144,7 @@ def test_fixed_differs_from_exact_where_the_package_leaks(weights: dict[str, Ten
 def test_fixed_equals_the_package_under_the_mask_it_meant(
     theirs: nn.Module, weights: dict[str, Tensor]
 ) -> None:
-    """The package's own attention over its own tokens, with a pool mask of POOLS."""
+    """The package's own attention over its own tokens, with a pool mask of POOL_READS."""
     audio, video = _inputs()
     seen: list[dict[str, Tensor]] = []
     hook = theirs.attn_pool.register_forward_pre_hook(
@@ -155,7 +155,7 @@ def test_fixed_equals_the_package_under_the_mask_it_meant(
         hook.remove()
         num_audio, num_fusion, num_video = 2 * 2, 3, 2 * 2 * 2
         kinds = [Stream.AUDIO] * num_audio + [Stream.FUSION] * num_fusion + [Stream.VIDEO] * num_video
-        mask = torch.tensor([[kind in POOLS[stream] for kind in kinds] for stream in ALL])
+        mask = torch.tensor([[kind in POOL_READS[stream] for kind in kinds] for stream in ALL])
         queries = theirs.return_tokens.expand(2, -1, -1)
         want = theirs.attn_pool(queries, context=seen[0]["context"], attn_mask=mask) + queries
         got = import_lucidrains(weights, CONFIG, compat=Compat.FIXED)(audio, video)
