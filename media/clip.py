@@ -1,9 +1,9 @@
-"""Media as windows of equal length: uint8 frames and a log-mel spectrogram of the same span of time.
+"""Media as windows of equal length: uint8 frames and a log-mel spectrogram of the same time.
 
-Window i covers the half-open span [start + i * stride, + window_seconds) in both modalities. Windows are read
-one after another and forgotten, so an hour costs no more memory than a minute. What a window lacks at its end
-is padding: silence, and the last frame again; it is flagged, and counted out of `audio_seconds` and
-`video_seconds`.
+Window i covers the half-open interval [start + i * stride, + window_seconds) in both modalities. Windows are
+read one after another and forgotten, so an hour costs no more memory than a minute. What a window lacks at
+its end is padded with silence and with the last frame; such a window is flagged, and `audio_seconds` and
+`video_seconds` do not count the padding.
 """
 
 import os
@@ -25,10 +25,10 @@ from .errors import CorruptMedia, InvalidSpan, MediaError, MissingAudio, Missing
 from .log_mel import log_mel
 from .probe import MediaInfo, read_headers
 from .shared_file import SharedFile
-from .span import Span
 from .spec import ClipSpec
+from .time_range import TimeRange
 from .video import VideoReader
-from .windows import SightWindows, SoundWindows, frames_at
+from .windows import AudioWindows, VideoWindows, frames_at
 
 SILENCE_RMS = 1e-3  # -60 dB of full scale
 MIN_TAIL_SECONDS = 0.25  # a last window with less material than this is not worth an answer
@@ -36,7 +36,7 @@ MIN_LOSS_SECONDS = 1.0  # a header may promise this much more than there is with
 
 
 class Modality(StrEnum):
-    """What an answer is asked of."""
+    """What an answer is based on: the sound, the picture, or both."""
 
     AUDIO = "audio"
     VIDEO = "video"
@@ -56,16 +56,26 @@ class Clip:
     video_seconds: float
     """Seconds of the window before the picture ends; a still fills its window."""
     is_silent: bool
-    """There is no audible sound: below -60 dB of full scale, or none at all."""
+    """Whether there is no audible sound: below -60 dB of full scale, or none at all."""
     padded: bool
-    """A modality that was asked for ends before the window does."""
+    """Whether a requested modality ends before the window does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadState:
+    """What is known of a file before its windows are read, and the window to begin with."""
+
+    info: MediaInfo
+    has_displayed_size: bool = True
+    """Whether `info` has the size of what is displayed; headers alone have the stored one."""
+    first_window: int = 0
 
 
 class ClipReader:
-    """The windows of one source, read as they are iterated over; made by `read_clips`.
+    """The windows of one source, decoded while they are iterated over; made by `read_clips`.
 
-    `warnings` tells, while iterating and afterwards, what did not decode and that a file ends too early.
-    `info` is what `probe` says, once the first window has been read; before, pictures may be turned.
+    `warnings` says, while iterating and afterwards, what did not decode and whether the file ends too early.
+    `info` is what `probe` says once the first window has been read; before, it may have the stored size.
     """
 
     def __init__(
@@ -75,46 +85,48 @@ class ClipReader:
         *,
         audio: bool,
         video: bool,
-        span: Span,
+        times: TimeRange,
         limits: MediaLimits,
-        first_window: int = 0,
-        info: MediaInfo | None = None,
-        headers: MediaInfo | None = None,
+        state: ReadState | None = None,
     ) -> None:
-        self._source, self._spec, self._span, self._limits = source, spec, span, limits
-        self._first_window = first_window
-        self._audio_wanted, self._video_wanted = audio, video
+        self._source, self._spec, self._limits = source, spec, limits
+        self._times = times.with_default_stride(spec.window_seconds)
+        self._needs_audio, self._needs_video = audio, video
         self.warnings: list[str] = []
-        self.info = info or headers or read_headers(source, limits=limits)
-        self._may_be_turned = info is None
+        state = state or ReadState(info=read_headers(source, limits=limits), has_displayed_size=False)
+        self.info, self._has_displayed_size = state.info, state.has_displayed_size
+        self._first_window = state.first_window
         if audio and not self.info.has_audio:
             raise MissingAudio("the file has no sound; send one that has, or ask for video")
         if video and not self.info.has_video:
             raise MissingVideo(
                 "the file has no picture (cover art is none); send one that has, or ask for audio"
             )
-        span.check(self.info.duration_seconds, limits)
+        self._times.check_duration(self.info.duration_seconds, limits)
 
     def __iter__(self) -> Iterator[Clip]:
         lock = Lock()
         self.warnings = []
         with ExitStack() as stack:
-            sound = sight = audio = video = None
-            if self._audio_wanted:
-                audio = AudioReader(self._open(stack, lock), self._spec.sample_rate, self._limits)
-                sound = SoundWindows(audio, self._spec, self._span)
-            if self._video_wanted:
-                container = self._open(stack, lock)
-                video = VideoReader(container, self._limits)
-                sight = SightWindows(video, self._spec, self._span, still_until=self._still_until(container))
-            readers = [reader for reader in (audio, video) if reader is not None]
-            for clip in self._windows(sound, sight):
-                if video is not None and video.is_turned and self._may_be_turned:
-                    self.info, self._may_be_turned = self.info.turned(), False
+            audio = self._audio_windows(stack, lock) if self._needs_audio else None
+            video = self._video_windows(stack, lock) if self._needs_video else None
+            readers = [windows.reader for windows in (audio, video) if windows is not None]
+            for clip in self._windows(audio, video):
+                if video is not None and video.reader.is_turned and not self._has_displayed_size:
+                    self.info, self._has_displayed_size = self.info.turned(), True
                 self.warnings = _summary([fault for reader in readers for fault in reader.faults])
                 yield clip
             self.warnings = _summary([fault for reader in readers for fault in reader.faults])
             self.warnings += self._losses(audio, video)
+
+    def _audio_windows(self, stack: ExitStack, lock: Lock) -> AudioWindows:
+        reader = AudioReader(self._open(stack, lock), self._spec.sample_rate, self._limits)
+        return AudioWindows(reader, self._spec, self._times)
+
+    def _video_windows(self, stack: ExitStack, lock: Lock) -> VideoWindows:
+        container = self._open(stack, lock)
+        reader = VideoReader(container, self._limits)
+        return VideoWindows(reader, self._spec, self._times, still_until=self._still_until(container))
 
     def _open(self, stack: ExitStack, lock: Lock) -> InputContainer:
         """A container of its own for each modality, so that neither waits for the other's packets."""
@@ -130,29 +142,31 @@ class ClipReader:
         has_one_frame = stream is not None and stream.frames == 1
         return self.info.duration_seconds if has_one_frame else None
 
-    def _windows(self, sound: SoundWindows | None, sight: SightWindows | None) -> Iterator[Clip]:
-        index = self._first_window
-        while self._span.end_seconds is None or self._span.window_start(index) < self._span.end_seconds:
+    def _windows(self, audio: AudioWindows | None, video: VideoWindows | None) -> Iterator[Clip]:
+        index, times = self._first_window, self._times
+        while times.end_seconds is None or times.window_start(index) < times.end_seconds:
             with translated():
-                clip = self._window(index, sound, sight)
+                clip = self._window(index, audio, video)
             material = max(clip.audio_seconds, clip.video_seconds)
             if index and material < MIN_TAIL_SECONDS:
                 return
             if material == 0:
-                raise self._nothing()
-            self._span.check_limits(clip.start_seconds + material - self._span.start_seconds, self._limits)
+                raise self._nothing_decoded()
+            times.check_limits(clip.start_seconds + material - times.start_seconds, self._limits)
             yield clip
             if self.info.is_still:
                 return
             index += 1
 
-    def _window(self, index: int, sound: SoundWindows | None, sight: SightWindows | None) -> Clip:
-        spec, start = self._spec, self._span.window_start(index)
-        waveform, audio_seconds = sound.read(index) if sound else (None, 0.0)
-        frames, video_seconds = sight.read(index) if sight else (None, 0.0)
+    def _window(self, index: int, audio: AudioWindows | None, video: VideoWindows | None) -> Clip:
+        spec, start = self._spec, self._times.window_start(index)
+        waveform, audio_seconds = audio.read(index) if audio else (None, 0.0)
+        frames, video_seconds = video.read(index) if video else (None, 0.0)
         is_silent = waveform is None or _rms(waveform, audio_seconds * spec.sample_rate) < SILENCE_RMS
         shortest = min(
-            s for s, reader in ((audio_seconds, sound), (video_seconds, sight)) if reader is not None
+            seconds
+            for seconds, windows in ((audio_seconds, audio), (video_seconds, video))
+            if windows is not None
         )
         return Clip(
             start_seconds=start,
@@ -165,23 +179,23 @@ class ClipReader:
             padded=shortest < spec.window_seconds - 1 / spec.sample_rate,
         )
 
-    def _nothing(self) -> MediaError:
-        start = self._span.start_seconds
+    def _nothing_decoded(self) -> MediaError:
+        start = self._times.start_seconds
         if start > 0:
             return InvalidSpan(
                 f"there is nothing at {start:g} s; the media ends earlier: ask for an earlier start"
             )
-        wanted = (("sound", self._audio_wanted), ("picture", self._video_wanted))
-        streams = " and ".join(name for name, is_wanted in wanted if is_wanted)
+        needs = (("sound", self._needs_audio), ("picture", self._needs_video))
+        streams = " and ".join(name for name, is_needed in needs if is_needed)
         return CorruptMedia(f"nothing of the {streams} decodes; is the file complete?")
 
-    def _losses(self, audio: AudioReader | None, video: VideoReader | None) -> list[str]:
-        """A warning if all that was asked for ends well before the header says."""
+    def _losses(self, audio: AudioWindows | None, video: VideoWindows | None) -> list[str]:
+        """A warning if all that was requested ends well before the header says."""
         promised = self.info.duration_seconds
-        if promised is None or self._span.end_seconds is not None:
+        if promised is None or self._times.end_seconds is not None:
             return []
-        audio_end = 0.0 if audio is None else audio.decoded_to / audio.sample_rate
-        video_end = 0.0 if video is None else video.end_seconds or 0.0
+        audio_end = 0.0 if audio is None else audio.reader.decoded_to / audio.reader.sample_rate
+        video_end = 0.0 if video is None else video.reader.end_seconds or 0.0
         end = max(audio_end, video_end)
         if end > promised - MIN_LOSS_SECONDS:
             return []
@@ -197,41 +211,30 @@ def read_clips(
     start_seconds: float = 0.0,
     end_seconds: float | None = None,
     stride_seconds: float | None = None,
-    first_window: int = 0,
     limits: MediaLimits | None = None,
 ) -> ClipReader:
-    """Windows of `source`, read as they are asked for.
+    """Windows of `source`, decoded while they are iterated over.
 
     Args:
         source: path, bytes or a seekable binary file; a file must not be read by others meanwhile.
         spec: the model's numbers.
-        audio: whether sound is wanted; only what is wanted is decoded.
-        video: whether pictures are wanted.
+        audio: whether to read sound; what is not needed is not decoded.
+        video: whether to read pictures.
         start_seconds: start of the first window.
         end_seconds: no window starts here or later, and material from here on is padding; default the end.
         stride_seconds: from one window's start to the next; default one window, so that they touch.
-        first_window: windows before this one are passed over; there may be none from here on.
-        limits: the most that a file may ask.
+        limits: the most that a file may take.
 
     Raises:
-        ValueError: neither audio nor video is wanted.
-        MissingAudio, MissingVideo: a wanted stream is not in the file.
-        InvalidSpan: times that are no times, or outside the media.
+        ValueError: neither audio nor video is to be read.
+        MissingAudio, MissingVideo: the file has no such stream.
+        InvalidSpan: start, end or stride are no times, or outside the media.
         EmptyMedia, UnsupportedMedia, CorruptMedia, MediaTooLarge: see `errors`; while iterating, too.
     """
     if not (audio or video):
         raise ValueError("ask for audio, video or both; got neither")
-    stride = spec.window_seconds if stride_seconds is None else stride_seconds
-    span = Span(start_seconds=start_seconds, end_seconds=end_seconds, stride_seconds=stride)
-    return ClipReader(
-        source,
-        spec,
-        audio=audio,
-        video=video,
-        span=span,
-        limits=limits or MediaLimits(),
-        first_window=first_window,
-    )
+    times = TimeRange(start_seconds=start_seconds, end_seconds=end_seconds, stride_seconds=stride_seconds)
+    return ClipReader(source, spec, audio=audio, video=video, times=times, limits=limits or MediaLimits())
 
 
 def read_waveform(
@@ -242,21 +245,22 @@ def read_waveform(
     end_seconds: float | None = None,
     limits: MediaLimits | None = None,
 ) -> Float32[np.ndarray, " samples"]:
-    """All of the sound, or of a span of it, mono at `spec.sample_rate`; it stops where the sound does.
+    """All of the sound, or a part of it, mono at `spec.sample_rate`; it ends where the sound does.
 
     Raises:
-        MediaError: there is none, nothing of it decodes, or the span is none.
+        MediaError: there is no sound, nothing of it decodes, or start and end are not inside it.
     """
     limits = limits or MediaLimits()
-    span = Span(start_seconds=start_seconds, end_seconds=end_seconds, stride_seconds=spec.window_seconds)
+    times = TimeRange(start_seconds=start_seconds, end_seconds=end_seconds)
+    times = times.with_default_stride(spec.window_seconds)
     parts: list[np.ndarray] = []
     with open_container(source, limits) as container, translated():
-        span.check(_duration_seconds(container), limits)
-        sound = SoundWindows(AudioReader(container, spec.sample_rate, limits), spec, span)
-        while end_seconds is None or span.window_start(len(parts)) < end_seconds:
-            samples, num_seconds = sound.read(len(parts))
+        times.check_duration(_duration_seconds(container), limits)
+        windows = AudioWindows(AudioReader(container, spec.sample_rate, limits), spec, times)
+        while end_seconds is None or times.window_start(len(parts)) < end_seconds:
+            samples, num_seconds = windows.read(len(parts))
             parts.append(samples[: round(num_seconds * spec.sample_rate)])
-            span.check_limits(span.window_start(len(parts)) - start_seconds - spec.window_seconds, limits)
+            times.check_limits(times.window_start(len(parts)) - start_seconds - spec.window_seconds, limits)
             if len(parts[-1]) < spec.num_samples:
                 break
     waveform = np.concatenate(parts)

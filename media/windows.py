@@ -1,4 +1,4 @@
-"""Sound and sight of one window after the other, each read once and forgotten."""
+"""Audio and video of one window after the other; each is read once and then forgotten."""
 
 from collections.abc import Sequence
 
@@ -7,75 +7,77 @@ from jaxtyping import Float32, UInt8
 
 from .audio import AudioReader
 from .errors import CorruptMedia
-from .span import Span
 from .spec import ClipSpec
+from .time_range import TimeRange
 from .video import VideoReader
 
-EDGE_SECONDS = 1e-3  # how far inside a half-open span its last frame is looked for
+EDGE_SECONDS = 1e-3  # how far inside a half-open interval its last frame is looked for
 
 
-class SoundWindows:
+class AudioWindows:
     """Waveforms of windows, in order."""
 
-    def __init__(self, reader: AudioReader, spec: ClipSpec, span: Span) -> None:
-        self._reader, self._spec, self._span = reader, spec, span
+    def __init__(self, reader: AudioReader, spec: ClipSpec, times: TimeRange) -> None:
+        self.reader, self._spec, self._range = reader, spec, times
 
     def read(self, index: int) -> tuple[Float32[np.ndarray, " samples"], float]:
-        """Samples of window `index`, and the seconds of it before the sound, or the span, ends."""
-        rate, start_seconds = self._spec.sample_rate, self._span.window_start(index)
+        """Samples of window `index`, and the seconds of it before the sound, or the time range, ends."""
+        rate, start_seconds = self._spec.sample_rate, self._range.window_start(index)
         start = round(start_seconds * rate)
-        samples, num_real = self._reader.read(
-            start, start + self._spec.num_samples, keep_from=round(self._span.window_start(index + 1) * rate)
+        samples, num_real = self.reader.read(
+            start, start + self._spec.num_samples, keep_from=round(self._range.window_start(index + 1) * rate)
         )
-        if self._span.end_seconds is not None:
-            num_real = max(0, min(num_real, round(self._span.end_seconds * rate) - start))
+        if self._range.end_seconds is not None:
+            num_real = max(0, min(num_real, round(self._range.end_seconds * rate) - start))
             samples[num_real:] = 0
         return samples, num_real / rate
 
 
-class SightWindows:
+class VideoWindows:
     """Frames of windows, in order.
 
-    Overlapping windows share frames, so what later windows want is converted on the way. A film without
-    motion, a still or a sound with a single frame, shows its frame until `still_until`.
+    Overlapping windows share frames, so frames of later windows are converted on the way. A single frame,
+    alone or with sound, is on display until `still_until`.
     """
 
     def __init__(
-        self, reader: VideoReader, spec: ClipSpec, span: Span, *, still_until: float | None = None
+        self, reader: VideoReader, spec: ClipSpec, times: TimeRange, *, still_until: float | None = None
     ) -> None:
-        self._reader, self._spec, self._span, self._still_until = reader, spec, span, still_until
+        self.reader, self._spec, self._range, self._still_until = reader, spec, times, still_until
         self._rgb: dict[float, np.ndarray] = {}
-        self._served_to = -1.0
+        self._converted_to = -1.0
 
     def read(self, index: int) -> tuple[UInt8[np.ndarray, "frames height width 3"], float]:
-        """Frames of window `index`, and the seconds of it before the film, or the span, ends."""
-        start = self._span.window_start(index)
+        """Frames of window `index`, and the seconds of it before the video, or the time range, ends."""
+        start = self._range.window_start(index)
         end = start + self._spec.window_seconds
-        times = self._times(start)
-        self._serve(index, max(times[-1], end - EDGE_SECONDS))
+        times = self._frame_times(start)
+        self._convert_until(index, max(times[-1], end - EDGE_SECONDS))
         chosen = np.stack([self._rgb[t] for t in times])
         self._rgb = {t: rgb for t, rgb in self._rgb.items() if t >= start}
-        film_end = self._reader.end_seconds if self._still_until is None else self._still_until
-        ends = [x for x in (film_end, self._span.end_seconds) if x is not None]
+        video_end = self.reader.end_seconds if self._still_until is None else self._still_until
+        ends = [x for x in (video_end, self._range.end_seconds) if x is not None]
         return chosen, max(0.0, min([end, *ends]) - start)
 
-    def _times(self, start: float) -> list[float]:
-        last = float("inf") if self._span.end_seconds is None else self._span.end_seconds - EDGE_SECONDS
+    def _frame_times(self, start: float) -> list[float]:
+        last = float("inf") if self._range.end_seconds is None else self._range.end_seconds - EDGE_SECONDS
         return [min(start + offset, max(last, start)) for offset in self._spec.frame_offsets_seconds]
 
-    def _serve(self, index: int, until: float) -> None:
-        """Decode up to `until` and convert what this window or a later one wants and is not there yet."""
-        wanted: set[float] = set()
-        while self._span.window_start(index) <= until:
-            wanted.update(
-                t for t in self._times(self._span.window_start(index)) if self._served_to < t <= until
+    def _convert_until(self, index: int, until: float) -> None:
+        """Decode up to `until`, and convert frames of this and later windows that are not there yet."""
+        missing: set[float] = set()
+        while self._range.window_start(index) <= until:
+            missing.update(
+                t
+                for t in self._frame_times(self._range.window_start(index))
+                if self._converted_to < t <= until
             )
             index += 1
         size = self._spec.frame_size
-        self._rgb.update(frames_at(self._reader, wanted, height=size, width=size))
-        self._served_to = max(self._served_to, until)
+        self._rgb.update(frames_at(self.reader, missing, height=size, width=size))
+        self._converted_to = max(self._converted_to, until)
         if self._still_until is None:
-            self._reader.frame_at(until)  # so that an end of the film inside the window is known
+            self.reader.frame_at(until)  # so that an end of the video inside the window is known
 
 
 def frames_at(

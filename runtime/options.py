@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
 from media import Modality
+from media.time_range import TimeRange
 
 from .errors import InvalidOption
 
@@ -27,22 +27,18 @@ class WeightMemory(StrEnum):
     LOW = "low"  # as in the file, which is mapped and shared by processes; a few per cent slower
 
 
-@dataclass(frozen=True, slots=True)
-class Times:
-    """Seconds, checked.
+def parse_times(start_seconds: float, end_seconds: float | None, stride_seconds: float | None) -> TimeRange:
+    """The part of the media to read.
 
     Raises:
         InvalidOption: one is negative, NaN, infinite, or no number.
+        InvalidSpan: the end is not after the start, or the stride is too short.
     """
-
-    start: float
-    end: float | None
-    stride: float | None
-
-    def __post_init__(self) -> None:
-        for name, value in (("start", self.start), ("end", self.end), ("stride", self.stride)):
-            if value is not None and not (_is_number(value) and value >= 0):
-                raise InvalidOption(f"{name}_seconds={value!r}; give a time in seconds from 0")
+    times = {"start_seconds": start_seconds, "end_seconds": end_seconds, "stride_seconds": stride_seconds}
+    for name, value in times.items():
+        if value is not None and not (_is_number(value) and value >= 0):
+            raise InvalidOption(f"{name}={value!r}; give a time in seconds from 0")
+    return TimeRange(start_seconds=start_seconds, end_seconds=end_seconds, stride_seconds=stride_seconds)
 
 
 def check_top_k(top_k: int) -> None:

@@ -10,14 +10,14 @@ from typing import Self
 import numpy as np
 
 from media import Clip, MediaLimits, Modality, Source
-from media.modality_check import read_present
+from media.modality_check import read_modalities
+from media.time_range import TimeRange
 
 from .bundle import Bundle, read_bundle
 from .engines import Engines
 from .errors import InvalidOption
 from .options import (
     Space,
-    Times,
     WeightMemory,
     check_memory,
     check_num_threads,
@@ -25,6 +25,7 @@ from .options import (
     check_threshold,
     check_top_k,
     parse_modalities,
+    parse_times,
 )
 from .providers import CPU, ProviderOptions, check_provider_options, choose_providers
 from .result_assembly import OutputRequest, ResultBuilder
@@ -245,7 +246,7 @@ class Zorro:
             InvalidOption: an option that means nothing.
             MediaError: the media; see `media.errors`.
         """
-        times = Times(start_seconds, end_seconds, stride_seconds)
+        times = parse_times(start_seconds, end_seconds, stride_seconds)
         question = self.label_request(top_k=top_k, threshold=threshold)
         return self._answer(source, question, modalities, times, skip_missing=skip_missing, limits=limits)
 
@@ -280,7 +281,7 @@ class Zorro:
             InvalidOption: an option that means nothing.
             MediaError: the media; see `media.errors`.
         """
-        times = Times(start_seconds, end_seconds, stride_seconds)
+        times = parse_times(start_seconds, end_seconds, stride_seconds)
         question = self.embedding_request(space=space, normalize=normalize)
         return self._answer(source, question, modalities, times, skip_missing=skip_missing, limits=limits)
 
@@ -318,21 +319,19 @@ class Zorro:
         source: Source,
         question: OutputRequest,
         modalities: Iterable[Modality | str] | str | None,
-        times: Times,
+        times: TimeRange,
         *,
         skip_missing: bool,
         limits: MediaLimits | None,
     ) -> ClipResult:
         started = time.perf_counter()
         asked = parse_modalities(modalities)
-        present, reader = read_present(
+        present, reader = read_modalities(
             source,
             self.bundle.clip_spec,
             asked,
-            must_have=modalities is not None and not skip_missing,
-            start_seconds=times.start,
-            end_seconds=times.end,
-            stride_seconds=times.stride,
+            require_all=modalities is not None and not skip_missing,
+            times=times,
             limits=limits,
         )
         collected = ResultBuilder(present)

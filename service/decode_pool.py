@@ -23,10 +23,19 @@ from typing import cast
 import numpy as np
 from pebble import ProcessExpired, ProcessPool
 
-from media import Clip, MediaInfo, Modality
+from media import Clip, ClipSpec, Modality
+from media.clip import ReadState
 from runtime.signature import GRAPH_INPUTS, input_tensors
 
-from .decode_worker import DecodedChunk, DecodeTask, Lifetime, decode_chunk, limit_process, run_task
+from .decode_worker import (
+    DecodedChunk,
+    DecodeRequest,
+    DecodeTask,
+    Lifetime,
+    decode_chunk,
+    limit_process,
+    run_task,
+)
 from .errors import ServiceError
 
 MAX_TASKS_PER_WORKER = 500  # at most, then a process is replaced, whatever it leaked goes with it
@@ -92,26 +101,24 @@ class DecodePool:
         """Start the processes, which would otherwise start with the first request."""
         await asyncio.wrap_future(self._pool.schedule(os.getpid))
 
-    async def chunks(self, task: DecodeTask) -> AsyncGenerator[tuple[DecodedChunk, list[Clip]], None]:
+    async def chunks(self, request: DecodeRequest) -> AsyncGenerator[tuple[DecodedChunk, list[Clip]], None]:
         """The clip's windows, chunk by chunk, with their arrays; while one is looked at, the next is decoded.
 
-        Whoever does not read to the end closes the generator, which ends the decoding. `task.out`,
-        `task.first_window`, `task.info` and `task.max_cpu_seconds` are set here.
+        Whoever does not read to the end closes the generator, which ends the decoding.
 
         Raises:
             MediaError: see `media.errors`.
             ServiceError: `decoder_crashed`, `decode_timeout`, `decoder_out_of_memory` or `out_of_space`.
         """
         num_windows = 0
-        decoding = asyncio.ensure_future(self._decode(task, first_window=0, info=None))
+        decoding = asyncio.ensure_future(self._decode(request, None))
         try:
             while True:
                 chunk, clips = await decoding
                 is_first, num_windows = not num_windows, num_windows + len(chunk.windows)
                 if not chunk.is_last:
-                    decoding = asyncio.ensure_future(
-                        self._decode(task, first_window=num_windows, info=chunk.info)
-                    )
+                    state = ReadState(info=chunk.info, first_window=num_windows)
+                    decoding = asyncio.ensure_future(self._decode(request, state))
                 if chunk.windows or is_first:
                     yield chunk, clips
                 if chunk.is_last:
@@ -121,7 +128,7 @@ class DecodePool:
             await asyncio.gather(decoding, return_exceptions=True)
 
     async def _decode(
-        self, task: DecodeTask, *, first_window: int, info: MediaInfo | None
+        self, request: DecodeRequest, state: ReadState | None
     ) -> tuple[DecodedChunk, list[Clip]]:
         for _ in range(MAX_ATTEMPTS):
             async with self._free:
@@ -130,19 +137,17 @@ class DecodePool:
                 pool = self._pool
                 self.stats.num_tasks += 1
                 os.close(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-                try:
+                task = DecodeTask(
+                    request=request,
+                    state=state,
+                    out=out,
                     # Idle, one film has all cores; busy, each has its own.
-                    limits = replace(task.limits, max_threads=max(1, self._num_workers // self._num_busy))
-                    part = replace(
-                        task,
-                        out=out,
-                        limits=limits,
-                        first_window=first_window,
-                        info=info,
-                        max_cpu_seconds=self._max_cpu_seconds,
-                    )
-                    chunk = await self._run(pool, part)
-                    return chunk, read_arrays(out, chunk, task)
+                    max_threads=max(1, self._num_workers // self._num_busy),
+                    max_cpu_seconds=self._max_cpu_seconds,
+                )
+                try:
+                    chunk = await self._run(pool, task)
+                    return chunk, read_arrays(out, chunk, request.spec)
                 except BrokenProcessPool:
                     self._replace(pool)
                 finally:
@@ -216,7 +221,7 @@ def _end(pool: ProcessPool) -> None:
     pool.join()
 
 
-def read_arrays(path: Path, chunk: DecodedChunk, task: DecodeTask) -> list[Clip]:
+def read_arrays(path: Path, chunk: DecodedChunk, spec: ClipSpec) -> list[Clip]:
     """The chunk's windows with their arrays, mapped from `path`, whose name may go at once."""
     if not chunk.windows:
         return []
@@ -225,10 +230,10 @@ def read_arrays(path: Path, chunk: DecodedChunk, task: DecodeTask) -> list[Clip]
         memory = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
     finally:
         os.close(descriptor)
-    needed = {name for modality in chunk.present for name in GRAPH_INPUTS[modality]}
+    needed = {name for modality in chunk.available for name in GRAPH_INPUTS[modality]}
     count, offset = len(chunk.windows), 0
     arrays: dict[str, np.ndarray] = {}
-    for name, dtype, shape in input_tensors(Modality.FUSED, task.spec):
+    for name, dtype, shape in input_tensors(Modality.FUSED, spec):
         if name in needed:
             values = np.frombuffer(memory, dtype, count * math.prod(shape), offset)
             arrays[name] = values.reshape(count, *shape)

@@ -21,8 +21,10 @@ from threading import Lock, Thread
 import numpy as np
 
 from media import Clip, ClipSpec, MediaInfo, MediaLimits, Modality
+from media.clip import ReadState
 from media.memory import data_bytes, held_bytes
-from media.modality_check import read_present
+from media.modality_check import read_modalities
+from media.time_range import TimeRange
 
 MAX_OPEN_FILES = 64
 CHECK_SECONDS = 0.05  # between looks at whether anybody waits for the task that runs
@@ -31,27 +33,33 @@ NUM_FIRST_TASKS = 10  # after which a process has done some of everything, and s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DecodeTask:
-    """One chunk of a clip's windows."""
+class DecodeRequest:
+    """What a request needs of its clip; its windows are decoded chunk by chunk, each as a `DecodeTask`."""
 
     path: Path
     """The uploaded file."""
     spec: ClipSpec
-    asked: Sequence[Modality]
-    must_have_all: bool
-    """Whether the media must have what each of `asked` reads."""
-    start_seconds: float
-    end_seconds: float | None
-    stride_seconds: float | None
+    requested: Sequence[Modality]
+    require_all: bool
+    """Whether the file must have what each requested modality needs."""
+    times: TimeRange
     max_windows: int
-    """Of this chunk."""
+    """Of one chunk."""
     limits: MediaLimits
-    first_window: int = 0
-    info: MediaInfo | None = None
-    """Of the file, once a chunk of it has been read."""
-    out: Path = Path(os.devnull)
-    """Where the arrays go: an empty file, which is gone once nobody waits for them any more."""
-    max_cpu_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeTask:
+    """One chunk of a clip's windows, as it is sent to a decode process."""
+
+    request: DecodeRequest
+    state: ReadState | None
+    """What the chunk before found, and the window to go on with; None for the first chunk."""
+    out: Path
+    """Where the arrays go: an empty file, which is removed once nobody waits for them any more."""
+    max_threads: int
+    """Of a stream's decoder."""
+    max_cpu_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,8 @@ class DecodedChunk:
     """Windows of a clip, without their arrays, which lie in `DecodeTask.out`: all audio, then all video."""
 
     info: MediaInfo
-    present: tuple[Modality, ...]
+    available: tuple[Modality, ...]
+    """The requested modalities that the file can answer."""
     windows: tuple[Clip, ...]
     is_last: bool
     warnings: tuple[str, ...]
@@ -183,25 +192,23 @@ def decode_chunk(task: DecodeTask) -> DecodedChunk:
     """
     started = time.perf_counter()
     limit_cpu(task.max_cpu_seconds)
-    present, reader = read_present(
-        task.path,
-        task.spec,
-        task.asked,
-        must_have=task.must_have_all,
-        start_seconds=task.start_seconds,
-        end_seconds=task.end_seconds,
-        stride_seconds=task.stride_seconds,
-        first_window=task.first_window,
-        info=task.info,
-        limits=task.limits,
+    request = task.request
+    available, reader = read_modalities(
+        request.path,
+        request.spec,
+        request.requested,
+        require_all=request.require_all,
+        times=request.times,
+        limits=replace(request.limits, max_threads=task.max_threads),
+        state=task.state,
     )
-    clips = list(islice(iter(reader), task.max_windows))
+    clips = list(islice(iter(reader), request.max_windows))
     _write(task.out, clips)
     return DecodedChunk(
         info=reader.info,
-        present=tuple(present),
+        available=tuple(available),
         windows=tuple(replace(clip, audio=None, video=None) for clip in clips),
-        is_last=len(clips) < task.max_windows,
+        is_last=len(clips) < request.max_windows,
         warnings=tuple(reader.warnings),
         seconds=time.perf_counter() - started,
     )

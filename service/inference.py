@@ -12,14 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from media import Clip, MediaLimits, Modality
+from media.time_range import TimeRange
 from runtime import ClipResult, Zorro
-from runtime.options import Times, parse_modalities
+from runtime.options import parse_modalities
 from runtime.result_assembly import OutputRequest, ResultBuilder
 from runtime.signature import graphs_for, stream_values
 
 from .batcher import Batcher
 from .decode_pool import DecodePool
-from .decode_worker import DecodedChunk, DecodeTask
+from .decode_worker import DecodedChunk, DecodeRequest
 from .graph_queue import GraphResult
 from .heap import IdleTimer, release_free_memory
 from .models import Models
@@ -39,7 +40,7 @@ class Asked:
     question: OutputRequest
     modalities: Sequence[Modality]
     must_have_all: bool
-    times: Times
+    times: TimeRange
 
 
 class InferenceEngine:
@@ -98,22 +99,24 @@ class InferenceEngine:
             ServiceError: a decode process failed over it, or there is no room or no time.
         """
         with self._idle_timer.active():
-            return await self._answer(model, asked, self._task(model, asked, path), deadline=deadline)
+            return await self._answer(
+                model, asked, self._decode_request(model, asked, path), deadline=deadline
+            )
 
     async def _answer(
-        self, model: Zorro, asked: Asked, task: DecodeTask, *, deadline: float | None
+        self, model: Zorro, asked: Asked, request: DecodeRequest, *, deadline: float | None
     ) -> ClipResult:
         collected: ResultBuilder | None = None
         decode_seconds, warnings = 0.0, []
-        async with aclosing(self.pool.chunks(task)) as chunks:
+        async with aclosing(self.pool.chunks(request)) as chunks:
             while (decoded := await _next(chunks)) is not None:
                 chunk, clips = decoded
-                collected = collected or ResultBuilder(chunk.present)
+                collected = collected or ResultBuilder(chunk.available)
                 decode_seconds += chunk.seconds
                 warnings += [warning for warning in chunk.warnings if warning not in warnings]
                 if clips:
                     values = await self._run(
-                        model, chunk.present, clips, asked.question.kind, collected, deadline
+                        model, chunk.available, clips, asked.question.kind, collected, deadline
                     )
                     collected.add(clips, values)
         assert collected is not None
@@ -163,15 +166,13 @@ class InferenceEngine:
             for result in pending:
                 result.cancel()
 
-    def _task(self, model: Zorro, asked: Asked, path: Path) -> DecodeTask:
-        return DecodeTask(
+    def _decode_request(self, model: Zorro, asked: Asked, path: Path) -> DecodeRequest:
+        return DecodeRequest(
             path=path,
             spec=model.bundle.clip_spec,
-            asked=tuple(asked.modalities),
-            must_have_all=asked.must_have_all,
-            start_seconds=asked.times.start,
-            end_seconds=asked.times.end,
-            stride_seconds=asked.times.stride,
+            requested=tuple(asked.modalities),
+            require_all=asked.must_have_all,
+            times=asked.times,
             max_windows=MAX_WINDOWS_PER_CHUNK,
             limits=self._limits,
         )
@@ -187,7 +188,7 @@ def make_asked(
     question: OutputRequest,
     *,
     modalities: Iterable[Modality | str] | None,
-    times: Times,
+    times: TimeRange,
     skip_missing: bool,
 ) -> Asked:
     """What is asked, with the default of all streams that the clip has."""

@@ -41,9 +41,10 @@ from export.checkpoint_scores import learned_scores
 from export.variants import TOLERANCES
 from media import ClipSpec, Modality
 from media.errors import MediaError
-from media.modality_check import present_modalities, read_present
+from media.modality_check import available_modalities, read_modalities
 from media.pooling import pool, window_weights
 from media.probe import MediaInfo, probe
+from media.time_range import TimeRange
 from models.weights import load_checkpoint
 from runtime import Bundle, ClipResult, Scores, StreamResult, Zorro, read_bundle
 from runtime.signature import graphs_for
@@ -214,7 +215,7 @@ def make_asks(item: Item, info: MediaInfo, spec: ClipSpec) -> Iterator[Ask]:
         MediaError: it has nothing of what its modality names.
     """
     named = [modality for modality in Modality if item.modality in ("both", modality)]
-    present = present_modalities(named, info, must_have=False)
+    present = available_modalities(named, info, require_all=False)
     start, end = item.start_seconds, item.end_seconds
     stop = info.duration_seconds if end is None else end
     seconds = None if stop is None else stop - start
@@ -227,13 +228,12 @@ def make_asks(item: Item, info: MediaInfo, spec: ClipSpec) -> Iterator[Ask]:
 
 
 def _by_model(predictor: Predictor, ask: Ask, spec: ClipSpec, scores: Scores) -> Answers:
-    _, reader = read_present(
+    _, reader = read_modalities(
         ask.item.path.read_bytes(),
         spec,
         ask.modalities,
-        must_have=True,
-        start_seconds=ask.start_seconds,
-        end_seconds=ask.end_seconds,
+        require_all=True,
+        times=TimeRange(start_seconds=ask.start_seconds, end_seconds=ask.end_seconds),
     )
     windows = list(reader)
     found = {}

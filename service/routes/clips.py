@@ -9,8 +9,8 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from media import Modality
+from media.time_range import TimeRange
 from runtime import ClipResult, Zorro
-from runtime.options import Times
 from service.errors import PROBLEMS
 from service.inference import Asked, make_asked
 from service.options import CLASSIFY, EMBED, Encoding, Scope, parse_options, resolve_segmentation
@@ -84,7 +84,11 @@ def _asked(model: Zorro, task: str, modality: Modality | None, options: dict[str
     return make_asked(
         make_request(**{name: options[name] for name in known if name in options}),
         modalities=[modality] if modality is not None else options.get("modalities"),
-        times=Times(options.get("start_sec", 0.0), options.get("end_sec"), options.get("stride_sec")),
+        times=TimeRange(
+            start_seconds=options.get("start_sec", 0.0),
+            end_seconds=options.get("end_sec"),
+            stride_seconds=options.get("stride_sec"),
+        ),
         skip_missing=options.get("on_missing_modality", False),
     )
 

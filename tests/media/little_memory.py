@@ -13,7 +13,7 @@ from pathlib import Path
 
 from media import ClipSpec, Modality
 from media.memory import data_bytes
-from media.modality_check import read_present
+from media.modality_check import read_modalities
 
 ENOUGH_BYTES = 1 << 30
 STEP_BYTES = 256 << 10
@@ -39,7 +39,7 @@ def outcome(film: Path, max_bytes: int) -> str:
 def _read(film: Path) -> str:
     spec = ClipSpec(num_mel_frames=64, num_mel_bins=32, num_video_frames=2, frame_size=32)
     try:
-        _, reader = read_present(film, spec, [Modality.VIDEO], must_have=True)
+        _, reader = read_modalities(film, spec, [Modality.VIDEO], require_all=True)
         pictures = [clip.video.tobytes() for clip in reader if clip.video is not None]
     except MemoryError:
         return "starved"

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from media import ClipSpec, Modality, probe
+from media.clip import ReadState
 from media.errors import MissingAudio, MissingModality, MissingVideo
-from media.modality_check import present_modalities, read_present
+from media.modality_check import available_modalities, read_modalities
 from media.probe import MediaInfo
 from tests.made_films import write_film
 
@@ -21,11 +22,11 @@ def _info(*, audio: bool, video: bool) -> MediaInfo:
     ("audio", "video", "present"), [(True, True, [A, V, F]), (True, False, [A]), (False, True, [V])]
 )
 def test_all_that_can_answer_do(audio: bool, video: bool, present: list[Modality]) -> None:
-    assert present_modalities(list(Modality), _info(audio=audio, video=video), must_have=False) == present
+    assert available_modalities(list(Modality), _info(audio=audio, video=video), require_all=False) == present
 
 
 @pytest.mark.parametrize(
-    ("asked", "audio", "video", "error"),
+    ("requested", "audio", "video", "error"),
     [
         ([A], False, True, MissingAudio),
         ([V], True, False, MissingVideo),
@@ -34,29 +35,33 @@ def test_all_that_can_answer_do(audio: bool, video: bool, present: list[Modality
         ([A, V], False, False, MissingAudio),
     ],
 )
-def test_what_nobody_can_answer_fails(asked: list[Modality], audio: bool, video: bool, error: type) -> None:
-    for must_have in (True, False):
+def test_what_nobody_can_answer_fails(
+    requested: list[Modality], audio: bool, video: bool, error: type
+) -> None:
+    for require_all in (True, False):
         with pytest.raises(error):
-            present_modalities(asked, _info(audio=audio, video=video), must_have=must_have)
+            available_modalities(requested, _info(audio=audio, video=video), require_all=require_all)
 
 
 def test_one_of_several_fails_only_where_all_are_wanted() -> None:
     info = _info(audio=True, video=False)
-    assert present_modalities([A, V], info, must_have=False) == [A]
+    assert available_modalities([A, V], info, require_all=False) == [A]
     with pytest.raises(MissingModality):
-        present_modalities([A, V], info, must_have=True)
+        available_modalities([A, V], info, require_all=True)
 
 
-@pytest.mark.parametrize("asked", [[A], [V], [A, V, F]])
+@pytest.mark.parametrize("requested", [[A], [V], [A, V, F]])
 def test_the_reader_knows_what_probe_says_whatever_is_read(
-    asked: list[Modality], spec: ClipSpec, tmp_path: Path
+    requested: list[Modality], spec: ClipSpec, tmp_path: Path
 ) -> None:
     turned = write_film(tmp_path / "a.mp4", matrix=(0, 1, -1, 0), seconds=1.0)
-    present, reader = read_present(turned, spec, asked, must_have=True)
+    available, reader = read_modalities(turned, spec, requested, require_all=True)
     assert len(list(reader)) == 2
-    assert present == asked
+    assert available == requested
     assert reader.info == probe(turned)
     assert (reader.info.width, reader.info.height) == (48, 64)
-    _, again = read_present(turned, spec, asked, must_have=True, first_window=1, info=reader.info)
+    _, again = read_modalities(
+        turned, spec, requested, require_all=True, state=ReadState(info=reader.info, first_window=1)
+    )
     assert len(list(again)) == 1
     assert again.info == reader.info

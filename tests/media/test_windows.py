@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from media import ClipSpec, MediaLimits, read_clips
+from media import ClipReader, ClipSpec, MediaLimits, probe, read_clips
+from media.clip import ReadState
 from media.errors import InvalidSpan
-from media.span import Span
+from media.time_range import TimeRange
 from tests.made_films import beep, flash, grey_at, write_film
 
 SPEC = ClipSpec(num_mel_frames=50, num_video_frames=2, frame_size=32)  # windows of 0.5 s
@@ -59,7 +60,9 @@ def test_overlapping_windows_equal_windows_read_alone(stride: float, film: Path)
 
 @pytest.mark.parametrize("first", [1, 5, 6, 7, 40])
 def test_reading_from_a_later_window_gives_the_rest(first: int, film: Path) -> None:
-    rest = list(read_clips(film, SPEC, first_window=first))
+    state = ReadState(info=probe(film), first_window=first)
+    times, limits = TimeRange(), MediaLimits()
+    rest = list(ClipReader(film, SPEC, audio=True, video=True, times=times, limits=limits, state=state))
     whole = list(read_clips(film, SPEC))[first:]
     assert [clip.start_seconds for clip in rest] == [clip.start_seconds for clip in whole]
     for clip, wanted in zip(rest, whole, strict=True):
@@ -167,11 +170,11 @@ def test_a_start_past_the_end_of_an_unknown_length_fails(tmp_path: Path) -> None
 )
 def test_numbers_that_are_no_times_fail(numbers: dict[str, float], match: str) -> None:
     with pytest.raises(InvalidSpan, match=match):
-        Span(**{"start_seconds": 1.0, "end_seconds": None, "stride_seconds": 1.0, **numbers})
+        TimeRange(**{"start_seconds": 1.0, "end_seconds": None, "stride_seconds": 1.0, **numbers})
 
 
 def test_a_span_of_unknown_media_is_checked_later() -> None:
-    Span(start_seconds=5.0, end_seconds=None, stride_seconds=1.0).check(None, LIMITS)
+    TimeRange(start_seconds=5.0, end_seconds=None, stride_seconds=1.0).check_duration(None, LIMITS)
 
 
 def test_an_hour_takes_no_more_memory_than_a_minute(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from service.decode_worker import DecodedChunk, DecodeTask, decode_chunk, limit_
 
 def break_as_told(task: DecodeTask) -> DecodedChunk:
     """Do what the file says: hang, crash, burn or die; any other file is decoded."""
-    match task.path.read_bytes()[:5]:
+    match task.request.path.read_bytes()[:5]:
         case b"hang!":
             time.sleep(60)
         case b"crash":

@@ -14,12 +14,13 @@ import pebble
 import psutil
 import pytest
 
-from media import Clip, ClipSpec, MediaLimits, Modality, read_clips
+from media import Clip, ClipSpec, Modality, read_clips
 from media.errors import CorruptMedia, MissingAudio, UnsupportedMedia
 from service.decode_pool import DecodePool
-from service.decode_worker import DecodeTask
+from service.decode_worker import DecodeRequest
 from service.errors import ServiceError
 from tests.made_media import moving_frames, write_clip
+from tests.service.decode_requests import decode_request
 from tests.service.faulty_decoders import LEAK_BYTES, break_as_told, with_a_leak, with_full_memory
 
 
@@ -43,23 +44,8 @@ def _pool(folder: Path, **options: Any) -> DecodePool:
     return DecodePool(folder, **{"decode": break_as_told} | limits | options)
 
 
-def _task(path: Path, spec: ClipSpec, **changes: Any) -> DecodeTask:
-    task: dict[str, Any] = {
-        "path": path,
-        "spec": spec,
-        "asked": tuple(Modality),
-        "must_have_all": False,
-        "start_seconds": 0.0,
-        "end_seconds": None,
-        "stride_seconds": None,
-        "max_windows": 16,
-        "limits": MediaLimits(),
-    }
-    return DecodeTask(**task | changes)
-
-
-async def _decode(pool: DecodePool, task: DecodeTask) -> list[Clip]:
-    return [clip async for _, clips in pool.chunks(task) for clip in clips]
+async def _decode(pool: DecodePool, request: DecodeRequest) -> list[Clip]:
+    return [clip async for _, clips in pool.chunks(request) for clip in clips]
 
 
 def _process_ids() -> set[int]:
@@ -87,7 +73,7 @@ def test_chunks_hold_the_same_bits_as_reading_at_once(
 ) -> None:
     async def talk() -> None:
         for path, audio, video in ((film, True, True), (song, True, False), (mute_film, False, True)):
-            got = await _decode(pool, _task(path, spec, max_windows=max_windows))
+            got = await _decode(pool, decode_request(path, spec, max_windows=max_windows))
             wanted = list(read_clips(path, spec, audio=audio, video=video))
             assert len(got) == len(wanted)
             for clip, other in zip(got, wanted, strict=True):
@@ -108,7 +94,7 @@ def test_chunks_hold_the_same_bits_as_reading_at_once(
 
 def test_the_next_chunk_is_decoded_while_one_is_looked_at(film: Path, spec: ClipSpec, folder: Path) -> None:
     async def talk() -> None:
-        async with contextlib.aclosing(pool.chunks(_task(film, spec, max_windows=1))) as chunks:
+        async with contextlib.aclosing(pool.chunks(decode_request(film, spec, max_windows=1))) as chunks:
             first, _ = await anext(chunks)
             assert first.info is not None
             for _ in range(200):
@@ -128,13 +114,15 @@ def test_bad_media_has_its_own_error_and_the_process_lives(
     async def talk() -> None:
         (tmp_path / "text.mp4").write_text("just text")
         with pytest.raises(UnsupportedMedia):
-            await _decode(pool, _task(tmp_path / "text.mp4", spec))
+            await _decode(pool, decode_request(tmp_path / "text.mp4", spec))
         (tmp_path / "cut.mp4").write_bytes(film.read_bytes()[:2000])
         with pytest.raises(CorruptMedia):
-            await _decode(pool, _task(tmp_path / "cut.mp4", spec))
+            await _decode(pool, decode_request(tmp_path / "cut.mp4", spec))
         with pytest.raises(MissingAudio):
-            await _decode(pool, _task(mute_film, spec, asked=(Modality.AUDIO,), must_have_all=True))
-        assert len(await _decode(pool, _task(film, spec))) == 3
+            await _decode(
+                pool, decode_request(mute_film, spec, requested=(Modality.AUDIO,), require_all=True)
+            )
+        assert len(await _decode(pool, decode_request(film, spec))) == 3
         assert pool.stats.num_crashes == 0
 
     pool = _pool(folder)
@@ -156,8 +144,8 @@ def test_a_decoder_that_breaks_fails_its_own_request_alone(
     async def talk() -> None:
         bad = tmp_path / "bad.mp4"
         bad.write_bytes(content)
-        tasks = [_task(path, spec) for path in (film, bad, film, film)]
-        got = await asyncio.gather(*(_decode(pool, task) for task in tasks), return_exceptions=True)
+        requests = [decode_request(path, spec) for path in (film, bad, film, film)]
+        got = await asyncio.gather(*(_decode(pool, request) for request in requests), return_exceptions=True)
         assert isinstance(got[1], ServiceError)
         assert got[1].code == code
         assert [len(x) for i, x in enumerate(got) if i != 1] == [3, 3, 3]  # type: ignore[arg-type]
@@ -175,12 +163,12 @@ def test_a_task_that_is_cancelled_is_ended_and_its_process_replaced(
     async def talk() -> None:
         bad = tmp_path / "bad.mp4"
         bad.write_bytes(b"hang!")
-        hanging = asyncio.ensure_future(_decode(pool, _task(bad, spec)))
-        waiting = asyncio.ensure_future(_decode(pool, _task(film, spec)))
+        hanging = asyncio.ensure_future(_decode(pool, decode_request(bad, spec)))
+        waiting = asyncio.ensure_future(_decode(pool, decode_request(film, spec)))
         await asyncio.sleep(1.0)
         waiting.cancel()
         hanging.cancel()
-        assert len(await _decode(pool, _task(film, spec))) == 3
+        assert len(await _decode(pool, decode_request(film, spec))) == 3
         assert pool.stats.num_tasks == 2  # the one that waited never began
 
     pool = _pool(folder)
@@ -198,13 +186,13 @@ def test_tasks_that_follow_cancelled_ones_are_not_lost(
     """Told of two at once, pebble may kill a process that is at the next task already: it must not be told."""
 
     async def talk() -> None:
-        await asyncio.gather(*(_decode(pool, _task(film, spec)) for _ in range(2)))
+        await asyncio.gather(*(_decode(pool, decode_request(film, spec)) for _ in range(2)))
         before = _process_ids()
-        leaving = [asyncio.ensure_future(_decode(pool, _task(path, spec))) for path in (bad, film)]
+        leaving = [asyncio.ensure_future(_decode(pool, decode_request(path, spec))) for path in (bad, film)]
         await asyncio.sleep(0.01)
         for task in leaving:
             task.cancel()
-        got = await asyncio.gather(*(_decode(pool, _task(film, spec)) for _ in range(4)))
+        got = await asyncio.gather(*(_decode(pool, decode_request(film, spec)) for _ in range(4)))
         assert [len(clips) for clips in got] == [3] * 4
         for _ in range(200):  # the others may be answered before it has looked whether anybody waits for it
             if not before <= _process_ids():
@@ -224,11 +212,11 @@ def test_tasks_that_follow_cancelled_ones_are_not_lost(
 
 def test_an_idle_process_that_is_killed_is_replaced(film: Path, spec: ClipSpec, folder: Path) -> None:
     async def talk() -> None:
-        assert len(await _decode(pool, _task(film, spec))) == 3
+        assert len(await _decode(pool, decode_request(film, spec))) == 3
         for pid in _process_ids():
             os.kill(pid, signal.SIGKILL)
         await asyncio.sleep(0.5)
-        assert len(await _decode(pool, _task(film, spec))) == 3
+        assert len(await _decode(pool, decode_request(film, spec))) == 3
 
     pool = _pool(folder)
     _run(pool, talk)
@@ -240,9 +228,9 @@ def test_a_decoder_that_wants_too_much_memory_is_told_so_and_lives(
     async def talk() -> None:
         for _ in range(2):
             with pytest.raises(ServiceError, match="scale it down") as refused:
-                await _decode(pool, _task(large, spec))
+                await _decode(pool, decode_request(large, spec))
             assert refused.value.code == "decoder_out_of_memory"
-        assert len(await _decode(pool, _task(film, spec))) == 3
+        assert len(await _decode(pool, decode_request(film, spec))) == 3
         assert pool.stats.num_crashes == 0
 
     large = write_clip(tmp_path / "large.mp4", frames=moving_frames(0.4, size=(3840, 2160)))
@@ -253,7 +241,7 @@ def test_a_decoder_that_wants_too_much_memory_is_told_so_and_lives(
 def test_a_full_memory_is_an_error_and_leaves_nothing(film: Path, spec: ClipSpec, folder: Path) -> None:
     async def talk() -> None:
         with pytest.raises(ServiceError, match="no room") as refused:
-            await _decode(pool, _task(film, spec))
+            await _decode(pool, decode_request(film, spec))
         assert refused.value.code == "out_of_space"
 
     pool = _pool(folder, decode=with_full_memory)
@@ -264,7 +252,7 @@ def test_a_process_that_leaks_is_replaced_and_no_task_is_lost(
     film: Path, spec: ClipSpec, folder: Path
 ) -> None:
     async def talk() -> None:
-        films = await asyncio.gather(*(_decode(pool, _task(film, spec)) for _ in range(40)))
+        films = await asyncio.gather(*(_decode(pool, decode_request(film, spec)) for _ in range(40)))
         assert [len(clips) for clips in films] == [3] * 40
         assert 1 <= pool.num_grown <= 2  # a process does 15 tasks or a few more, then another takes its place
         assert (pool.stats.num_tasks, pool.stats.num_crashes, pool.stats.num_restarts) == (40, 0, 0)
@@ -278,7 +266,7 @@ def test_a_process_that_does_not_grow_stays(film: Path, spec: ClipSpec, folder: 
         await pool.warm_up()
         before = _process_ids()
         for _ in range(15):
-            await _decode(pool, _task(film, spec))
+            await _decode(pool, decode_request(film, spec))
         assert (_process_ids(), pool.num_grown) == (before, 0)
 
     pool = _pool(folder, max_growth_bytes=5 * LEAK_BYTES)

@@ -17,7 +17,8 @@ import psutil
 import pytest
 
 import service.decode_worker as worker
-from media import ClipSpec, MediaLimits, Modality, read_clips
+from media import ClipSpec, Modality, read_clips
+from media.clip import ReadState
 from media.errors import MissingVideo
 from service.decode_pool import read_arrays
 from service.decode_worker import (
@@ -28,6 +29,7 @@ from service.decode_worker import (
     limit_cpu,
     limit_process,
 )
+from tests.service.decode_requests import decode_request
 
 
 @pytest.fixture
@@ -44,22 +46,24 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
     return asked
 
 
-def _task(path: Path, spec: ClipSpec, tmp_path: Path, **changes: Any) -> DecodeTask:
-    out = tmp_path / f"windows-{changes.get('first_window', 0)}"
+def _task(
+    path: Path,
+    spec: ClipSpec,
+    tmp_path: Path,
+    *,
+    state: ReadState | None = None,
+    max_threads: int = 4,
+    **changes: Any,
+) -> DecodeTask:
+    out = tmp_path / f"windows-{state.first_window if state else 0}"
     out.touch()
-    task: dict[str, Any] = {
-        "path": path,
-        "out": out,
-        "spec": spec,
-        "asked": tuple(Modality),
-        "must_have_all": False,
-        "start_seconds": 0.0,
-        "end_seconds": None,
-        "stride_seconds": None,
-        "max_windows": 16,
-        "limits": MediaLimits(),
-    }
-    return DecodeTask(**task | changes)
+    return DecodeTask(
+        request=decode_request(path, spec, **changes),
+        state=state,
+        out=out,
+        max_threads=max_threads,
+        max_cpu_seconds=30.0,
+    )
 
 
 @pytest.mark.usefixtures("asked")
@@ -68,13 +72,13 @@ def test_a_chunk_says_what_there_was_and_whether_it_is_the_last(
 ) -> None:
     first = decode_chunk(_task(film, spec, tmp_path, max_windows=2))
     assert (len(first.windows), first.is_last) == (2, False)
-    task = _task(film, spec, tmp_path, max_windows=2, first_window=2)
+    task = _task(film, spec, tmp_path, max_windows=2, state=ReadState(info=first.info, first_window=2))
     last = decode_chunk(task)
     assert (len(last.windows), last.is_last) == (1, True)
-    assert last.present == tuple(Modality)
+    assert last.available == tuple(Modality)
     assert last.info.has_audio
     assert last.windows[0].audio is None
-    (clip,) = read_arrays(task.out, last, task)
+    (clip,) = read_arrays(task.out, last, spec)
     wanted = list(read_clips(film, spec))[2]
     np.testing.assert_array_equal(clip.audio, wanted.audio)
     np.testing.assert_array_equal(clip.video, wanted.video)
@@ -83,8 +87,8 @@ def test_a_chunk_says_what_there_was_and_whether_it_is_the_last(
 @pytest.mark.usefixtures("asked")
 def test_what_the_media_must_have_and_has_not_fails(song: Path, spec: ClipSpec, tmp_path: Path) -> None:
     with pytest.raises(MissingVideo):
-        decode_chunk(_task(song, spec, tmp_path, asked=(Modality.VIDEO,), must_have_all=True))
-    assert decode_chunk(_task(song, spec, tmp_path)).present == (Modality.AUDIO,)
+        decode_chunk(_task(song, spec, tmp_path, requested=(Modality.VIDEO,), require_all=True))
+    assert decode_chunk(_task(song, spec, tmp_path)).available == (Modality.AUDIO,)
 
 
 @pytest.mark.usefixtures("asked")
@@ -162,7 +166,7 @@ def test_threads_that_tasks_leave_behind_end_before_the_next(
     gc.disable()
     try:
         for num_done in range(4):
-            decode_chunk(_task(film, spec, tmp_path, limits=MediaLimits(max_threads=2)))
+            decode_chunk(_task(film, spec, tmp_path, max_threads=2))
             assert num_done < lifetime
             counts.append(psutil.Process().num_threads())
     finally:
