@@ -1,7 +1,7 @@
 """Parity: the graphs answer as the model does, on clips and at several batch sizes."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 
 from media import Clip, Modality
 from models.zorro import ZorroModel
+from runtime.agreement import Agreement
 from runtime.bundle import Tolerance
 from runtime.providers import CPU
 from runtime.signature import GRAPH_INPUTS, GRAPH_STREAMS, OUTPUT_KINDS, output_names
@@ -96,23 +97,6 @@ def stack(clips: Sequence[Clip], modality: Modality) -> dict[str, np.ndarray]:
     return {name: np.stack([getattr(clip, name) for clip in clips]) for name in GRAPH_INPUTS[modality]}
 
 
-@dataclass(slots=True)
-class _Tally:
-    """Of one stream, over the batches so far."""
-
-    max_abs_error: float = 0.0
-    min_cosine: float = 1.0
-    agreements: list[bool] = field(default_factory=list)
-
-    def add(self, got: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> None:
-        for answer in OUTPUT_KINDS:
-            # A NaN would lose every comparison, and so pass.
-            error = float(np.nan_to_num(np.abs(got[answer] - wanted[answer]), nan=np.inf).max())
-            self.max_abs_error = max(self.max_abs_error, error)
-        self.min_cosine = min(self.min_cosine, float((got["embedding"] * wanted["embedding"]).sum(1).min()))
-        self.agreements += (got["logits"].argmax(1) == wanted["logits"].argmax(1)).tolist()
-
-
 def _compare(
     session: onnxruntime.InferenceSession,
     expected: dict[str, np.ndarray],
@@ -121,20 +105,25 @@ def _compare(
 ) -> Iterator[ParityReport]:
     """As many batches of each size as let the largest size see every clip."""
     names = output_names(modality)
-    tallies = {stream: _Tally() for stream in GRAPH_STREAMS[modality]}
+    agreements = {stream: Agreement() for stream in GRAPH_STREAMS[modality]}
     for size in BATCH_SIZES:
         for number in range(-(-len(clips) // BATCH_SIZES[-1])):
             rows = [(number * size + i) % len(clips) for i in range(size)]
-            got = dict(
-                zip(names, session.run(names, stack([clips[row] for row in rows], modality)), strict=True)
-            )
-            for stream, tally in tallies.items():
-                tally.add(
-                    {answer: got[f"{stream}_{answer}"] for answer in OUTPUT_KINDS},
-                    {answer: expected[f"{stream}_{answer}"][rows] for answer in OUTPUT_KINDS},
-                )
-    for stream, tally in tallies.items():
-        agreement = float(np.mean(tally.agreements))
+            outputs = session.run(names, stack([clips[row] for row in rows], modality))
+            got = dict(zip(names, outputs, strict=True))
+            wanted = {name: expected[name][rows] for name in names}
+            for stream, agreement in agreements.items():
+                for kind in OUTPUT_KINDS:
+                    agreement.add_values(got[f"{stream}_{kind}"], wanted[f"{stream}_{kind}"])
+                agreement.add_cosines(got[f"{stream}_embedding"], wanted[f"{stream}_embedding"])
+                agreement.add_top1(got[f"{stream}_logits"], wanted[f"{stream}_logits"])
+    for stream, agreement in agreements.items():
         yield ParityReport(
-            str(modality), stream, len(clips), BATCH_SIZES, tally.max_abs_error, tally.min_cosine, agreement
+            str(modality),
+            stream,
+            len(clips),
+            BATCH_SIZES,
+            agreement.max_abs_error,
+            agreement.min_cosine,
+            agreement.top1_agreement,
         )

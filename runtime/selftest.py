@@ -6,6 +6,7 @@ import numpy as np
 
 from media import Modality
 
+from .agreement import max_abs_error, min_cosine
 from .bundle import Bundle, Tolerance, Variant
 from .errors import BundleIncompatible, SelfTestFailed
 from .session import GraphSession
@@ -82,8 +83,8 @@ def _difference(
             raise SelfTestFailed(
                 f"{modality}: {name} has shape {value.shape}, the stored answer {shape}; export it again"
             )
-        error = float(np.abs(value - wanted).max())
-        cosine = float((value * wanted).sum(1).min()) if name.endswith("_embedding") else 1.0
+        error = max_abs_error(value, wanted)
+        cosine = min_cosine(value, wanted) if name.endswith("_embedding") else 1.0
         if not (error <= tolerance.max_abs_error and cosine >= tolerance.min_cosine):  # so written, NaN fails
             raise SelfTestFailed(
                 f"{modality}: {name} is off by {error:.2g}, cosine {cosine:.5f}; allowed are "
