@@ -6,10 +6,12 @@ collection is not co-recorded.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from datasets.manifests import Item
+from datasets.read_failure import ReadFailure, read_failure
 from media.clip import Clip, read_clips
 from media.spec import ClipSpec
 
@@ -26,6 +28,22 @@ def read_windows(items: Sequence[Item], spec: ClipSpec) -> list[list[Clip]]:
         list(read_clips(item.path, spec, audio=item.modality == "audio", video=item.modality == "video"))
         for item in items
     ]
+
+
+def read_windows_where_possible(
+    items: Sequence[Item], spec: ClipSpec
+) -> tuple[list[Item], list[list[Clip]], dict[Path, ReadFailure]]:
+    """The items that decode, all windows of each, and why the other files do not decode."""
+    good: list[Item] = []
+    windows: list[list[Clip]] = []
+    failures: dict[Path, ReadFailure] = {}
+    for item in items:
+        try:
+            windows += read_windows([item], spec)
+            good.append(item)
+        except Exception as error:  # whatever a decoder raises costs its file alone
+            failures[item.path] = read_failure(item.path, error)
+    return good, windows, failures
 
 
 def make_pairs(items: Sequence[Item], *, seed: int) -> list[tuple[int, int]]:

@@ -23,6 +23,19 @@ STREAM_TITLES = {
     "audio": "audio", "video": "video", "fused": "fused", "fusion_by_audio": "fused, no picture",
     "fusion_by_video": "fused, no sound",
 }  # fmt: skip
+UNPAIRED_TITLES = {
+    "sounds": "sounds",
+    "sights": "pictures",
+    "esc10": "sounds of ESC-10",
+    "pairs_fused": "pairs, by both",
+    "pairs_audio": "pairs, by sound",
+    "pairs_video": "pairs, by picture",
+    "noisy_sound_audio": "pairs with noise over the sound, by sound",
+    "noisy_sound_fused": "pairs with noise over the sound, by both",
+    "noise_for_picture_video": "pairs with noise for the picture, by picture",
+    "noise_for_picture_fused": "pairs with noise for the picture, by both",
+}
+"""Names of the tables of an unpaired collection."""
 NOTHING = ""
 
 
@@ -30,8 +43,9 @@ def write_report(records: Mapping[str, Mapping[str, Any]], folder: Path, *, titl
     """Write `report.md`, its charts, and `records.json`, which made them, into a folder.
 
     Args:
-        records: by model, each with any of `scores` (of `score_clips`), `degraded` (of `score_degraded`),
-            `retrieval` (of `retrieval_tables`), and `probes` (by stream, of `linear_probe`).
+        records: by model, each with any of `scores` (of `score_clips`), `unpaired` (`items`, `failures` and
+            `tables` of `evaluate_split` and `degraded_pairs`), `degraded` (of `score_degraded`), `retrieval`
+            (of `retrieval_tables`), and `probes` (by stream, of `linear_probe`).
         folder: is made if it is not there; files of these names in it are replaced.
         title: heading of the report.
 
@@ -90,6 +104,34 @@ def scores_section(scores: Mapping[str, Mapping[str, Any]], folder: Path) -> str
             file = folder / f"groups-{_slug(model)}.svg"
             draw_groups(groups, file, title=model)
             parts.append(f"\n![accuracy within groups of {model}]({file.name})\n")
+    return "".join(parts)
+
+
+def unpaired_section(unpaired: Mapping[str, Mapping[str, Any]], folder: Path) -> str:
+    """Tables of sounds, pictures and pairs by model, what did not decode, and a chart of top-1."""
+    metrics = [
+        key
+        for key in TITLES
+        if any(key in table for record in unpaired.values() for table in record["tables"].values())
+    ]
+    rows = [
+        [f"{model}, {UNPAIRED_TITLES.get(name, name)}", str(table["clips"])]
+        + [_cell(table.get(key), key) for key in metrics]
+        for model, record in unpaired.items()
+        for name, table in record["tables"].items()
+    ]
+    parts = [
+        "## Scores\n\nSounds and pictures are files of their own. A pair is a sound and a picture of one label, "
+        "put together at random.\n\n",
+        markdown_table(["model, clips", "clips", *[TITLES[key] for key in metrics]], rows),
+        "\n",
+    ]
+    for model, record in unpaired.items():
+        missed = ", ".join(f"{failure['file']} ({failure['reason']})" for failure in record["failures"])
+        parts.append(f"- {model}: {record['items']} items. Not decoded: {missed or 'none'}.\n")
+        file = folder / f"unpaired-{_slug(model)}.svg"
+        draw_tables(record["tables"], file, title=model)
+        parts.append(f"\n![top-1 of {model}]({file.name})\n")
     return "".join(parts)
 
 
@@ -156,8 +198,12 @@ def _fit_cells(table: Mapping[str, Any]) -> tuple[str, str]:
 
 
 SECTIONS = {
-    "scores": scores_section, "degraded": degraded_section, "retrieval": retrieval_section, "probes": probes_section
-}  # fmt: skip
+    "scores": scores_section,
+    "unpaired": unpaired_section,
+    "degraded": degraded_section,
+    "retrieval": retrieval_section,
+    "probes": probes_section,
+}
 """Parts of a record in order of appearance, and what writes each."""
 
 
@@ -176,6 +222,16 @@ def draw_curve(curve: Mapping[str, Any], path: Path, *, title: str, metric: str)
     axis.set_xlabel(curve["unit"])
     axis.set_ylabel(f"{TITLES[metric]}, %")
     _save(figure, axis, path)
+
+
+def draw_tables(tables: Mapping[str, Mapping[str, Any]], path: Path, *, title: str) -> None:
+    """A bar of top-1 for each table; SVG."""
+    figure, axis = _axes(title)
+    names = [UNPAIRED_TITLES.get(name, name) for name in reversed(tables)]
+    axis.barh(names, [100 * table["top1"] for table in reversed(tables.values())], label="top-1")
+    axis.set_xlim(0, 103)
+    axis.set_xlabel(f"{TITLES['top1']}, %")
+    _write_svg(figure, path)
 
 
 def draw_groups(groups: Mapping[str, Mapping[str, Any]], path: Path, *, title: str) -> None:
@@ -249,9 +305,13 @@ def _axes(title: str) -> tuple[Any, Any]:
 
 
 def _save(figure: Any, axis: Any, path: Path) -> None:
-    import matplotlib
-
     axis.set_ylim(0, 103)
     axis.legend(fontsize=8)
+    _write_svg(figure, path)
+
+
+def _write_svg(figure: Any, path: Path) -> None:
+    import matplotlib
+
     with matplotlib.rc_context({"svg.hashsalt": "zorro", "svg.fonttype": "none"}):  # no random names, no date
         figure.savefig(path, format="svg", metadata={"Date": None})

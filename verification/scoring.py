@@ -8,6 +8,8 @@ from datasets.manifests import Item, Listing, Spans
 from evaluation.clip_predictions import SERVED, Progress, answer_clips
 from evaluation.clip_probes import probe_clips
 from evaluation.clip_scores import common_embeddings, score_clips, score_degraded
+from evaluation.corruptions import SCALES, Way
+from evaluation.pairing import read_windows_where_possible
 from evaluation.predictors import Predictor
 from evaluation.report import write_report
 from evaluation.retrieval import retrieval_tables
@@ -22,7 +24,10 @@ from .target import Target, open_target
 def score_target(
     folder: Path, data: Path, *, split: str, variant: str | None = None, spans: Spans | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Tables of a split: by stream where clips hold sound and picture, else sounds, sights and pairs of a patchwork.
+    """Tables of a split.
+
+    Tables are by stream where clips hold sound and picture, or have several labels. Where sounds and pictures
+    are files of their own, the tables are of sounds, of pictures, and of pairs of one label.
 
     Args:
         folder: a checkpoint's or a bundle's.
@@ -40,10 +45,10 @@ def score_target(
             f"{folder} was trained without labels; --probe fits a linear probe of those of {data} to it"
         )
     listing, items = read_split(data, split, spans or target.spans)
-    if any(item.modality == "both" for item in items):
-        manner = _manner(listing) | {"streams": target.streams, "sigmoid": target.is_sigmoid}
-        return score_clips(target.predictor, items, target.targets, target.spec, **manner)["tables"]
-    return _score_patchwork(target.predictor, items, target.targets, target.spec)
+    if _is_unpaired(listing):
+        return _score_unpaired(target.predictor, items, target.targets, target.spec)["tables"]
+    manner = _manner(listing) | {"streams": target.streams, "sigmoid": target.is_sigmoid}
+    return score_clips(target.predictor, items, target.targets, target.spec, **manner)["tables"]
 
 
 def probe_target(
@@ -88,10 +93,12 @@ def report_target(
     spans: Spans | None = None,
     probe: bool = False,
 ) -> Path:
-    """Scores, curves in noise and worse, and retrieval of a split of clips, as Markdown with charts; returns its path.
+    """Write a report of a split, Markdown with charts, and return its path.
 
-    Where the target knows no labels, linear probes stand in for scores and curves, if there are labels to fit
-    them to.
+    Of clips that hold sound and picture, it has scores by stream, curves over levels of corruption, and
+    retrieval. Of a collection whose sounds and pictures are files of their own, it has scores of sounds, of
+    pictures and of pairs, also with one side of the pairs corrupted. Where the target knows no labels, linear
+    probes stand in for scores, if there are labels to fit them to.
 
     Args:
         folder: see `score_target`, as for `data`, `split`, `variant` and `spans`.
@@ -104,27 +111,56 @@ def report_target(
         probe: whether linear probes are wanted beside scores.
 
     Raises:
-        ValueError: the clips do not hold sound and picture, or see `probe_clips`.
+        ValueError: there is nothing to report, or see `probe_clips`.
     """
     target = open_target(folder, variant)
     listing, items = read_split(data, split, spans or target.spans)
-    if not any(item.modality == "both" for item in items):
-        raise ValueError(
-            f"{data} holds sounds and sights apart; a report is of clips that hold both: leave out --report"
-        )
-    manner = _manner(listing) | {"sigmoid": target.is_sigmoid, "on_progress": on_progress}
-    answers = answer_clips(target.predictor, items, target.spec, streams=SERVED)
-    embeddings, numbers = common_embeddings(answers)
-    record = {"retrieval": retrieval_tables(embeddings, unit=[str(items[i].path) for i in numbers])}
-    if target.targets:
-        what = (target.predictor, items, target.targets, target.spec)
-        record["scores"] = score_clips(*what, **manner | {"streams": target.streams})
-        record["degraded"] = score_degraded(*what, **manner | {"streams": SERVED})
+    record: dict[str, Any] = {}
+    if not _is_unpaired(listing):
+        record = _report_streams(target, items, _manner(listing) | {"on_progress": on_progress})
+    elif target.targets:
+        record["unpaired"] = _score_unpaired(target.predictor, items, target.targets, target.spec)
     if probe or (
         not target.targets and {"train", "val"} <= {item.split for item in listing.items if item.labels}
     ):
         record["probes"] = _probes(target, listing, split, on_progress)
+    if not record:
+        raise ValueError(
+            f"{folder} was trained without labels, and {data} has no labels in 'train' and 'val' to fit "
+            "probes to, so there is nothing to report"
+        )
     return write_report({folder.name: record}, out, title=f"{folder.name} on {data.name}, {split} split")
+
+
+def _report_streams(target: Target, items: list[Item], manner: dict[str, Any]) -> dict[str, Any]:
+    """Scores, corruption curves and retrieval, as far as the clips have what each of them reads."""
+    manner = manner | {"sigmoid": target.is_sigmoid}
+    reading = {name: manner[name] for name in ("sigmoid", "on_progress")}
+    answers = answer_clips(target.predictor, items, target.spec, streams=SERVED, **reading)
+    clean = answers.streams.get(None, {})
+    record: dict[str, Any] = {}
+    shared = [set(clean[name].items.tolist()) for name in SERVED if name in clean]
+    if len(shared) == len(SERVED) and len(set.intersection(*shared)) > 1:
+        embeddings, numbers = common_embeddings(answers)
+        record["retrieval"] = retrieval_tables(embeddings, unit=[str(items[i].path) for i in numbers])
+    if target.targets:
+        what = (target.predictor, items, target.targets, target.spec)
+        record["scores"] = score_clips(*what, **manner | {"streams": target.streams})
+        num_audible = len({items[i].path for i in clean["audio"].items}) if "audio" in clean else 0
+        least = {Way.BABBLE: 2}  # a clip shall not babble over itself
+        levels = {
+            way: scale.levels
+            for way, scale in SCALES.items()
+            if (num_audible >= least.get(way, 1) if way.hurts_sound else "video" in clean)
+        }
+        if levels:
+            record["degraded"] = score_degraded(*what, **manner | {"streams": SERVED, "levels": levels})
+    return record
+
+
+def _is_unpaired(listing: Listing) -> bool:
+    """Whether sounds and pictures are files of their own with one label each, so that pairs are made by label."""
+    return all(item.modality != "both" and len(item.labels) <= 1 for item in listing.items)
 
 
 def _manner(listing: Listing) -> dict[str, Any]:
@@ -136,15 +172,25 @@ def _manner(listing: Listing) -> dict[str, Any]:
     }
 
 
-def _score_patchwork(
+def _score_unpaired(
     predictor: Predictor, items: list[Item], targets: dict[str, int], spec: ClipSpec
-) -> dict[str, dict[str, Any]]:
-    """Sounds, ESC-10's by themselves, sights, pairs, and pairs with one side hurt."""
-    result = evaluate_split(predictor, items, targets, spec)
-    tables = result.tables
-    esc = [i for i, item in enumerate(items) if item.source.startswith("ESC-10") and item.modality == "audio"]
+) -> dict[str, Any]:
+    """`tables` of sounds, ESC-10's by themselves, pictures, pairs, and pairs with one side corrupted; and `failures`.
+
+    Raises:
+        ValueError: no file decodes.
+    """
+    good, clips, failures = read_windows_where_possible(items, spec)
+    if not good:
+        path, failure = next(iter(failures.items()))
+        raise ValueError(f"none of {len(items)} files decodes; the first is {path}: {failure}")
+    tables = evaluate_split(predictor, good, targets, spec, clips=clips).tables
+    esc = [i for i, item in enumerate(good) if item.source.startswith("ESC-10") and item.modality == "audio"]
     if esc:
-        chosen = [items[i] for i in esc]
-        part = evaluate_split(predictor, chosen, targets, spec, clips=[result.clips[i] for i in esc])
+        part = evaluate_split(predictor, [good[i] for i in esc], targets, spec, clips=[clips[i] for i in esc])
         tables["esc10"] = part.tables["sounds"]
-    return tables | degraded_pairs(predictor, items, targets, spec, result.clips)
+    return {
+        "items": len(items),
+        "failures": [{"file": path.name, "reason": failure.code} for path, failure in failures.items()],
+        "tables": tables | degraded_pairs(predictor, good, targets, spec, clips),
+    }
