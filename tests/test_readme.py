@@ -1,4 +1,4 @@
-"""The README is tested: its Python runs, its commands parse, its links lead somewhere."""
+"""The README and the pages are tested: Python runs, commands parse, links lead somewhere."""
 
 import re
 import shlex
@@ -16,6 +16,8 @@ from service.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+GUIDES = "\n".join(page.read_text() for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))))
+"""The README and all pages about the present."""
 
 
 def code_blocks(text: str, language: str) -> list[str]:
@@ -60,7 +62,7 @@ def test_python_runs(
     assert capsys.readouterr().out
 
 
-@pytest.mark.parametrize("words", commands(README, "zorro"), ids=" ".join)
+@pytest.mark.parametrize("words", commands(GUIDES, "zorro"), ids=" ".join)
 def test_zorro_commands_parse(words: list[str]) -> None:
     check_zorro(words)
 
@@ -81,17 +83,17 @@ def test_zorro_commands_parse_fails(line: str, reason: str) -> None:
 
 def test_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for words in commands(README, "make"):
+    for words in commands(GUIDES, "make"):
         assert re.search(rf"^{words[0]}:", makefile, flags=re.MULTILINE), words
         for name in (word.split("=")[0] for word in words[1:]):
-            assert re.search(rf"^{name} \?=", makefile, flags=re.MULTILINE), name
+            assert re.search(rf"^{name} \??=", makefile, flags=re.MULTILINE), name
 
 
-def test_curl_asks_what_is_there() -> None:
+def test_curl_calls_routes_that_exist() -> None:
     paths = {route.path for route in create_app(Settings()).routes if isinstance(route, APIRoute)}
-    asked = commands(README, "curl")
-    assert asked
-    for words in asked:
+    calls = commands(README, "curl")
+    assert calls
+    for words in calls:
         assert re.sub(r"^http://[^/]+", "", words[-1]) in paths, words
         fields = {words[i + 1].split("=")[0] for i, word in enumerate(words) if word == "-F"}
         assert fields <= {"file"} | CLASSIFY.keys() | EMBED.keys()
