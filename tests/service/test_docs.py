@@ -74,16 +74,14 @@ def test_operating_page_has_every_metric_with_its_labels(tmp_path: Path) -> None
     shown = {f"{name}_total" if family.type == "counter" else name for name, family in families.items()}
     assert page.keys() == shown
     for name, labels in page.items():
-        seen = {
+        used = {
             label for sample in families[name.removesuffix("_total")].samples for label in sample.labels
         } - {"le"}
-        assert seen <= labels
+        assert used <= labels
 
 
 @pytest.mark.parametrize(("variable", "value"), [("ZORRO_PORT", "99999"), ("ZORRO_MAX_BODY_BYTES", "0")])
-def test_a_setting_that_means_nothing_fails(
-    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_invalid_setting_fails(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable, value)
     with pytest.raises(ValueError, match=variable.removeprefix("ZORRO_").lower()):
         Settings()
