@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from .admission import Admission
-from .errors import ServiceError, code_of, problem_response
+from .errors import DecoderFailed, ServiceError, code_of, problem_response
 from .inference import InferenceEngine
 from .metrics import Metrics
 from .middleware import RequestMiddleware
@@ -104,5 +104,7 @@ def _problem(app: FastAPI, request_id: str, error: Exception, *, where: str = ""
     if code == "internal_error":
         log.error("request %s failed", request_id, exc_info=error)
         return problem_response(code, f"the server failed; tell its operator the id {request_id}", request_id)
+    if isinstance(error, DecoderFailed):
+        log.error("request %s: the decoder failed", request_id, exc_info=error)
     retry = getattr(error, "retry_after_seconds", None)
     return problem_response(code, str(error), request_id, retry_after_seconds=retry)

@@ -13,10 +13,11 @@ import multiprocessing
 import os
 import signal
 import uuid
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import TimeoutError as TaskTimeout
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -25,6 +26,7 @@ from pebble import ProcessExpired, ProcessPool
 
 from media import Clip, ClipSpec, Modality
 from media.clip import ReadState
+from media.errors import MediaError
 from runtime.signature import GRAPH_INPUTS, input_tensors
 
 from .decode_worker import (
@@ -32,13 +34,15 @@ from .decode_worker import (
     DecodeRequest,
     DecodeTask,
     Lifetime,
+    UnexpectedDecodeError,
     decode_chunk,
     limit_process,
     run_task,
 )
-from .errors import ServiceError
+from .errors import DecoderFailed, ServiceError
 
 MAX_TASKS_PER_WORKER = 500  # at most, then a process is replaced, whatever it leaked goes with it
+MAX_EXCEPTION_NAMES = 20
 MAX_ATTEMPTS = 3  # at a task whose pool broke before it began; no fault of the task
 
 
@@ -52,6 +56,13 @@ class DecodePoolStats:
     num_cancelled: int = 0
     num_restarts: int = 0
     """Pools that were made anew after an idle process was killed."""
+    exceptions: Counter[str] = field(default_factory=Counter)
+    """By class name, those that no decode task should raise."""
+
+    def count_exception(self, name: str) -> None:
+        """Count one; from some number of names on, new ones are counted as "other"."""
+        is_known = name in self.exceptions or len(self.exceptions) < MAX_EXCEPTION_NAMES
+        self.exceptions[name if is_known else "other"] += 1
 
 
 class DecodePool:
@@ -108,7 +119,8 @@ class DecodePool:
 
         Raises:
             MediaError: see `media.errors`.
-            ServiceError: `decoder_crashed`, `decode_timeout`, `decoder_out_of_memory` or `out_of_space`.
+            ServiceError: `decoder_crashed`, `decoder_failed`, `decode_timeout`, `decoder_out_of_memory` or
+                `out_of_space`.
         """
         num_windows = 0
         decoding = asyncio.ensure_future(self._decode(request, None))
@@ -136,7 +148,6 @@ class DecodePool:
                 out = self._folder / f"windows-{uuid.uuid4().hex}"
                 pool = self._pool
                 self.stats.num_tasks += 1
-                os.close(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
                 task = DecodeTask(
                     request=request,
                     state=state,
@@ -146,10 +157,15 @@ class DecodePool:
                     max_cpu_seconds=self._max_cpu_seconds,
                 )
                 try:
+                    os.close(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
                     chunk = await self._run(pool, task)
                     return chunk, read_arrays(out, chunk, request.spec)
                 except BrokenProcessPool:
                     self._replace(pool)
+                except (MediaError, ServiceError):
+                    raise
+                except Exception as error:
+                    raise self._counted(error) from error
                 finally:
                     self._num_busy -= 1
                     out.unlink(missing_ok=True)
@@ -160,34 +176,36 @@ class DecodePool:
             job = pool.schedule(run_task, args=(self._decode_task, task), timeout=self._timeout_seconds)
         except RuntimeError as error:  # pebble's word for a pool that has broken
             raise BrokenProcessPool from error
+        decoding = asyncio.wrap_future(job)
+        decoding.add_done_callback(_consume_result)
         try:
-            decoding = asyncio.wrap_future(job)
-            decoding.add_done_callback(_look_at)
             # Shielded, so that pebble does not hear if it is cancelled: the task's process ends itself, see
             # `run_task`.
-            chunk: DecodedChunk = await asyncio.shield(decoding)
+            return await asyncio.shield(decoding)
         except asyncio.CancelledError:
             self.stats.num_cancelled += 1
             raise
-        except TaskTimeout as error:
-            self.stats.num_timeouts += 1
-            limit = f"{self._timeout_seconds:g} s"
-            raise ServiceError(
-                "decode_timeout", f"the file does not decode within {limit}; send less of it"
-            ) from error
-        except ProcessExpired as error:
-            self.stats.num_crashes += 1
-            raise self._expired(error) from error
-        except MemoryError as error:
-            message = "decoding this file takes more memory than is allowed; scale it down"
-            raise ServiceError("decoder_out_of_memory", message) from error
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            raise ServiceError(
-                "out_of_space", "there is no room for decoded windows; try again later"
-            ) from error
-        return chunk
+
+    def _counted(self, error: Exception) -> ServiceError:
+        """Count a task's failure, and tell what its client is answered."""
+        match error:
+            case TaskTimeout():
+                self.stats.num_timeouts += 1
+                limit = f"{self._timeout_seconds:g} s"
+                return ServiceError(
+                    "decode_timeout", f"the file does not decode within {limit}; send less of it"
+                )
+            case ProcessExpired():
+                self.stats.num_crashes += 1
+                return self._expired(error)
+            case MemoryError():
+                message = "decoding this file takes more memory than is allowed; scale it down"
+                return ServiceError("decoder_out_of_memory", message)
+            case OSError(errno=errno.ENOSPC):
+                return ServiceError("out_of_space", "there is no room for decoded windows; try again later")
+        name = error.exception if isinstance(error, UnexpectedDecodeError) else type(error).__name__
+        self.stats.count_exception(name)
+        return DecoderFailed(name)
 
     def _expired(self, error: ProcessExpired) -> ServiceError:
         if error.exitcode == -signal.SIGXCPU:
@@ -195,7 +213,7 @@ class DecodePool:
             return ServiceError(
                 "decode_timeout", f"the file takes over {limit} of processor time; send less of it"
             )
-        return ServiceError("decoder_crashed", "the decoder broke down over this file; the server goes on")
+        return ServiceError("decoder_crashed", "the decoder crashed on this file; the server goes on")
 
     def _replace(self, broken: ProcessPool) -> None:
         if self._pool is broken:
@@ -210,8 +228,8 @@ class DecodePool:
         await asyncio.gather(asyncio.to_thread(_end, self._pool), *self._endings)
 
 
-def _look_at(decoding: "asyncio.Future[DecodedChunk]") -> None:
-    """How a task ended that nobody waits for is no news."""
+def _consume_result(decoding: "asyncio.Future[DecodedChunk]") -> None:
+    """Keep asyncio from reporting how a task failed that nobody waits for any more."""
     if not decoding.cancelled():
         decoding.exception()
 

@@ -6,10 +6,12 @@ not a crash where it is read.
 """
 
 import contextlib
+import errno
 import gc
 import os
 import resource
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -22,6 +24,7 @@ import numpy as np
 
 from media import Clip, ClipSpec, MediaInfo, MediaLimits, Modality
 from media.clip import ReadState
+from media.errors import MediaError
 from media.memory import data_bytes, held_bytes
 from media.modality_check import read_modalities
 from media.time_range import TimeRange
@@ -74,6 +77,21 @@ class DecodedChunk:
     warnings: tuple[str, ...]
     seconds: float
     """That decoding took."""
+
+
+class UnexpectedDecodeError(Exception):
+    """An exception that a decode task should not raise, as text.
+
+    The surprising fact: exceptions of libraries may not survive pickling, and pebble sends even SystemExit,
+    which would end the server. Text always arrives.
+    """
+
+    def __init__(self, exception: str, traceback: str) -> None:
+        super().__init__(exception, traceback)
+        self.exception, self.traceback = exception, traceback
+
+    def __str__(self) -> str:
+        return self.traceback
 
 
 def limit_process(max_memory_bytes: int) -> None:
@@ -164,12 +182,22 @@ def run_task(decode: Callable[[DecodeTask], DecodedChunk], task: DecodeTask) -> 
         whoever cancels removes `task.out`.
 
     Raises:
-        FileNotFoundError: nobody waited when it began.
-        Exception: what `decode` raises.
+        FileNotFoundError: nobody waited when it began, or nobody waits any more.
+        MediaError, MemoryError: see `decode_chunk`.
+        OSError: the shared memory is full.
+        UnexpectedDecodeError: `decode` raised anything else.
     """
     with _running.task(task.out):
         task.out.stat()
-        return decode(task)
+        try:
+            return decode(task)
+        except (MediaError, MemoryError):
+            raise
+        except BaseException as error:
+            is_full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+            if is_full or not task.out.exists():
+                raise
+            raise UnexpectedDecodeError(type(error).__name__, traceback.format_exc()) from None
 
 
 def _end_in_time(parent: int) -> None:

@@ -42,6 +42,7 @@ PROBLEMS: dict[str, Problem] = {
     "decode_timeout": Problem(413, "The file takes too long to decode"),
     "decoder_out_of_memory": Problem(413, "The file takes too much memory to decode"),
     "decoder_crashed": Problem(422, "The decoder crashed on the file"),
+    "decoder_failed": Problem(422, "The decoder failed on the file; the server's log has the error"),
     "overloaded": Problem(429, "The server has no room or no time for the request now"),
     "internal_error": Problem(500, "The server failed; its log has the error under the request's id"),
     "not_ready": Problem(503, "The models are still loading"),
@@ -60,6 +61,17 @@ class ServiceError(Exception):
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
         self.code = code
+
+
+class DecoderFailed(ServiceError):
+    """A decode task raised an exception that it should not raise; the cause holds the traceback for the log."""
+
+    def __init__(self, exception: str) -> None:
+        super().__init__(
+            "decoder_failed",
+            f"the decoder failed on this file ({exception}); convert it to another format, "
+            "or report it to the server's operator with the request_id",
+        )
 
 
 def problem_response(

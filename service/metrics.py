@@ -70,6 +70,14 @@ class EngineCollector(Collector):
             ("grown", num_grown, "Decode processes that were replaced since they had grown"),
         ):
             yield CounterMetricFamily(f"zorro_decode_{name}", meaning, value)
+        exceptions = CounterMetricFamily(
+            "zorro_decode_exceptions",
+            "Exceptions of decode tasks that they should not raise",
+            labels=("exception",),
+        )
+        for name, count in pool.exceptions.items():
+            exceptions.add_metric((name,), count)
+        yield exceptions
         info = GaugeMetricFamily(
             "zorro_model_info",
             "Models that answer",

@@ -1,9 +1,11 @@
 """Decoders that break in every way a decoder can, for `service.decode_pool`; the file's bytes say how."""
 
+import builtins
 import errno
 import os
 import signal
 import time
+from pathlib import Path
 
 from service.decode_worker import DecodedChunk, DecodeTask, decode_chunk, limit_cpu
 
@@ -12,6 +14,7 @@ def break_as_told(task: DecodeTask) -> DecodedChunk:
     """Do what the file says: hang, crash, burn or die; any other file is decoded."""
     match task.request.path.read_bytes()[:5]:
         case b"hang!":
+            hangs_marker(task.request.path).touch()
             time.sleep(60)
         case b"crash":
             os.kill(os.getpid(), signal.SIGSEGV)
@@ -21,7 +24,28 @@ def break_as_told(task: DecodeTask) -> DecodedChunk:
             limit_cpu(task.max_cpu_seconds)
             while True:
                 pass
+        case b"raise":
+            return _raise(task.request.path.read_bytes().decode().split()[1])
     return decode_chunk(task)
+
+
+def hangs_marker(path: Path) -> Path:
+    """The file that is there once the decoder hangs over `path`."""
+    return path.with_suffix(".hangs")
+
+
+class UnpicklableError(Exception):
+    """An exception as some libraries have them: it can be pickled, but not be made again."""
+
+    def __init__(self, code: int, *, place: str) -> None:
+        super().__init__(f"{code} at {place}")
+
+
+def _raise(name: str) -> DecodedChunk:
+    """Raise the exception of this name from inside a function, for a traceback that is worth reading."""
+    if name == "UnpicklableError":
+        raise UnpicklableError(31, place="frame")
+    raise getattr(builtins, name)("31 is not a valid Type")
 
 
 _leaked: list[bytes] = []

@@ -14,14 +14,21 @@ import pebble
 import psutil
 import pytest
 
+import service.decode_pool
 from media import Clip, ClipSpec, Modality, read_clips
 from media.errors import CorruptMedia, MissingAudio, UnsupportedMedia
-from service.decode_pool import DecodePool
+from service.decode_pool import MAX_EXCEPTION_NAMES, DecodePool, DecodePoolStats
 from service.decode_worker import DecodeRequest
-from service.errors import ServiceError
+from service.errors import DecoderFailed, ServiceError
 from tests.made_media import moving_frames, write_clip
 from tests.service.decode_requests import decode_request
-from tests.service.faulty_decoders import LEAK_BYTES, break_as_told, with_a_leak, with_full_memory
+from tests.service.faulty_decoders import (
+    LEAK_BYTES,
+    break_as_told,
+    hangs_marker,
+    with_a_leak,
+    with_full_memory,
+)
 
 
 @pytest.fixture
@@ -46,6 +53,14 @@ def _pool(folder: Path, **options: Any) -> DecodePool:
 
 async def _decode(pool: DecodePool, request: DecodeRequest) -> list[Clip]:
     return [clip async for _, clips in pool.chunks(request) for clip in clips]
+
+
+async def _until_it_hangs(path: Path) -> None:
+    for _ in range(3000):
+        if hangs_marker(path).exists():
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("the decoder never began")
 
 
 def _process_ids() -> set[int]:
@@ -157,6 +172,55 @@ def test_a_decoder_that_breaks_fails_its_own_request_alone(
     _run(pool, talk)
 
 
+@pytest.mark.parametrize(
+    "name", ["ValueError", "KeyError", "OSError", "TimeoutError", "SystemExit", "UnpicklableError"]
+)
+def test_an_unknown_exception_fails_its_own_request_alone(
+    name: str, film: Path, spec: ClipSpec, folder: Path, tmp_path: Path
+) -> None:
+    async def talk() -> None:
+        bad = tmp_path / "bad.mp4"
+        bad.write_text(f"raise {name}")
+        await pool.warm_up()
+        before = _process_ids()
+        for _ in range(2):
+            with pytest.raises(DecoderFailed, match=name) as failed:
+                await _decode(pool, decode_request(bad, spec))
+            assert failed.value.code == "decoder_failed"
+            assert "in _raise" in str(failed.value.__cause__)  # the traceback in the decode process
+            assert len(await _decode(pool, decode_request(film, spec))) == 3
+        assert pool.stats.exceptions == {name: 2}
+        assert (pool.stats.num_crashes, pool.stats.num_timeouts) == (0, 0)
+        assert _process_ids() == before
+
+    pool = _pool(folder)
+    _run(pool, talk)
+
+
+def test_windows_that_cannot_be_read_fail_their_own_request_alone(
+    film: Path, spec: ClipSpec, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def talk() -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(service.decode_pool, "input_tensors", lambda *_: iter(()))
+            with pytest.raises(DecoderFailed, match="AssertionError"):
+                await _decode(pool, decode_request(film, spec))
+        assert len(await _decode(pool, decode_request(film, spec))) == 3
+        assert pool.stats.exceptions == {"AssertionError": 1}
+
+    pool = _pool(folder)
+    _run(pool, talk)
+
+
+def test_names_of_exceptions_are_bounded() -> None:
+    stats = DecodePoolStats()
+    for i in range(100):
+        stats.count_exception(f"Error{i}")
+        stats.count_exception("Error0")
+    assert len(stats.exceptions) == MAX_EXCEPTION_NAMES + 1
+    assert (stats.exceptions["Error0"], stats.exceptions["other"]) == (101, 100 - MAX_EXCEPTION_NAMES)
+
+
 def test_a_task_that_is_cancelled_is_ended_and_its_process_replaced(
     film: Path, spec: ClipSpec, folder: Path, tmp_path: Path
 ) -> None:
@@ -165,7 +229,7 @@ def test_a_task_that_is_cancelled_is_ended_and_its_process_replaced(
         bad.write_bytes(b"hang!")
         hanging = asyncio.ensure_future(_decode(pool, decode_request(bad, spec)))
         waiting = asyncio.ensure_future(_decode(pool, decode_request(film, spec)))
-        await asyncio.sleep(1.0)
+        await _until_it_hangs(bad)
         waiting.cancel()
         hanging.cancel()
         assert len(await _decode(pool, decode_request(film, spec))) == 3
@@ -188,7 +252,9 @@ def test_tasks_that_follow_cancelled_ones_are_not_lost(
     async def talk() -> None:
         await asyncio.gather(*(_decode(pool, decode_request(film, spec)) for _ in range(2)))
         before = _process_ids()
-        leaving = [asyncio.ensure_future(_decode(pool, decode_request(path, spec))) for path in (bad, film)]
+        leaving = [asyncio.ensure_future(_decode(pool, decode_request(bad, spec)))]
+        await _until_it_hangs(bad)
+        leaving.append(asyncio.ensure_future(_decode(pool, decode_request(film, spec))))
         await asyncio.sleep(0.01)
         for task in leaving:
             task.cancel()
