@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 
 from datasets.manifests import Item
-from training.distributed import ranks_from_environment
 from training.loop import model_config
+from training.paired_task import PairedTask
+from training.ranks import ranks_from_environment
 from training.recipe import Recipe
-from training.run import Run
-from training.tasks import ClipTask
+from training.run import TrainingRun
 
 from .films import write_film
 from .machine import ROOT
@@ -38,8 +38,10 @@ def run(rounds: int = 5) -> Result:
     )
     with tempfile.TemporaryDirectory() as folder:
         recipe = replace(Recipe.load(RECIPE), num_workers=1, num_steps=STEPS * (rounds + 2))
-        task = ClipTask(recipe, _items(Path(folder)), Path(folder), lambda *_: None, ranks_from_environment())
-        training = Run(recipe, Path(folder), model_config(recipe, len(task.labels)), task)
+        task = PairedTask(
+            recipe, _items(Path(folder)), Path(folder), lambda *_: None, ranks_from_environment()
+        )
+        training = TrainingRun(recipe, Path(folder), model_config(recipe, len(task.labels)), task)
         batch, drawn = task.drawn[0], task.batches(0)
         sides = {ONE: _steps(training, lambda: batch), DRAWN: _steps(training, lambda: next(drawn))}
         result.entries |= interleave(sides, rounds=rounds)
@@ -59,7 +61,7 @@ def run(rounds: int = 5) -> Result:
     return result
 
 
-def _steps(training: Run, next_batch: Callable[[], object]) -> Callable[[], object]:
+def _steps(training: TrainingRun, next_batch: Callable[[], object]) -> Callable[[], object]:
     def take() -> None:
         for _ in range(STEPS):
             training.train_step(next_batch())

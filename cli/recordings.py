@@ -31,7 +31,7 @@ def check(
 ) -> None:
     """Decode every file and count what is missing, broken, mute, still or too short; status 1 if any is the first two."""
     with explained():
-        from datasets.check import Fault, check_items
+        from datasets.check import ItemFault, check_items
         from datasets.layouts import read_items
 
         listing = read_items(folder)
@@ -46,7 +46,7 @@ def check(
         print(json.dumps({"layout": listing.layout} | asdict(report), indent=1))
     else:
         _print_report(report, listing.layout)
-    if report.num(Fault.BROKEN) or (report.num(Fault.MISSING) and not allow_missing):
+    if report.num(ItemFault.BROKEN) or (report.num(ItemFault.MISSING) and not allow_missing):
         raise typer.Exit(1)
 
 

@@ -27,7 +27,7 @@ def train(
 ) -> None:
     """Train by a recipe, or on a folder of clips from a checkpoint; a run that was stopped goes on where it was saved."""
     with explained(), stage_bars() as on_progress:
-        from training.distributed import Engine
+        from training.distributed import ParallelStrategy
         from training.loop import train as run_training
         from verification.checkpoint_source import open_origin
 
@@ -38,7 +38,7 @@ def train(
             folder,
             data_dir=data,
             start_from=start,
-            engine=Engine(engine) if engine else None,
+            engine=ParallelStrategy(engine) if engine else None,
             resume=not fresh,
             on_progress=on_progress,
         )

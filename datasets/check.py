@@ -25,16 +25,16 @@ from media.spec import ClipSpec
 from .manifests import Item
 
 CHECK_SPEC = ClipSpec(num_mel_frames=256, num_video_frames=8, frame_size=64)
-LIMITS = MediaLimits(max_threads=1)
+CHECK_LIMITS = MediaLimits(max_threads=1)
 MAX_STILL_CHANGE = (
     14  # of 255, at 64 pixels: photographs that stand still, as H.264 at its usual quality, reach 10 to 14
 )
 MIN_LACK_SECONDS = 0.1  # a span may end this much after its file: encoders round to their frames
-TIMEOUT_SECONDS = 300.0  # for one file
+CHECK_TIMEOUT_SECONDS = 300.0  # for one file
 NUM_QUEUED = 1000  # files handed to the processes at a time
 
 
-class Fault(StrEnum):
+class ItemFault(StrEnum):
     """What can be wrong with an item."""
 
     MISSING = "missing"
@@ -72,7 +72,7 @@ class Finding:
 
     path: str
     split: str
-    fault: Fault
+    fault: ItemFault
     code: str = ""
     """Of a broken file: a `MediaError`'s code, "unreadable", "crashed" or "timeout"."""
     message: str = ""
@@ -83,10 +83,10 @@ class CheckReport:
     """Counts by split, and every fault that was found."""
 
     counts: dict[str, dict[str, int]]
-    """Of each split: "items", those without any fault as "ok", and those with each `Fault`."""
+    """Of each split: "items", those without any fault as "ok", and those with each `ItemFault`."""
     findings: tuple[Finding, ...]
 
-    def num(self, fault: Fault) -> int:
+    def num(self, fault: ItemFault) -> int:
         """Items with this fault, over all splits."""
         return sum(counts[fault] for counts in self.counts.values())
 
@@ -118,7 +118,7 @@ def check_items(
         (path, any(x.modality != "video" for x in of_file), any(x.modality != "audio" for x in of_file))
         for path, of_file in spans.items()
     ]
-    by_item = [(item, (Finding(str(item.path), item.split, Fault.MISSING),)) for item in missing]
+    by_item = [(item, (Finding(str(item.path), item.split, ItemFault.MISSING),)) for item in missing]
     facts_of = _inspect_all(jobs, inspect or inspect_file, num_workers or os.cpu_count() or 1)
     for done, (of_file, facts) in enumerate(zip(spans.values(), facts_of, strict=True), 1):
         by_item += [(item, tuple(_findings(item, facts))) for item in of_file]
@@ -130,11 +130,11 @@ def check_items(
 def inspect_file(path: Path, audio: bool, video: bool) -> FileFacts:
     """Decode a file to its end; of its sound and its picture only what is wanted and there."""
     try:
-        info = probe(path, limits=LIMITS)
+        info = probe(path, limits=CHECK_LIMITS)
         audio, video = audio and info.has_audio, video and info.has_video
         if not (audio or video):
             return FileFacts(num_seconds=info.duration_seconds or 0.0, is_still=info.is_still)
-        facts = _watch(read_clips(path, CHECK_SPEC, audio=audio, video=video, limits=LIMITS))
+        facts = _watch(read_clips(path, CHECK_SPEC, audio=audio, video=video, limits=CHECK_LIMITS))
         return replace(facts, is_still=info.is_still)
     except MediaError as error:
         return FileFacts(code=error.code, message=str(error))
@@ -158,28 +158,28 @@ def _watch(reader: ClipReader) -> FileFacts:
 def _findings(item: Item, facts: FileFacts) -> Iterator[Finding]:
     name, split = str(item.path), item.split
     if facts.code:
-        yield Finding(name, split, Fault.BROKEN, facts.code, facts.message)
+        yield Finding(name, split, ItemFault.BROKEN, facts.code, facts.message)
         return
     if item.modality != "video" and not facts.is_audible:
-        yield Finding(name, split, Fault.MUTE)
+        yield Finding(name, split, ItemFault.MUTE)
     if item.modality != "audio" and not facts.is_moving:
-        yield Finding(name, split, Fault.STILL)
+        yield Finding(name, split, ItemFault.STILL)
     end = item.end_seconds
     if end is not None and not facts.is_still and facts.num_seconds < end - MIN_LACK_SECONDS:
         yield Finding(
             name,
             split,
-            Fault.SHORT,
+            ItemFault.SHORT,
             message=f"it ends after {facts.num_seconds:.2f} s, its span at {end:.2f} s",
         )
     if facts.warnings:
-        yield Finding(name, split, Fault.DAMAGED, message="; ".join(facts.warnings))
+        yield Finding(name, split, ItemFault.DAMAGED, message="; ".join(facts.warnings))
 
 
 def _counts(by_item: Sequence[tuple[Item, tuple[Finding, ...]]]) -> dict[str, dict[str, int]]:
     counts: dict[str, dict[str, int]] = {}
     for item, found in by_item:
-        of_split = counts.setdefault(item.split, dict.fromkeys(("items", "ok", *Fault), 0))
+        of_split = counts.setdefault(item.split, dict.fromkeys(("items", "ok", *ItemFault), 0))
         for name in ("items", *(finding.fault for finding in found)):
             of_split[name] += 1
         of_split["ok"] += not found
@@ -195,7 +195,7 @@ def _inspect_all(
     with ProcessPool(max_workers=num_workers, context=multiprocessing.get_context("spawn")) as pool:
         try:
             while part := list(islice(waiting, NUM_QUEUED)):
-                facts = pool.map(inspect, *zip(*part, strict=True), timeout=TIMEOUT_SECONDS).result()
+                facts = pool.map(inspect, *zip(*part, strict=True), timeout=CHECK_TIMEOUT_SECONDS).result()
                 for _ in part:
                     yield _next_of(facts)
         finally:
@@ -206,6 +206,6 @@ def _next_of(facts: Iterator[FileFacts]) -> FileFacts:
     try:
         return next(facts)
     except TimeoutError:
-        return FileFacts(code="timeout", message=f"it does not decode within {TIMEOUT_SECONDS:g} s")
+        return FileFacts(code="timeout", message=f"it does not decode within {CHECK_TIMEOUT_SECONDS:g} s")
     except (ProcessExpired, MemoryError) as error:
         return FileFacts(code="crashed", message=f"its decoder ended: {error}")

@@ -89,7 +89,7 @@ class Listing:
 
 
 MODALITY_OF = {"audio": "audio", "image": "video", "video": "video", "both": "both"}
-COLUMNS = frozenset({"path", "modality", "label", "split"})
+MANIFEST_COLUMNS = frozenset({"path", "modality", "label", "split"})
 
 
 def read_manifest(path: str | Path) -> list[Item]:
@@ -117,7 +117,7 @@ def read_listing(path: str | Path) -> Listing:
     path = Path(path)
     if not path.is_file():
         raise ManifestError(f"no manifest at {path}; give the folder that holds manifest.csv with --data")
-    rows = read_rows(path, COLUMNS)
+    rows = read_rows(path, MANIFEST_COLUMNS)
     unknown = Counter(row["modality"] for row in rows if row["modality"] not in MODALITY_OF)
     if unknown:
         raise ManifestError(f"{path}: unknown modalities {dict(unknown)}; there are {sorted(MODALITY_OF)}")

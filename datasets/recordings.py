@@ -46,7 +46,7 @@ class Recording:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class RecordingWindow:
     """What a model reads of one clip; a modality that the clip lacks is None."""
 
     audio: Float[Tensor, "mel_frames mel_bins"] | None
@@ -177,15 +177,15 @@ def window_start(
     return max(0.0, item.start_seconds + room / 2 + (2 * place - 1) * max_jitter_seconds)
 
 
-def cut_window(recording: Recording, start_seconds: float, spec: ClipSpec) -> Window:
+def cut_window(recording: Recording, start_seconds: float, spec: ClipSpec) -> RecordingWindow:
     """A window of what a recording has."""
-    return Window(
-        None if recording.log_mel is None else cut_sound(recording.log_mel, start_seconds, spec),
+    return RecordingWindow(
+        None if recording.log_mel is None else cut_log_mel(recording.log_mel, start_seconds, spec),
         None if recording.frames is None else cut_frames(recording.frames, start_seconds, spec),
     )
 
 
-def cut_sound(
+def cut_log_mel(
     log_mel: Float[Tensor, "mel_frames mel_bins"], start_seconds: float, spec: ClipSpec
 ) -> Float[Tensor, "window_mel_frames mel_bins"]:
     """A window's mel frames; after the end there is silence."""

@@ -16,7 +16,7 @@ from .shard_index import INDEX_FILE, Shard, ShardError, ShardIndex, items_of
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FileLocation:
     """Where a file's bytes lie."""
 
     shard: str
@@ -24,7 +24,7 @@ class Place:
     num_bytes: int
 
 
-class StoredItems:
+class ShardReader:
     """Items of all splits of a folder of shards, in its order, and the bytes of their files.
 
     Raises:
@@ -36,7 +36,7 @@ class StoredItems:
         self.index = ShardIndex.load(self.folder)
         self.index.check_complete(self.folder)
         self.items: list[Item] = []
-        self._places: dict[Path, Place] = {}
+        self._places: dict[Path, FileLocation] = {}
         for shard in self.index.shards:
             for items, place in _files_of(self.folder, shard):
                 self.items += items
@@ -69,10 +69,10 @@ def has_shards(folder: str | Path) -> bool:
     return (folder / INDEX_FILE).is_file() and any(folder.glob("*.tar"))
 
 
-def _files_of(folder: Path, shard: Shard) -> Iterator[tuple[list[Item], Place]]:
+def _files_of(folder: Path, shard: Shard) -> Iterator[tuple[list[Item], FileLocation]]:
     """Each file's items and place, in the shard's order."""
     path = folder / shard.name
-    places: dict[str, Place] = {}
+    places: dict[str, FileLocation] = {}
     records: dict[str, list[Item]] = {}
     try:
         if path.stat().st_size != shard.num_bytes:
@@ -83,7 +83,7 @@ def _files_of(folder: Path, shard: Shard) -> Iterator[tuple[list[Item], Place]]:
             for member in tar:
                 key, _, ending = member.name.partition(".")
                 if ending != "json":
-                    places[key] = Place(shard.name, member.offset_data, member.size)
+                    places[key] = FileLocation(shard.name, member.offset_data, member.size)
                 elif content := tar.extractfile(member):
                     records[key] = list(items_of(json.load(content)))
     except (OSError, tarfile.TarError, KeyError, TypeError, ValueError) as error:

@@ -28,7 +28,7 @@ NUM_FILM_FRAMES = 8  # kept of a film, evenly spread
 
 
 @dataclass(frozen=True, slots=True)
-class Sound:
+class UnpairedAudio:
     """A whole recording."""
 
     log_mel: Tensor
@@ -37,7 +37,7 @@ class Sound:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class UnpairedVideo:
     """A whole picture, or frames of a film."""
 
     frames: Tensor
@@ -48,20 +48,20 @@ class Sight:
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class UnpairedMaterial:
     """What one split teaches."""
 
-    sounds: list[Sound]
-    sights: list[Sight]
+    sounds: list[UnpairedAudio]
+    sights: list[UnpairedVideo]
 
 
-def load_material(
+def load_unpaired(
     items: list[Item],
     spec: ClipSpec,
     targets: dict[str, int],
     cache_dir: Path,
     on_progress: Callable[[int, int], None],
-) -> Material:
+) -> UnpairedMaterial:
     """Decode the items, or read what an earlier run decoded.
 
     Raises:
@@ -73,14 +73,16 @@ def load_material(
     path = cache_dir / f"{key.hexdigest()[:16]}.pt"
     if path.is_file():
         stored = torch.load(path, weights_only=True)
-        return Material([Sound(*s) for s in stored["sounds"]], [Sight(*s) for s in stored["sights"]])
-    decoded: list[Sound | Sight] = []
+        return UnpairedMaterial(
+            [UnpairedAudio(*s) for s in stored["sounds"]], [UnpairedVideo(*s) for s in stored["sights"]]
+        )
+    decoded: list[UnpairedAudio | UnpairedVideo] = []
     with ThreadPoolExecutor(2) as pool:
         for done in pool.map(lambda item: _decode(item, spec, targets[item.label]), items):
             decoded.append(done)
             on_progress(len(decoded), len(items))
-    sounds = [x for x in decoded if isinstance(x, Sound)]
-    sights = [x for x in decoded if isinstance(x, Sight)]
+    sounds = [x for x in decoded if isinstance(x, UnpairedAudio)]
+    sights = [x for x in decoded if isinstance(x, UnpairedVideo)]
     cache_dir.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     torch.save(
@@ -91,17 +93,17 @@ def load_material(
         part,
     )
     part.replace(path)
-    return Material(sounds, sights)
+    return UnpairedMaterial(sounds, sights)
 
 
 def _stamp(item: Item) -> tuple[str, str, int]:
     return (str(item.path), item.label, item.path.stat().st_size)
 
 
-def _decode(item: Item, spec: ClipSpec, target: int) -> Sound | Sight:
+def _decode(item: Item, spec: ClipSpec, target: int) -> UnpairedAudio | UnpairedVideo:
     try:
         if item.modality == "audio":
-            return Sound(torch.from_numpy(log_mel(read_waveform(item.path, spec), spec)), target)
+            return UnpairedAudio(torch.from_numpy(log_mel(read_waveform(item.path, spec), spec)), target)
         info = probe(item.path)
         width, height = info.width or 1, info.height or 1
         times = [0.0]
@@ -115,7 +117,7 @@ def _decode(item: Item, spec: ClipSpec, target: int) -> Sound | Sight:
     square = torch.nn.functional.interpolate(
         frames, (PICTURE_SIZE, PICTURE_SIZE), mode="bilinear", antialias=True
     )
-    return Sight(square.round().clamp(0, 255).to(torch.uint8), width / height, target)
+    return UnpairedVideo(square.round().clamp(0, 255).to(torch.uint8), width / height, target)
 
 
 class BalancedSampler:

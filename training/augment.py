@@ -11,20 +11,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datasets.unpaired import Sight, Sound
+from datasets.unpaired import UnpairedAudio, UnpairedVideo
 from media.spec import ClipSpec
 
 from .recipe import Augmentation
 
 
-def sound_batch(sounds: list[Sound], spec: ClipSpec, how: Augmentation) -> Tensor:
+def audio_batch(sounds: list[UnpairedAudio], spec: ClipSpec, how: Augmentation) -> Tensor:
     """Augmented log-mel spectrograms, [batch, mel_frames, mel_bins]."""
     floor = math.log(spec.log_offset)
     x = torch.stack([_random_time_crop(sound.log_mel, spec.num_mel_frames, floor) for sound in sounds])
-    return augment_sounds(x, spec, how)
+    return augment_audio(x, spec, how)
 
 
-def augment_sounds(x: Tensor, spec: ClipSpec, how: Augmentation) -> Tensor:
+def augment_audio(x: Tensor, spec: ClipSpec, how: Augmentation) -> Tensor:
     """Log-mel windows, [batch, mel_frames, mel_bins], stretched, shifted, tilted, in noise, and with stripes hidden."""
     if not len(x):  # a batch of pictures alone
         return x
@@ -33,11 +33,11 @@ def augment_sounds(x: Tensor, spec: ClipSpec, how: Augmentation) -> Tensor:
     power = (x.exp() - spec.log_offset).clamp(min=0) * _gain_and_tilt(len(x), spec.num_mel_bins, how)
     noisy = torch.rand(len(x)) < how.noise_probability
     snr_db = torch.empty(len(x)).uniform_(*how.noise_snr_db)
-    power = torch.where(noisy[:, None, None], add_noise(power, snr_db), power)
+    power = torch.where(noisy[:, None, None], add_noise_power(power, snr_db), power)
     return _spec_augment((power + spec.log_offset).log(), how)
 
 
-def add_noise(power: Tensor, snr_db: Tensor) -> Tensor:
+def add_noise_power(power: Tensor, snr_db: Tensor) -> Tensor:
     """Add noise with a random spectral slope at the given ratio of mean powers, [batch] in dB."""
     slope = torch.linspace(-1, 1, power.shape[2]) * torch.randn(len(power), 1)
     noise = (
@@ -47,7 +47,7 @@ def add_noise(power: Tensor, snr_db: Tensor) -> Tensor:
     return power + noise * ratio[:, None, None]
 
 
-def sight_batch(sights: list[Sight], spec: ClipSpec, how: Augmentation) -> Tensor:
+def video_batch(sights: list[UnpairedVideo], spec: ClipSpec, how: Augmentation) -> Tensor:
     """Augmented video, float 0 to 255, [batch, frames, height, width, 3]."""
     source = torch.stack([_random_frames(sight.frames, spec.num_video_frames) for sight in sights])
     B, T, C, _, _ = source.shape
@@ -62,10 +62,10 @@ def sight_batch(sights: list[Sight], spec: ClipSpec, how: Augmentation) -> Tenso
     return _erase(video, how).clamp(0, 255).permute(0, 1, 3, 4, 2).contiguous()
 
 
-def augment_windows(video: Tensor, how: Augmentation, *, mean: Tensor | None = None) -> Tensor:
+def augment_video_windows(video: Tensor, how: Augmentation, *, mean: Tensor | None = None) -> Tensor:
     """Windows of film, uint8 [batch, frames, height, width, 3], moved by whole pixels, mirrored, with other light.
 
-    All frames of a clip are treated alike. Far cheaper than the camera of `sight_batch`, and enough where
+    All frames of a clip are treated alike. Far cheaper than the camera of `video_batch`, and enough where
     pictures are framed alike. With `mean`, [height, width, 3], it is the difference from it that is moved and
     lit, since a model that subtracts the mean picture would otherwise see the mean's own edges. Float, around
     0 to 255.
@@ -103,7 +103,7 @@ def mix_clips(
     return mixed[0], mixed[1], mixed[2]
 
 
-def mix(x: Tensor, targets: Tensor, how: Augmentation, *, cut: bool) -> tuple[Tensor, Tensor]:
+def mix_items(x: Tensor, targets: Tensor, how: Augmentation, *, cut: bool) -> tuple[Tensor, Tensor]:
     """Mixup (Zhang et al. 2018) or, of pictures, CutMix (Yun et al. 2019) of the batch with itself.
 
     Args:
@@ -133,13 +133,13 @@ def mix(x: Tensor, targets: Tensor, how: Augmentation, *, cut: bool) -> tuple[Te
     return x, targets
 
 
-def ruin_sounds(x: Tensor, ruined: Tensor) -> Tensor:
+def corrupt_audio(x: Tensor, ruined: Tensor) -> Tensor:
     """Replace the chosen items, bool [batch], by noise alone."""
     noise = torch.empty_like(x).exponential_().log() + torch.empty(len(x), 1, 1).uniform_(-10, 1)
     return torch.where(ruined[:, None, None], noise, x)
 
 
-def ruin_sights(x: Tensor, ruined: Tensor) -> Tensor:
+def corrupt_video(x: Tensor, ruined: Tensor) -> Tensor:
     """Replace the chosen items, bool [batch], by noise alone."""
     return torch.where(ruined.view(-1, 1, 1, 1, 1), torch.rand_like(x) * 255, x)
 

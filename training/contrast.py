@@ -1,7 +1,7 @@
 """Contrastive pre-training: InfoNCE between the streams, over the rows of all ranks, in as little memory as there is.
 
 A row that lacks a modality is dropped from rows and columns of every contrast that needs it: it is nobody's
-    negative. Rows travel as one dict, which `embedding_rows` makes, `gather_rows` joins and
+    negative. Rows travel as one dict, which `embedding_rows` makes, `gather_over_ranks` joins and
     `contrastive_losses` takes: `contrastive_losses(**gather_rows(embedding_rows(out, pairing)),
     temperature=0.08)`.
 """
@@ -26,7 +26,7 @@ from .losses import info_nce
 Rows = dict[str, Tensor]
 """Name to tensor, one row per clip: embeddings `audio`, `video` and `fusion`, and flags `has_audio` and `has_video`."""
 
-Chunk = TypeVar("Chunk")
+ChunkT = TypeVar("ChunkT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class LearnedTemperature(nn.Module):
     """A temperature learned by its logarithm (Radford et al. 2021, arXiv:2103.00020), held within [0.01, 1].
 
     It belongs to no model: give it to the optimizer without weight decay, and under DDP or FSDP, which do not
-        know it, to `distributed.average_gradients`. A step that leaves the bounds is undone at the next call,
+        know it, to `ranks.average_gradients`. A step that leaves the bounds is undone at the next call,
         so its gradient never dies.
 
     Raises:
@@ -140,7 +140,7 @@ def _of_rows(out: StreamOutput | None, index: Tensor | None, like: Tensor) -> tu
     return out.embedding.index_select(0, index.clamp(min=0)), index >= 0
 
 
-def gather_rows(rows: Rows) -> Rows:
+def gather_over_ranks(rows: Rows) -> Rows:
     """The rows of all ranks, in the order of the ranks; what is given, if no process group is there.
 
     Gradients: every rank must compute one and the same loss L of all the rows. Then autograd on rank r knows
@@ -194,8 +194,8 @@ def _all_gather(x: Tensor) -> list[Tensor]:
 
 
 def cached_backward(
-    encode: Callable[[Chunk], Rows],
-    chunks: Sequence[Chunk],
+    encode: Callable[[ChunkT], Rows],
+    chunks: Sequence[ChunkT],
     losses_of: Callable[[Rows], dict[str, Tensor]],
     *,
     unsynced: Callable[[], AbstractContextManager[None]] = nullcontext,
@@ -213,7 +213,7 @@ def cached_backward(
     Args:
         encode: a chunk to rows by name, the same names for every chunk; called twice for each.
         chunks: parts of the batch, each small enough for a backward pass.
-        losses_of: named losses of the rows of all chunks; they are summed. `gather_rows` belongs in here.
+        losses_of: named losses of the rows of all chunks; they are summed. `gather_over_ranks` belongs in here.
         unsynced: for all chunks but the last, what keeps gradients from being averaged over ranks, such as
             `partial(distributed.unsynced, wrapped)`. Without it they are averaged for every chunk, to the
             same sum.

@@ -1,6 +1,6 @@
-"""Several processes as one run: who is which rank, and a model whose gradients are of the joint batch.
+"""A model that several ranks share: wrapped by DDP or FSDP, and its state saved and restored whole.
 
-Processes are started by `torchrun`. DDP keeps the whole model on every rank; FSDP keeps a share of each
+DDP keeps the whole model on every rank; FSDP keeps a share of each
 weight. Either acts on a module's `forward` alone, so what is wrapped is `PairsForward`, and a step is the
 same under any engine: `wrapped(audio, video, pairing, read)`. Freeze, add LoRA and move to the device before
 `wrap`, make the optimizer after it, from `zorro_of(wrapped)`.
@@ -8,12 +8,10 @@ same under any engine: `wrapped(audio, video, pairing, read)`. Freeze, add LoRA 
 
 import copy
 import itertools
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, TypeVar, assert_never
+from typing import Any, assert_never
 
 import torch
 import torch.distributed as dist
@@ -37,82 +35,13 @@ from models import hip, swin, vit
 from models.attention import Pairing
 from models.zorro import ZorroModel, ZorroOutput
 
-T = TypeVar("T")
-
 _WHOLE_ON_CPU = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 BLOCKS = (vit.VitBlock, swin.WindowBlock, swin.SwinFusionBlock, hip.GroupBlock, hip.HipFusionBlock)
 """What the trunks are made of: the unit that is sharded, and whose activations are computed anew."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ranks:
-    """This process among those of the run."""
-
-    rank: int
-    world_size: int
-    device: torch.device
-
-
-@contextmanager
-def started_ranks() -> Iterator[Ranks]:
-    """The process group that `torchrun` meant this process for, destroyed at the end; without it, one rank and no group.
-
-    Raises:
-        ValueError: torchrun's variables are there in part, or are no such numbers.
-    """
-    ranks = ranks_from_environment()
-    if "RANK" not in os.environ:
-        yield ranks
-        return
-    is_gpu = ranks.device.type == "cuda"
-    if is_gpu:
-        torch.cuda.set_device(ranks.device)
-    dist.init_process_group("nccl" if is_gpu else "gloo", device_id=ranks.device if is_gpu else None)
-    try:
-        yield ranks
-    finally:
-        dist.destroy_process_group()
-
-
-def ranks_from_environment() -> Ranks:
-    """Read `RANK`, `WORLD_SIZE` and `LOCAL_RANK`; a GPU per local rank if there are GPUs, else the CPU.
-
-    Raises:
-        ValueError: they are there in part, or are no such numbers.
-    """
-    got = {name: os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
-    numbers = [
-        int(x) if x and x.isdecimal() else -1
-        for x in (got.values() if any(got.values()) else ("0", "1", "0"))
-    ]
-    rank, world_size, local_rank = numbers
-    if not (0 <= rank < world_size and 0 <= local_rank < world_size):
-        raise ValueError(
-            f"got {got}, wanted 0 <= RANK < WORLD_SIZE and a LOCAL_RANK: start with torchrun, or unset them"
-        )
-    has_gpu = torch.cuda.is_available()
-    return Ranks(
-        rank=rank,
-        world_size=world_size,
-        device=torch.device("cuda", local_rank) if has_gpu else torch.device("cpu"),
-    )
-
-
-def share(indices: Sequence[T], ranks: Ranks) -> Sequence[T]:
-    """This rank's part of a batch that all ranks draw alike: every `world_size`-th, so the joint batch is that of one rank.
-
-    Raises:
-        ValueError: the parts would be unequal, and an average over ranks no average over the batch.
-    """
-    if len(indices) % ranks.world_size:
-        raise ValueError(
-            f"{len(indices)} clips do not divide among {ranks.world_size} ranks; change the number of either"
-        )
-    return indices[ranks.rank :: ranks.world_size]
-
-
-class Engine(StrEnum):
+class ParallelStrategy(StrEnum):
     """How the ranks of a run share its model."""
 
     NONE = "none"  # one process
@@ -146,7 +75,11 @@ class PairsForward(nn.Module):
 
 
 def wrap(
-    model: ZorroModel, engine: Engine, *, bfloat16_blocks: bool = False, checkpoint_activations: bool = False
+    model: ZorroModel,
+    engine: ParallelStrategy,
+    *,
+    bfloat16_blocks: bool = False,
+    checkpoint_activations: bool = False,
 ) -> nn.Module:
     """A `PairsForward` of the model whose gradients are averaged over ranks; all ranks begin with the weights of rank 0.
 
@@ -155,7 +88,7 @@ def wrap(
 
     Args:
         model: on this rank's device; changed in place.
-        engine: NONE for one process, the others within `started_ranks` under `torchrun`.
+        engine: NONE for one process, the others within `ranks.started_ranks` under `torchrun`.
         bfloat16_blocks: under FSDP, gather and compute the trunk's blocks in bfloat16, and the tokens between
             them too; gradients are reduced in float32. For use under `torch.autocast`, which is what the
             other parts
@@ -168,21 +101,21 @@ def wrap(
             engine.
     """
     num_started = dist.get_world_size() if dist.is_initialized() else 0
-    if num_started > 1 if engine == Engine.NONE else num_started == 0:
+    if num_started > 1 if engine == ParallelStrategy.NONE else num_started == 0:
         raise ValueError(
             f"{engine=} with {num_started} ranks started; use none for one process, start others by torchrun"
         )
-    if bfloat16_blocks and engine != Engine.FSDP:
+    if bfloat16_blocks and engine != ParallelStrategy.FSDP:
         raise ValueError(f"bfloat16_blocks is for fsdp, got {engine=}; use torch.autocast alone")
     if checkpoint_activations:
         apply_activation_checkpointing(model.trunk, check_fn=lambda module: isinstance(module, BLOCKS))
     forward = PairsForward(model)
     match engine:
-        case Engine.NONE:
+        case ParallelStrategy.NONE:
             return forward
-        case Engine.DDP:
+        case ParallelStrategy.DDP:
             return DistributedDataParallel(forward, find_unused_parameters=True, gradient_as_bucket_view=True)
-        case Engine.FSDP:
+        case ParallelStrategy.FSDP:
             return _shard(forward, bfloat16_blocks=bfloat16_blocks)
         case _:
             assert_never(engine)
@@ -227,23 +160,6 @@ def unsynced(wrapped: nn.Module) -> Iterator[None]:
         yield
     finally:
         wrapped.set_requires_gradient_sync(True)
-
-
-def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Average over ranks the gradients of weights that no engine wraps, such as a temperature's, before their step."""
-    for parameter in parameters:
-        if parameter.grad is not None and dist.is_initialized():
-            dist.all_reduce(parameter.grad)
-            parameter.grad /= dist.get_world_size()
-
-
-def union_over_ranks(found: Mapping[str, str]) -> dict[str, str]:
-    """All that the ranks have found, on every one; every rank makes this call."""
-    parts: list[dict[str, str]] = [dict(found)]
-    if dist.is_initialized():
-        parts = parts * dist.get_world_size()
-        dist.all_gather_object(parts, dict(found))
-    return {name: value for part in parts for name, value in part.items()}
 
 
 def full_state(wrapped: nn.Module) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from models.weights import Checkpoint
 
 from .recipe import Pairs, Recipe, trained_spans
 
-MAX_CLIPS = 32  # per step
+MAX_CLIPS_PER_STEP = 32  # per step
 EPOCHS = 20
 MIN_STEPS, MAX_STEPS = 100, 5_000
 OF_THE_DATA = (
@@ -47,7 +47,7 @@ def finetuning_recipe(start: Checkpoint, items: Sequence[Item], *, seed: int = 0
         )
     kinds = {item.modality for item in items}
     pairs = Pairs.BY_LABEL if kinds == {"audio", "video"} else Pairs.BY_CLIP
-    num_clips = min(MAX_CLIPS, len(learned))
+    num_clips = min(MAX_CLIPS_PER_STEP, len(learned))
     num_steps = min(MAX_STEPS, max(MIN_STEPS, EPOCHS * len(learned) // num_clips))
     return Recipe(
         seed=seed,

@@ -8,18 +8,20 @@ import time
 from pathlib import Path
 
 from datasets.layouts import read_items
-from datasets.shard_reader import StoredItems, has_shards
+from datasets.shard_reader import ShardReader, has_shards
+from media.progress import OnProgress
 from media.spec import ClipSpec
 from models.config import ZorroConfig
 from models.presets import preset
 from models.weights import load_checkpoint
 
 from .curves import draw_curves
-from .distributed import Engine, Ranks, started_ranks
+from .distributed import ParallelStrategy
 from .finetune import finetuning_recipe
+from .ranks import Ranks, started_ranks
 from .recipe import Recipe
-from .run import METRICS_FILE, STATE_FILE, Run
-from .tasks import Progress, open_task
+from .run import METRICS_FILE, STATE_FILE, TrainingRun
+from .tasks import open_task
 
 
 def train(
@@ -28,9 +30,9 @@ def train(
     *,
     data_dir: str | Path,
     start_from: str | Path | None = None,
-    engine: Engine | None = None,
+    engine: ParallelStrategy | None = None,
     resume: bool = True,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Path:
     """Run a recipe to its end and return the checkpoint's folder.
 
@@ -67,13 +69,13 @@ def _open(
     run_dir: Path,
     data_dir: Path,
     start_from: str | Path | None,
-    engine: Engine | None,
+    engine: ParallelStrategy | None,
     ranks: Ranks,
-    report: Progress,
-) -> Run:
+    report: OnProgress,
+) -> TrainingRun:
     start = load_checkpoint(start_from) if start_from is not None else None
-    data = StoredItems(data_dir) if has_shards(data_dir) else read_items(data_dir)
-    left_out = data.left_out if isinstance(data, StoredItems) else {"missing": len(data.missing)}
+    data = ShardReader(data_dir) if has_shards(data_dir) else read_items(data_dir)
+    left_out = data.left_out if isinstance(data, ShardReader) else {"missing": len(data.missing)}
     report("list", len(data.items), len(data.items) + sum(left_out.values()), dict(left_out))
     if recipe is None:
         if start is None:
@@ -82,11 +84,11 @@ def _open(
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     task = open_task(recipe, data, run_dir.parent / "cache", report, ranks)
     config = model_config(recipe, max(1, len(task.labels)))
-    default = Engine.DDP if ranks.world_size > 1 else Engine.NONE
-    return Run(recipe, run_dir, config, task, start, ranks=ranks, engine=engine or default)
+    default = ParallelStrategy.DDP if ranks.world_size > 1 else ParallelStrategy.NONE
+    return TrainingRun(recipe, run_dir, config, task, start, ranks=ranks, engine=engine or default)
 
 
-def _go_on(run: Run, report: Progress) -> None:
+def _go_on(run: TrainingRun, report: OnProgress) -> None:
     recipe, started = run.recipe, time.perf_counter()
     for chunks in run.task.batches(run.step):
         figures = run.train_step(chunks)

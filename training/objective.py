@@ -8,8 +8,8 @@ from torch import Tensor
 
 from models.zorro import ZorroOutput
 
-from .batch import Batch
-from .contrast import Rows, contrastive_losses, embedding_rows, gather_rows
+from .batch import TrainingBatch
+from .contrast import Rows, contrastive_losses, embedding_rows, gather_over_ranks
 from .losses import distillation, soft_cross_entropy
 from .recipe import Recipe
 
@@ -18,7 +18,7 @@ Classification = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def step_losses(
-    out: ZorroOutput, batch: Batch, recipe: Recipe, temperature: float | Tensor
+    out: ZorroOutput, batch: TrainingBatch, recipe: Recipe, temperature: float | Tensor
 ) -> dict[str, Tensor]:
     """Weighted losses of one step by name."""
     losses = {}
@@ -36,7 +36,7 @@ def step_losses(
     return losses
 
 
-def _supervised(out: ZorroOutput, batch: Batch, recipe: Recipe) -> dict[str, Tensor]:
+def _supervised(out: ZorroOutput, batch: TrainingBatch, recipe: Recipe) -> dict[str, Tensor]:
     loss = _classification(recipe)
     losses = {
         "fusion": recipe.fusion_weight * loss(out.fusion.logits, batch.row_targets, batch.row_kept),
@@ -63,7 +63,7 @@ def _binary_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> T
     return (losses * weights).sum() / weights.sum().clamp(min=1e-6)
 
 
-def contrast_rows(out: ZorroOutput, batch: Batch) -> Rows:
+def contrast_rows(out: ZorroOutput, batch: TrainingBatch) -> Rows:
     """Embeddings of each clip of the batch, and what it has."""
     rows = embedding_rows(out, None if batch.whole_pairs else batch.pairing)
     chosen = {name: x[batch.contrast_rows] for name, x in rows.items()}
@@ -72,7 +72,7 @@ def contrast_rows(out: ZorroOutput, batch: Batch) -> Rows:
 
 def contrast_loss(rows: Rows, recipe: Recipe, temperature: float | Tensor) -> Tensor:
     """Weighted mean of the three contrasts over the rows of all ranks."""
-    found = contrastive_losses(**gather_rows(rows), temperature=temperature).losses
+    found = contrastive_losses(**gather_over_ranks(rows), temperature=temperature).losses
     weights = {
         "audio_video": 1.0,
         "fusion_audio": recipe.fusion_contrast,

@@ -23,15 +23,12 @@ from models.weights import Checkpoint, save_checkpoint
 from models.zorro import ZorroModel
 
 from .adapt import add_lora, freeze, merge_lora, parameter_groups
-from .batch import Batch
+from .batch import TrainingBatch
 from .contrast import LearnedTemperature, Rows, cached_backward
 from .distributed import (
-    Engine,
-    Ranks,
-    average_gradients,
+    ParallelStrategy,
     full_optimizer_state,
     full_state,
-    ranks_from_environment,
     restore,
     restore_optimizer,
     unsynced,
@@ -39,14 +36,15 @@ from .distributed import (
     zorro_of,
 )
 from .objective import contrast_loss, contrast_rows, step_losses
+from .ranks import Ranks, average_gradients, ranks_from_environment
 from .recipe import Recipe
 from .schedule import WeightAverage, warmup_cosine
-from .tasks import Task
+from .task import Task
 
 STATE_FILE, METRICS_FILE = "state.pt", "metrics.jsonl"
 
 
-class Run:
+class TrainingRun:
     """A model in training.
 
     Args:
@@ -72,13 +70,13 @@ class Run:
         start: Checkpoint | None = None,
         *,
         ranks: Ranks | None = None,
-        engine: Engine = Engine.NONE,
+        engine: ParallelStrategy = ParallelStrategy.NONE,
     ) -> None:
         self.recipe, self.run_dir, self.task = recipe, run_dir, task
         self.ranks = ranks or ranks_from_environment()
         torch.manual_seed(recipe.seed)
         model = ZorroModel(config)
-        if engine != Engine.FSDP:  # which takes contiguous weights only
+        if engine != ParallelStrategy.FSDP:  # which takes contiguous weights only
             model = model.to(memory_format=torch.channels_last)
         if start is None:
             task.prepare(model)
@@ -90,7 +88,7 @@ class Run:
         self.wrapped = wrap(
             model.to(self.ranks.device),
             engine,
-            bfloat16_blocks=recipe.bfloat16 and engine == Engine.FSDP,
+            bfloat16_blocks=recipe.bfloat16 and engine == ParallelStrategy.FSDP,
             checkpoint_activations=recipe.checkpoint_activations,
         )
         self.model = zorro_of(self.wrapped)
@@ -111,7 +109,7 @@ class Run:
         """Whether this is the rank that writes."""
         return self.ranks.rank == 0
 
-    def train_step(self, chunks: list[Batch]) -> dict[str, float]:
+    def train_step(self, chunks: list[TrainingBatch]) -> dict[str, float]:
         """One optimiser step on this rank's part of a batch; returns its losses.
 
         Args:
@@ -160,7 +158,7 @@ class Run:
         self.temperature_optimizer.param_groups[0]["lr"] = rate
         return rate
 
-    def _accumulate(self, chunks: list[Batch]) -> dict[str, Tensor]:
+    def _accumulate(self, chunks: list[TrainingBatch]) -> dict[str, Tensor]:
         """Backward passes of all chunks, averaged."""
         sums: dict[str, Tensor] = {}
         for i, chunk in enumerate(chunks):
@@ -173,7 +171,7 @@ class Run:
             sums = {name: sums.get(name, 0) + share.detach() for name, share in shares.items()}
         return sums
 
-    def _cache(self, chunks: list[Batch]) -> dict[str, Tensor]:
+    def _cache(self, chunks: list[TrainingBatch]) -> dict[str, Tensor]:
         """The backward pass of one contrast over all chunks."""
 
         def losses_of(rows: Rows) -> dict[str, Tensor]:
@@ -187,7 +185,7 @@ class Run:
             unsynced=partial(unsynced, self.wrapped),
         )
 
-    def _forward(self, batch: Batch, read: Any) -> dict[str, Tensor]:
+    def _forward(self, batch: TrainingBatch, read: Any) -> dict[str, Tensor]:
         audio, video = (x if len(x) else None for x in (batch.audio, batch.video))
         with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
             return self.wrapped(audio, video, None if batch.whole_pairs else batch.pairing, read)

@@ -13,22 +13,22 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from datasets.manifests import Item
-from datasets.recordings import Recordings, Window, cut_window, window_start
+from datasets.recordings import Recordings, RecordingWindow, cut_window, window_start
 from evaluation.metrics import mean_average_precision, recall_at_k, top_k_accuracy
 from evaluation.predictors import PREDICTOR_OUTPUTS
 from models.heads import StreamOutput
 from models.mask import Stream
 from models.zorro import ZorroModel
 
-from .clip_batch import label_vectors, stack_windows
+from .paired_batches import label_vectors, stack_windows
 from .recipe import Recipe
 
-STREAMS = (Stream.AUDIO, Stream.VIDEO, Stream.FUSION)
-MAX_BATCH_SIZE = 64
+CALIBRATED_STREAMS = (Stream.AUDIO, Stream.VIDEO, Stream.FUSION)
+MAX_VALIDATION_BATCH = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class WindowOutputs:
     """Of one stream to the clips that have what it reads."""
 
     clips: Int[np.ndarray, " clips"]
@@ -38,7 +38,7 @@ class Answers:
     logits: Float[np.ndarray, "clips classes"]
 
 
-class ClipTable:
+class ValidationTable:
     """One window of each clip of a split.
 
     Raises:
@@ -59,7 +59,7 @@ class ClipTable:
         self.heard, self.seen = numbers_with(windows)
         self.audio, self.video = stack_windows(windows, spec)
 
-    def answers(self, model: ZorroModel, audio: Tensor | None = None) -> dict[str, Answers]:
+    def outputs(self, model: ZorroModel, audio: Tensor | None = None) -> dict[str, WindowOutputs]:
         """Of each stream, asked alone, and of fusion by sound alone and by sight alone.
 
         A stream that no clip is there for is left out. Asked for one modality, a model is given no more than
@@ -69,16 +69,16 @@ class ClipTable:
             model: in eval mode.
             audio: what to hear instead, such as the same in noise; [sounds, mel_frames, mel_bins].
         """
-        return answer_windows(
+        return window_outputs(
             model, self.heard, self.audio if audio is None else audio, self.seen, self.video
         )
 
     def scores(self, model: ZorroModel) -> dict[str, float]:
         """Top-1 or mean average precision by stream; or recall@1 from sound to picture, back, and from fusion."""
-        return score_answers(self.answers(model), self.labels, self.recipe)
+        return score_outputs(self.outputs(model), self.labels, self.recipe)
 
 
-def numbers_with(windows: Sequence[Window]) -> tuple[Tensor, Tensor]:
+def numbers_with(windows: Sequence[RecordingWindow]) -> tuple[Tensor, Tensor]:
     """Numbers of the windows that have sound, and of those that have a picture."""
     return (
         torch.tensor([window.audio is not None for window in windows]).nonzero()[:, 0],
@@ -86,10 +86,10 @@ def numbers_with(windows: Sequence[Window]) -> tuple[Tensor, Tensor]:
     )
 
 
-def answer_windows(
+def window_outputs(
     model: ZorroModel, heard: Tensor, audio: Tensor, seen: Tensor, video: Tensor
-) -> dict[str, Answers]:
-    """See `ClipTable.answers`: `audio` has a row for each number in `heard`, `video` for each in `seen`."""
+) -> dict[str, WindowOutputs]:
+    """See `ValidationTable.answers`: `audio` has a row for each number in `heard`, `video` for each in `seen`."""
     both = torch.tensor(sorted(set(heard.tolist()) & set(seen.tolist())), dtype=torch.long)
     sound_of, sight_of = (torch.searchsorted(numbers, both) for numbers in (heard, seen))
     asked = (
@@ -104,8 +104,8 @@ def answer_windows(
     return found
 
 
-def score_answers(answers: dict[str, Answers], labels: Tensor, recipe: Recipe) -> dict[str, float]:
-    """See `ClipTable.scores`; `labels` has a row for each clip's number."""
+def score_outputs(answers: dict[str, WindowOutputs], labels: Tensor, recipe: Recipe) -> dict[str, float]:
+    """See `ValidationTable.scores`; `labels` has a row for each clip's number."""
     if not recipe.supervised:
         return retrieval_scores(answers)
     truth = labels.numpy()
@@ -116,7 +116,7 @@ def score_answers(answers: dict[str, Answers], labels: Tensor, recipe: Recipe) -
     return {f"{name}_top1": top_k_accuracy(a.logits, truth[a.clips].argmax(1)) for name, a in answers.items()}
 
 
-def retrieval_scores(answers: dict[str, Answers]) -> dict[str, float]:
+def retrieval_scores(answers: dict[str, WindowOutputs]) -> dict[str, float]:
     """Recall@1 among the clips that have sound and picture; nothing where there are none."""
     if "fusion" not in answers:
         return {}
@@ -132,10 +132,10 @@ def retrieval_scores(answers: dict[str, Answers]) -> dict[str, float]:
 @torch.no_grad()
 def _answers(
     model: ZorroModel, names: Sequence[str], numbers: Tensor, audio: Tensor | None, video: Tensor | None
-) -> dict[str, Answers]:
+) -> dict[str, WindowOutputs]:
     outs: dict[str, list[StreamOutput]] = {name: [] for name in names}
-    for start in range(0, len(numbers), MAX_BATCH_SIZE):
-        part = slice(start, start + MAX_BATCH_SIZE)
+    for start in range(0, len(numbers), MAX_VALIDATION_BATCH):
+        part = slice(start, start + MAX_VALIDATION_BATCH)
         out = model(*(None if x is None else x[part] for x in (audio, video)))
         for name in names:
             outs[name].append(getattr(out, name.partition("_")[0]))
@@ -143,4 +143,4 @@ def _answers(
         n: {x: torch.cat([getattr(o, x) for o in outs[n]]).float().numpy() for x in PREDICTOR_OUTPUTS}
         for n in names
     }
-    return {name: Answers(numbers.numpy(), **arrays[name]) for name in names}
+    return {name: WindowOutputs(numbers.numpy(), **arrays[name]) for name in names}

@@ -14,9 +14,9 @@ from datasets.manifests import Item, Listing, ManifestError, read_rows, seconds
 
 from .files import FileIndex, clip_stems, modality_of
 
-LISTS = "*_segments.csv"
-LABELS = "class_labels_indices.csv"
-SPLITS = {
+AUDIOSET_LISTS = "*_segments.csv"
+AUDIOSET_LABELS = "class_labels_indices.csv"
+AUDIOSET_SPLITS = {
     "eval": "test",
     "valid": "val",
     "val": "val",
@@ -28,7 +28,7 @@ SPLITS = {
 
 def recognises(folder: Path) -> bool:
     """Whether the folder holds such lists."""
-    return any(folder.glob(LISTS))
+    return any(folder.glob(AUDIOSET_LISTS))
 
 
 def read(folder: Path) -> Listing:
@@ -38,21 +38,23 @@ def read(folder: Path) -> Listing:
         ManifestError: `class_labels_indices.csv` is missing or lacks a label, or a list is of an unknown name
             or shape.
     """
-    if not (folder / LABELS).is_file():
+    if not (folder / AUDIOSET_LABELS).is_file():
         raise ManifestError(
-            f"{folder} has {LISTS} without {LABELS}, which says what labels are called; put it there"
+            f"{folder} has {AUDIOSET_LISTS} without {AUDIOSET_LABELS}, which says what labels are called; put it there"
         )
-    rows = read_rows(folder / LABELS, ("mid", "display_name"))
+    rows = read_rows(folder / AUDIOSET_LABELS, ("mid", "display_name"))
     names = {row["mid"]: row["display_name"] for row in rows}
     index = FileIndex(folder)
-    items = [item for path in sorted(folder.glob(LISTS)) for item in _segments(path, index, names)]
+    items = [item for path in sorted(folder.glob(AUDIOSET_LISTS)) for item in _segments(path, index, names)]
     return Listing.of("audioset", items, names=names, is_there=index.holds)
 
 
 def _segments(path: Path, index: FileIndex, names: dict[str, str]) -> Iterator[Item]:
     source = path.name.removesuffix("_segments.csv")
-    if source not in SPLITS:
-        raise ManifestError(f"{path}: there are lists {sorted(f'{name}_segments.csv' for name in SPLITS)}")
+    if source not in AUDIOSET_SPLITS:
+        raise ManifestError(
+            f"{path}: there are lists {sorted(f'{name}_segments.csv' for name in AUDIOSET_SPLITS)}"
+        )
     with path.open(newline="", encoding="utf-8-sig") as file:
         for row in csv.reader(file, skipinitialspace=True):
             if not row or row[0].startswith("#"):
@@ -61,6 +63,8 @@ def _segments(path: Path, index: FileIndex, names: dict[str, str]) -> Iterator[I
                 raise ManifestError(f'{path}: {row} is not id, start, end and one quoted list "mid,mid"')
             labels = tuple(row[3].split(","))
             if not names.keys() >= set(labels):
-                raise ManifestError(f"{path}: {row[0]} has labels {row[3]!r}, of which {LABELS} lacks some")
+                raise ManifestError(
+                    f"{path}: {row[0]} has labels {row[3]!r}, of which {AUDIOSET_LABELS} lacks some"
+                )
             clip = index.find(*clip_stems(row[0], seconds(row[1], f"{path}, {row[0]}")))
-            yield Item(clip, modality_of(clip), labels, SPLITS[source], source)
+            yield Item(clip, modality_of(clip), labels, AUDIOSET_SPLITS[source], source)

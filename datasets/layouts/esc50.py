@@ -8,13 +8,13 @@ from pathlib import Path
 
 from datasets.manifests import Item, Listing, ManifestError, read_rows
 
-LIST = "meta/esc50.csv"
+ESC50_LIST = "meta/esc50.csv"
 FOLDS = ("1", "2", "3", "4", "5")
 
 
 def recognises(folder: Path) -> bool:
     """Whether the folder holds the list."""
-    return (folder / LIST).is_file()
+    return (folder / ESC50_LIST).is_file()
 
 
 def read(folder: Path, *, test_fold: int = 5, val_fold: int | None = None) -> Listing:
@@ -30,10 +30,10 @@ def read(folder: Path, *, test_fold: int = 5, val_fold: int | None = None) -> Li
         raise ManifestError(f"{test_fold=} and {val_fold=} must be two of the folds 1 to 5")
     splits = dict.fromkeys(FOLDS, "train") | {str(val_fold): "val"} | {str(test_fold): "test"}
     items = []
-    for row in read_rows(folder / LIST, ("filename", "fold", "category", "esc10", "src_file")):
+    for row in read_rows(folder / ESC50_LIST, ("filename", "fold", "category", "esc10", "src_file")):
         if row["fold"] not in FOLDS:
             raise ManifestError(
-                f"{folder / LIST}: {row['filename']} is of fold {row['fold']!r}; there are 1 to 5"
+                f"{folder / ESC50_LIST}: {row['filename']} is of fold {row['fold']!r}; there are 1 to 5"
             )
         source = f"{'ESC-10' if row['esc10'] == 'True' else 'ESC-50'} {row['src_file']}"
         path = folder / "audio" / row["filename"]

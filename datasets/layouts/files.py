@@ -3,17 +3,17 @@
 import os
 from pathlib import Path
 
-FILMS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".mpg", ".m4v", ".flv", ".3gp")
-SOUNDS = (".wav", ".flac", ".m4a", ".ogg", ".opus", ".mp3", ".aac")
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-RANK = {suffix: rank for rank, suffix in enumerate(FILMS + SOUNDS + PICTURES)}
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".mpg", ".m4v", ".flv", ".3gp")
+AUDIO_SUFFIXES = (".wav", ".flac", ".m4a", ".ogg", ".opus", ".mp3", ".aac")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+RANK = {suffix: rank for rank, suffix in enumerate(VIDEO_SUFFIXES + AUDIO_SUFFIXES + IMAGE_SUFFIXES)}
 """Of files of one name the first in this order is taken: a film holds its sound as well."""
 
 
 def modality_of(path: Path) -> str:
     """What there is to learn from a file of this ending; a film may turn out to lack one of "both"."""
     suffix = path.suffix.lower()
-    return "audio" if suffix in SOUNDS else "video" if suffix in PICTURES else "both"
+    return "audio" if suffix in AUDIO_SUFFIXES else "video" if suffix in IMAGE_SUFFIXES else "both"
 
 
 class FileIndex:

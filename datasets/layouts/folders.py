@@ -12,7 +12,7 @@ from datasets.manifests import Item, Listing, ManifestError
 
 from .files import FileIndex, modality_of
 
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+FOLDER_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 SHARES = (("train", 0.8), ("val", 0.9), ("test", 1.0))  # cumulative
 
 
@@ -48,7 +48,7 @@ def split_of(path: PurePath) -> str:
 
 def _has_splits(folder: Path, paths: list[Path]) -> bool:
     tops = {path.parts[0] if len(path.parts) > 1 else "." for path in paths}
-    splits = tops & SPLITS.keys()
+    splits = tops & FOLDER_SPLITS.keys()
     if splits and splits != tops:
         raise ManifestError(
             f"{folder} has folders for the splits {sorted(splits)} beside {sorted(tops - splits)[:5]}; "
@@ -59,5 +59,5 @@ def _has_splits(folder: Path, paths: list[Path]) -> bool:
 
 def _item(folder: Path, path: Path, *, has_splits: bool) -> Item:
     label = path.parts[has_splits:-1][:1]
-    split = SPLITS[path.parts[0]] if has_splits else split_of(path)
+    split = FOLDER_SPLITS[path.parts[0]] if has_splits else split_of(path)
     return Item(folder / path, modality_of(path), label, split)

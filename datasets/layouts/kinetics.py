@@ -11,8 +11,8 @@ from datasets.manifests import Item, Listing, ManifestError, read_rows, seconds
 
 from .files import FileIndex, modality_of
 
-COLUMNS = ("youtube_id", "time_start", "time_end", "split")
-SPLITS = {"train": "train", "validate": "val", "validation": "val", "val": "val", "test": "test"}
+KINETICS_COLUMNS = ("youtube_id", "time_start", "time_end", "split")
+KINETICS_SPLITS = {"train": "train", "validate": "val", "validation": "val", "val": "val", "test": "test"}
 
 
 def recognises(folder: Path) -> bool:
@@ -33,7 +33,7 @@ def read(folder: Path) -> Listing:
 
 def _lists(folder: Path) -> list[Path]:
     paths = sorted([*folder.glob("*.csv"), *folder.glob("annotations/*.csv")])
-    return [path for path in paths if _header(path) >= set(COLUMNS)]
+    return [path for path in paths if _header(path) >= set(KINETICS_COLUMNS)]
 
 
 def _header(path: Path) -> set[str]:
@@ -42,11 +42,13 @@ def _header(path: Path) -> set[str]:
 
 
 def _clips(path: Path, index: FileIndex) -> Iterator[Item]:
-    for row in read_rows(path, COLUMNS):
+    for row in read_rows(path, KINETICS_COLUMNS):
         where = f"{path}, {row['youtube_id']}"
-        if row["split"] not in SPLITS:
-            raise ManifestError(f"{where}: unknown split {row['split']!r}; there are {sorted(SPLITS)}")
+        if row["split"] not in KINETICS_SPLITS:
+            raise ManifestError(
+                f"{where}: unknown split {row['split']!r}; there are {sorted(KINETICS_SPLITS)}"
+            )
         start, end = (round(seconds(row[column], where)) for column in ("time_start", "time_end"))
         clip = index.find(f"{row['youtube_id']}_{start:06d}_{end:06d}")
         label = row.get("label") or ""
-        yield Item(clip, modality_of(clip), (label,) if label else (), SPLITS[row["split"]])
+        yield Item(clip, modality_of(clip), (label,) if label else (), KINETICS_SPLITS[row["split"]])

@@ -12,13 +12,13 @@ from datasets.manifests import Item, Listing, ManifestError, seconds
 
 from .files import FileIndex, clip_stems, modality_of
 
-LIST = "vggsound.csv"
-SPLITS = ("train", "test")
+VGGSOUND_LIST = "vggsound.csv"
+VGGSOUND_SPLITS = ("train", "test")
 
 
 def recognises(folder: Path) -> bool:
     """Whether the folder holds the list."""
-    return (folder / LIST).is_file()
+    return (folder / VGGSOUND_LIST).is_file()
 
 
 def read(folder: Path) -> Listing:
@@ -28,7 +28,7 @@ def read(folder: Path) -> Listing:
         ManifestError: a row is not id, start second, label, train or test.
     """
     index = FileIndex(folder)
-    return Listing.of("vggsound", _clips(folder / LIST, index), is_there=index.holds)
+    return Listing.of("vggsound", _clips(folder / VGGSOUND_LIST, index), is_there=index.holds)
 
 
 def _clips(path: Path, index: FileIndex) -> Iterator[Item]:
@@ -36,9 +36,9 @@ def _clips(path: Path, index: FileIndex) -> Iterator[Item]:
         for row in csv.reader(file):
             if not row:
                 continue
-            if len(row) != 4 or row[3] not in SPLITS:
+            if len(row) != 4 or row[3] not in VGGSOUND_SPLITS:
                 raise ManifestError(
-                    f"{path}: {row} is not id, start second, label, and one of {SPLITS}; it has no header"
+                    f"{path}: {row} is not id, start second, label, and one of {VGGSOUND_SPLITS}; it has no header"
                 )
             video_id, start, label, split = row
             clip = index.find(*clip_stems(video_id, seconds(start, f"{path}, {video_id}")))

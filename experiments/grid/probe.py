@@ -13,7 +13,7 @@ from evaluation.clip_scores import Judge
 from evaluation.linear_probe import Labelled, Probe, fit_probe
 from models.zorro import ZorroModel
 from training.recipe import Recipe
-from training.validation import ClipTable
+from training.validation import ValidationTable
 
 from .score import right_digits
 
@@ -44,7 +44,7 @@ def _features(model: ZorroModel, items: list[Item], recipe: Recipe, cache_dir: P
     """By stream, each asked alone, of the words of a split."""
     recordings = load_recordings(items, recipe.spec, cache_dir, lambda *_: None)
     parts = [
-        ClipTable(items[start : start + MAX_CLIPS], recordings, {}, recipe).answers(model)
+        ValidationTable(items[start : start + MAX_CLIPS], recordings, {}, recipe).outputs(model)
         for start in range(0, len(items), MAX_CLIPS)
     ]
     judge = Judge(items, {word: i for i, word in enumerate(sorted(SLOT_OF))}, groups=SLOT_OF)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from datasets.layouts.grid import SLOT_OF, SLOTS
 from datasets.manifests import Item, Spans
-from datasets.recordings import Recordings, cut_sound, load_recordings, window_start
+from datasets.recordings import Recordings, cut_log_mel, load_recordings, window_start
 from evaluation.corruptions import add_noise
 from evaluation.metrics import correct_within, mean_average_precision
 from evaluation.retrieval import retrieval_tables
@@ -26,7 +26,7 @@ from media.spec import ClipSpec
 from models.size import model_size
 from models.weights import load_checkpoint
 from training.recipe import Recipe
-from training.validation import Answers, ClipTable
+from training.validation import ValidationTable, WindowOutputs
 
 SNRS_DB = (20, 10, 5, 0, -5, -10)
 SENTENCE_STRIDE_SECONDS = 0.32
@@ -42,7 +42,7 @@ class TestSplit:
         targets = {label: i for i, label in enumerate(self.labels)}
         recordings = load_recordings(clips, recipe.spec, cache_dir, lambda *_: None)
         self.multi_label = recipe.multi_label
-        self.clips = ClipTable(clips, recordings, targets, recipe)
+        self.clips = ValidationTable(clips, recordings, targets, recipe)
         self.noisy = {snr: noisy_windows(clips, recipe.spec, snr) for snr in SNRS_DB}
         self.sentences = _sentence_windows(clips, recordings, recipe) if recipe.spans == Spans.EACH else None
 
@@ -57,24 +57,24 @@ class TestSplit:
             "training_seconds": loaded.extra["seconds"],
         }
         if self.sentences is not None:
-            found["retrieval"] = retrieval(self.sentences.answers(loaded.model))
+            found["retrieval"] = retrieval(self.sentences.outputs(loaded.model))
         if loaded.labels:
             conditions = {"clean": None} | {f"{snr} dB": audio for snr, audio in self.noisy.items()}
-            answers = {name: self.clips.answers(loaded.model, audio) for name, audio in conditions.items()}
+            answers = {name: self.clips.outputs(loaded.model, audio) for name, audio in conditions.items()}
             found["right"] = _by_stream(answers, self._right)
             if self.multi_label:
                 found["map"] = _by_stream(answers, self._map)
         return found
 
-    def _right(self, answers: Answers) -> str:
+    def _right(self, answers: WindowOutputs) -> str:
         return right_digits(answers.logits, self.clips.labels[answers.clips].numpy(), self.labels)
 
-    def _map(self, answers: Answers) -> float:
+    def _map(self, answers: WindowOutputs) -> float:
         return mean_average_precision(answers.logits, self.clips.labels[answers.clips].numpy() > 0)
 
 
 def _by_stream(
-    answers: Mapping[str, Mapping[str, Answers]], score: Callable[[Answers], Any]
+    answers: Mapping[str, Mapping[str, WindowOutputs]], score: Callable[[WindowOutputs], Any]
 ) -> dict[str, dict[str, Any]]:
     """A score by condition and stream."""
     return {
@@ -97,7 +97,7 @@ def right_digits(scores: np.ndarray, truth: np.ndarray, names: Sequence[str]) ->
     return "".join(str(int(x)) for x in right)
 
 
-def retrieval(answers: Mapping[str, Answers]) -> dict[str, Any]:
+def retrieval(answers: Mapping[str, WindowOutputs]) -> dict[str, Any]:
     """Sentences found again among all: as the sequence of their windows' embeddings, and as the mean of them."""
     windows = {
         name: answers[name].embedding.reshape(-1, NUM_SENTENCE_WINDOWS, answers[name].embedding.shape[1])
@@ -120,11 +120,11 @@ def noisy_windows(items: Sequence[Item], spec: ClipSpec, snr_db: float, *, seed:
         whole[path] = torch.from_numpy(log_mel(noisy, spec))
     starts = [window_start(item, spec, 0.0) for item in items]
     return torch.stack(
-        [cut_sound(whole[i.path], start, spec) for i, start in zip(items, starts, strict=True)]
+        [cut_log_mel(whole[i.path], start, spec) for i, start in zip(items, starts, strict=True)]
     )
 
 
-def _sentence_windows(words: Sequence[Item], recordings: Recordings, recipe: Recipe) -> ClipTable:
+def _sentence_windows(words: Sequence[Item], recordings: Recordings, recipe: Recipe) -> ValidationTable:
     """Equally many windows of each sentence, one after another, whatever is said when."""
     first_of_each = {item.path: item for item in reversed(words)}
     starts = [i * SENTENCE_STRIDE_SECONDS for i in range(NUM_SENTENCE_WINDOWS)]
@@ -133,4 +133,4 @@ def _sentence_windows(words: Sequence[Item], recordings: Recordings, recipe: Rec
         for item in reversed(first_of_each.values())
         for start in starts
     ]
-    return ClipTable(items, recordings, {}, recipe)
+    return ValidationTable(items, recordings, {}, recipe)

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
-from datasets.check import CheckReport, Fault, check_items, inspect_file
+from datasets.check import CheckReport, ItemFault, check_items, inspect_file
 from datasets.layouts import read_items
 from datasets.manifests import Item
 from tests.datasets.faulty_inspectors import crash_on_some, take_long
@@ -84,19 +84,19 @@ def test_each_fault_is_found_where_it_is(report: CheckReport) -> None:
 
 
 def test_counts_are_by_split(report: CheckReport) -> None:
-    none = dict.fromkeys(("items", "ok", *Fault), 0)
+    none = dict.fromkeys(("items", "ok", *ItemFault), 0)
     assert report.counts == {
         "train": none | {"items": 4, "ok": 2, "short": 1, "mute": 1},
         "val": none | {"items": 8, "ok": 4, "mute": 1, "still": 3},
         "test": none | {"items": 4, "broken": 2, "damaged": 1, "missing": 1},
     }
-    assert report.num(Fault.STILL) == 3
+    assert report.num(ItemFault.STILL) == 3
 
 
 def test_messages_say_where_a_file_ends(report: CheckReport) -> None:
     messages = {finding.fault: finding.message for finding in report.findings}
-    assert "its span at 1.50 s" in messages[Fault.SHORT]
-    assert "ends after" in messages[Fault.DAMAGED]
+    assert "its span at 1.50 s" in messages[ItemFault.SHORT]
+    assert "ends after" in messages[ItemFault.DAMAGED]
 
 
 def test_a_good_film_has_no_fault_and_progress_is_told(film: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_crash_costs_its_file_alone() -> None:
 
 
 def test_a_hang_costs_its_file_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("datasets.check.TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("datasets.check.CHECK_TIMEOUT_SECONDS", 0.2)
     report = check_items([Item(Path("a.mp4"), "both", (), "train")], num_workers=1, inspect=take_long)
     assert [f.code for f in report.findings] == ["timeout"]
 

@@ -49,7 +49,7 @@ def short(listing: Listing, folder: Path) -> list[tuple[str, str, tuple[str, ...
 def test_audioset_with_its_comments_spaces_and_ids_that_start_with_a_dash(tmp_path: Path) -> None:
     (tmp_path / "balanced_train_segments.csv").write_text(SEGMENTS)
     (tmp_path / "eval_segments.csv").write_text('# a\n# b\n# c\n-_eval_id-0, 1.000, 11.000, "/m/07q6cd_"\n')
-    (tmp_path / audioset.LABELS).write_text(LABELS)
+    (tmp_path / audioset.AUDIOSET_LABELS).write_text(LABELS)
     touch(
         tmp_path,
         "clips/--4gqARaEJE.mp4",
@@ -77,7 +77,7 @@ def test_audioset_fails_on_lists_that_do_not_fit(tmp_path: Path) -> None:
     path.write_text(SEGMENTS)
     with pytest.raises(ManifestError, match="without class_labels_indices"):
         read_items(tmp_path)
-    (tmp_path / audioset.LABELS).write_text(LABELS.replace("/m/07q6cd_", "/m/other"))
+    (tmp_path / audioset.AUDIOSET_LABELS).write_text(LABELS.replace("/m/07q6cd_", "/m/other"))
     with pytest.raises(ManifestError, match="--4gqARaEJE has labels"):
         read_items(tmp_path)
     path.write_text("-id, 0.000, 10.000, /m/068hy,/m/03v3yw\n")  # the list is not quoted

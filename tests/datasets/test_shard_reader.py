@@ -8,7 +8,7 @@ import pytest
 from datasets import shard_writer as shards
 from datasets.layouts import read_items
 from datasets.shard_index import ShardError
-from datasets.shard_reader import StoredItems, has_shards
+from datasets.shard_reader import ShardReader, has_shards
 from datasets.shard_writer import write_shards
 from tests.made_media import tone, write_clip
 
@@ -39,7 +39,7 @@ def written(collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_every_item_and_every_byte_comes_back(collection: Path, written: Path) -> None:
-    stored = StoredItems(written)
+    stored = ShardReader(written)
     assert len({item.path for item in stored.items}) == 16
     listed = [replace(item, path=item.path.relative_to(collection)) for item in read_items(collection).items]
     assert {*stored.items} == {item for item in listed if item.path.name != "text.wav"}
@@ -48,12 +48,12 @@ def test_every_item_and_every_byte_comes_back(collection: Path, written: Path) -
 
 
 def test_order_is_that_of_the_shards_alone(written: Path) -> None:
-    assert StoredItems(written).items == StoredItems(written).items
-    assert [item.split for item in StoredItems(written).items] == ["train"] * 13 + ["val"] * 4
+    assert ShardReader(written).items == ShardReader(written).items
+    assert [item.split for item in ShardReader(written).items] == ["train"] * 13 + ["val"] * 4
 
 
 def test_what_was_left_out_is_counted(written: Path) -> None:
-    assert StoredItems(written).left_out == {"missing": 1, "broken: unsupported_media": 1}
+    assert ShardReader(written).left_out == {"missing": 1, "broken: unsupported_media": 1}
 
 
 def test_only_folders_of_shards_are_known_as_such(collection: Path, written: Path, tmp_path: Path) -> None:
@@ -69,17 +69,17 @@ def test_damage_is_refused(written: Path) -> None:
     for content in (whole[:-512], whole + b"\0", b"x" * len(whole), bytes(len(whole))):
         path.write_bytes(content)
         with pytest.raises(ShardError, match=r"train-000001\.tar"):
-            StoredItems(written)
+            ShardReader(written)
     path.unlink()
     with pytest.raises(ShardError, match=r"train-000001\.tar is damaged"):
-        StoredItems(written)
+        ShardReader(written)
     (written / "index.json").unlink()
     with pytest.raises(ShardError, match=r"no index\.json"):
-        StoredItems(written)
+        ShardReader(written)
 
 
 def test_a_shard_that_is_cut_meanwhile_is_refused(written: Path) -> None:
-    stored = StoredItems(written)
+    stored = ShardReader(written)
     for path in written.glob("*.tar"):
         path.write_bytes(path.read_bytes()[:600])
     with pytest.raises(ShardError, match="ends too early"):

@@ -16,7 +16,7 @@ from cli.main import app
 from datasets import shard_writer as shards
 from datasets.layouts import read_items
 from datasets.manifests import Item, Listing
-from datasets.shard_reader import StoredItems
+from datasets.shard_reader import ShardReader
 from datasets.shard_writer import ShardError, ShardIndex, write_shards
 from tests.made_media import moving_frames, tone, write_clip
 
@@ -100,7 +100,7 @@ def test_a_killed_run_goes_on_to_equal_shards(collection: Path, written: Path, t
     assert len(kept) == 2
     (out / "train-000002.tar.part").write_bytes(b"half a shard")
     with pytest.raises(ShardError, match=r"holds 2 of \d+ shards"):
-        StoredItems(out)
+        ShardReader(out)
     told: list[tuple[int, int]] = []
     index = write_shards(listing, collection, out, shard_mb=1, on_progress=lambda *x: told.append(x))
     assert tars(out) == tars(written)
@@ -152,7 +152,7 @@ def test_a_damaged_shard_is_never_passed_over(collection: Path, written: Path) -
     for cut in (ends[2], ends[2] + 100, ends[2] + 700, 0):
         path.write_bytes(whole[:cut])
         with pytest.raises(ShardError, match="train-000001.tar"):
-            StoredItems(written)
+            ShardReader(written)
     write_shards(read_items(collection), collection, written, shard_mb=1)
     assert path.read_bytes() == whole
 

@@ -24,23 +24,20 @@ from training.contrast import (
     cached_backward,
     contrastive_losses,
     embedding_rows,
-    gather_rows,
+    gather_over_ranks,
 )
 from training.distributed import (
-    Engine,
-    Ranks,
-    average_gradients,
+    ParallelStrategy,
     full_optimizer_state,
     full_state,
     restore,
     restore_optimizer,
-    share,
-    started_ranks,
     unsynced,
     wrap,
     zorro_of,
 )
 from training.losses import soft_cross_entropy
+from training.ranks import Ranks, average_gradients, share, started_ranks
 
 NUM_CLIPS = 8
 LACKS_AUDIO, LACKS_VIDEO = (2,), (3, 4)
@@ -66,7 +63,7 @@ def clips(indices: Any) -> dict[str, Tensor]:
     }
 
 
-def answers(
+def outputs_of(
     wrapped: nn.Module, batch: dict[str, Tensor], read: Callable[..., dict[str, Tensor]]
 ) -> dict[str, Tensor]:
     """Forward of the clips with what they lack left out; `read` gets the output and the pairing."""
@@ -79,12 +76,12 @@ def answers(
 
 
 def contrast_of(rows: dict[str, Tensor], temperature: LearnedTemperature) -> dict[str, Tensor]:
-    return contrastive_losses(**gather_rows(rows), temperature=temperature()).losses
+    return contrastive_losses(**gather_over_ranks(rows), temperature=temperature()).losses
 
 
 def contrastive(wrapped: nn.Module, indices: Any, temperature: LearnedTemperature) -> dict[str, Tensor]:
     """Losses, with the gradients in the weights."""
-    losses = contrast_of(answers(wrapped, clips(indices), embedding_rows), temperature)
+    losses = contrast_of(outputs_of(wrapped, clips(indices), embedding_rows), temperature)
     torch.stack(list(losses.values())).sum().backward()
     return losses
 
@@ -96,7 +93,7 @@ def cached(
     half = len(indices) // 2
     chunks = [clips(indices[:half]), clips(indices[half:])]
     waiting = {"unsynced": partial(unsynced, wrapped)} if wait else {}
-    encode = partial(answers, wrapped, read=embedding_rows)
+    encode = partial(outputs_of, wrapped, read=embedding_rows)
     return cached_backward(encode, chunks, partial(contrast_of, temperature=temperature), **waiting)
 
 
@@ -107,7 +104,7 @@ def supervised(wrapped: nn.Module, indices: Any, _temperature: LearnedTemperatur
     def read(out: ZorroOutput, _pairing: Pairing) -> dict[str, Tensor]:
         return {"fusion": soft_cross_entropy(out.fusion.logits, batch["labels"])}
 
-    losses = answers(wrapped, batch, read)
+    losses = outputs_of(wrapped, batch, read)
     losses["fusion"].backward()
     return losses
 
@@ -162,7 +159,7 @@ def gradients_of(wrapped: nn.Module) -> dict[str, Tensor]:
 # --- scenarios of two ranks
 
 
-def same_batch(ranks: Ranks, kind: str, engine: Engine, **options: Any) -> dict[str, Any]:
+def same_batch(ranks: Ranks, kind: str, engine: ParallelStrategy, **options: Any) -> dict[str, Any]:
     """Each rank makes a model of its own seed: the weights of rank 0 must win."""
     wrapped = wrap(make_zorro(seed=ranks.rank), engine, **options)
     return two_steps(kind, wrapped, share(range(NUM_CLIPS), ranks))
@@ -171,12 +168,12 @@ def same_batch(ranks: Ranks, kind: str, engine: Engine, **options: Any) -> dict[
 def a_rank_without_video(ranks: Ranks) -> dict[str, Any]:
     """Clips 3 and 4 have no video: rank 1 gets only these."""
     indices = (1, 2) if ranks.rank == 0 else LACKS_VIDEO
-    return two_steps("contrastive", wrap(make_zorro(), Engine.DDP), indices)
+    return two_steps("contrastive", wrap(make_zorro(), ParallelStrategy.DDP), indices)
 
 
 def other_kinds_of_steps(_ranks: Ranks) -> list[str]:
     """Contrast and labels by turns: which weights get a gradient changes from step to step."""
-    wrapped, temperature = wrap(make_zorro(), Engine.DDP), LearnedTemperature()
+    wrapped, temperature = wrap(make_zorro(), ParallelStrategy.DDP), LearnedTemperature()
     had = []
     for kind in ("contrastive", "supervised", "contrastive"):
         zorro_of(wrapped).zero_grad()
@@ -187,7 +184,7 @@ def other_kinds_of_steps(_ranks: Ranks) -> list[str]:
     return had
 
 
-def held_back(ranks: Ranks, engine: Engine) -> dict[str, Any]:
+def held_back(ranks: Ranks, engine: ParallelStrategy) -> dict[str, Any]:
     """Gradients within `unsynced`, where there are any yet, and of a weight that no engine knows."""
     wrapped, weight = wrap(make_zorro(), engine), nn.Parameter(torch.ones(1))
     with unsynced(wrapped):
@@ -197,8 +194,8 @@ def held_back(ranks: Ranks, engine: Engine) -> dict[str, Any]:
     return {"gradients": gradients_of(wrapped), "weight": float(weight.grad)}
 
 
-def in_bfloat16(ranks: Ranks, engine: Engine) -> dict[str, Any]:
-    options = {"bfloat16_blocks": True} if engine == Engine.FSDP else {}
+def in_bfloat16(ranks: Ranks, engine: ParallelStrategy) -> dict[str, Any]:
+    options = {"bfloat16_blocks": True} if engine == ParallelStrategy.FSDP else {}
     wrapped = wrap(make_zorro(), engine, **options)
     with torch.autocast("cpu", torch.bfloat16):
         losses = contrastive(wrapped, share(range(NUM_CLIPS), ranks), LearnedTemperature())
@@ -213,10 +210,10 @@ def in_bfloat16(ranks: Ranks, engine: Engine) -> dict[str, Any]:
 def refusals(ranks: Ranks) -> list[str]:
     """Messages of what must fail, on every rank."""
     return [
-        message_of(lambda: gather_rows({"audio": torch.ones(3 + ranks.rank, 2)})),
-        message_of(lambda: wrap(make_zorro(), Engine.NONE)),
+        message_of(lambda: gather_over_ranks({"audio": torch.ones(3 + ranks.rank, 2)})),
+        message_of(lambda: wrap(make_zorro(), ParallelStrategy.NONE)),
         message_of(lambda: share(range(7), ranks)),
-        message_of(lambda: wrap(make_zorro(), Engine.DDP, bfloat16_blocks=True)),
+        message_of(lambda: wrap(make_zorro(), ParallelStrategy.DDP, bfloat16_blocks=True)),
     ]
 
 
@@ -228,7 +225,7 @@ def message_of(call: Callable[[], Any]) -> str:
     return ""
 
 
-def trained_state(ranks: Ranks, engine: Engine) -> dict[str, Any]:
+def trained_state(ranks: Ranks, engine: ParallelStrategy) -> dict[str, Any]:
     """A state after one step of AdamW, of a model with batch norm, which has buffers."""
     wrapped = wrap(make_zorro(stem="conv"), engine)
     optimizer = torch.optim.AdamW(zorro_of(wrapped).parameters(), lr=1e-3)
@@ -240,13 +237,15 @@ def trained_state(ranks: Ranks, engine: Engine) -> dict[str, Any]:
 # --- scenarios of three ranks
 
 
-def restored(_ranks: Ranks, folder: Path, name: str, engine: Engine) -> dict[str, Any]:
+def restored(_ranks: Ranks, folder: Path, name: str, engine: ParallelStrategy) -> dict[str, Any]:
     """The state that two ranks saved, into an engine, and out again; one more step must go on from it.
 
     FSDP also computes activations anew here, which must not show in names.
     """
     state = torch.load(folder / f"{name}.pt", weights_only=True)
-    wrapped = wrap(make_zorro(seed=9, stem="conv"), engine, checkpoint_activations=engine == Engine.FSDP)
+    wrapped = wrap(
+        make_zorro(seed=9, stem="conv"), engine, checkpoint_activations=engine == ParallelStrategy.FSDP
+    )
     optimizer = torch.optim.AdamW(zorro_of(wrapped).parameters(), lr=1e-3)
     restore(wrapped, state["model"])
     restore_optimizer(wrapped, optimizer, state["optimizer"])
@@ -265,9 +264,13 @@ def clone(tree: Any) -> Any:
 
 def scenarios(name: str, folder: Path) -> dict[str, Callable[[Ranks], Any]]:
     if name == "three":
-        cases = [(saved, engine) for saved in ("ddp", "fsdp") for engine in (Engine.DDP, Engine.FSDP)]
+        cases = [
+            (saved, engine)
+            for saved in ("ddp", "fsdp")
+            for engine in (ParallelStrategy.DDP, ParallelStrategy.FSDP)
+        ]
         return {f"{s} to {e}": partial(restored, folder=folder, name=s, engine=e) for s, e in cases}
-    engines = (Engine.DDP, Engine.FSDP)
+    engines = (ParallelStrategy.DDP, ParallelStrategy.FSDP)
     return {
         **{
             f"{kind} {engine}": partial(same_batch, kind=kind, engine=engine)

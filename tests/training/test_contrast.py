@@ -17,7 +17,7 @@ from training.contrast import (
     cached_backward,
     contrastive_losses,
     embedding_rows,
-    gather_rows,
+    gather_over_ranks,
 )
 from training.losses import info_nce
 
@@ -149,7 +149,7 @@ def test_a_temperature_out_of_bounds_fails() -> None:
 
 def test_without_ranks_nothing_is_gathered() -> None:
     rows = {"audio": unit_rows(1), **ALL}
-    assert gather_rows(rows) is rows
+    assert gather_over_ranks(rows) is rows
 
 
 def small_zorro(**changes: object) -> ZorroModel:

@@ -26,24 +26,20 @@ from tests.training.rank_scenarios import (
 from training.contrast import LearnedTemperature
 from training.distributed import (
     BLOCKS,
-    Engine,
-    Ranks,
-    average_gradients,
+    ParallelStrategy,
     full_optimizer_state,
     full_state,
-    ranks_from_environment,
     restore,
     restore_optimizer,
-    share,
-    started_ranks,
     unsynced,
     wrap,
     zorro_of,
 )
+from training.ranks import Ranks, average_gradients, ranks_from_environment, share, started_ranks
 
 ROOT = Path(__file__).parents[2]
 MAX_SECONDS = 180  # of all scenarios together, on a machine with other work
-ENGINES = (Engine.DDP, Engine.FSDP)
+ENGINES = (ParallelStrategy.DDP, ParallelStrategy.FSDP)
 Found = list[dict[str, Any]]
 """By rank, by scenario."""
 
@@ -112,7 +108,9 @@ def three(folder: Path, two: Found) -> Found:
 def alone() -> dict[str, dict[str, Any]]:
     """What one process finds with the joint batch."""
     kinds = ("contrastive", "supervised")
-    return {kind: two_steps(kind, wrap(make_zorro(), Engine.NONE), range(NUM_CLIPS)) for kind in kinds}
+    return {
+        kind: two_steps(kind, wrap(make_zorro(), ParallelStrategy.NONE), range(NUM_CLIPS)) for kind in kinds
+    }
 
 
 def assert_close(got: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
@@ -127,7 +125,7 @@ def assert_close(got: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("kind", ["contrastive", "cached", "cached_synced", "supervised", "checkpointed"])
 def test_two_ranks_equal_one_with_the_joint_batch(
-    two: Found, alone: dict[str, Any], kind: str, engine: Engine
+    two: Found, alone: dict[str, Any], kind: str, engine: ParallelStrategy
 ) -> None:
     wanted = alone["supervised" if kind == "supervised" else "contrastive"]
     for rank in two:
@@ -149,12 +147,14 @@ def test_the_comparison_above_would_notice(alone: dict[str, Any]) -> None:
     )
     assert float(moved.abs().max()) > 1e-3
     assert contrast["temperature"] != LearnedTemperature().log_scale.detach()
-    half = contrastive(wrap(make_zorro(), Engine.NONE), range(0, NUM_CLIPS, 2), LearnedTemperature())
+    half = contrastive(
+        wrap(make_zorro(), ParallelStrategy.NONE), range(0, NUM_CLIPS, 2), LearnedTemperature()
+    )
     assert float(half["audio_video"].detach()) < contrast["losses"]["audio_video"] - 0.3
 
 
 def test_a_rank_without_video_counts(two: Found) -> None:
-    wanted = two_steps("contrastive", wrap(make_zorro(), Engine.NONE), [1, 2, *LACKS_VIDEO])
+    wanted = two_steps("contrastive", wrap(make_zorro(), ParallelStrategy.NONE), [1, 2, *LACKS_VIDEO])
     found = two[0]["without video"]
     assert found["losses"] == pytest.approx(wanted["losses"], abs=1e-5)
     assert_close(found["gradients"], wanted["gradients"])
@@ -193,7 +193,7 @@ def test_ranks_refuse(two: Found) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_bfloat16_stays_finite_and_near(two: Found, alone: dict[str, Any], engine: Engine) -> None:
+def test_bfloat16_stays_finite_and_near(two: Found, alone: dict[str, Any], engine: ParallelStrategy) -> None:
     for rank in two:
         found = rank[f"bfloat16 {engine}"]
         assert found["dtypes"] == {"torch.float32"}
@@ -208,8 +208,8 @@ def test_bfloat16_stays_finite_and_near(two: Found, alone: dict[str, Any], engin
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_state_of_two_ranks_goes_into_one(two: Found, engine: Engine) -> None:
-    state, wrapped = two[0][f"state {engine}"], wrap(make_zorro(seed=9, stem="conv"), Engine.NONE)
+def test_a_state_of_two_ranks_goes_into_one(two: Found, engine: ParallelStrategy) -> None:
+    state, wrapped = two[0][f"state {engine}"], wrap(make_zorro(seed=9, stem="conv"), ParallelStrategy.NONE)
     assert not torch.equal(state["model"]["pool.queries"], zorro_of(wrapped).state_dict()["pool.queries"])
     restore(wrapped, state["model"])
     assert_same(zorro_of(wrapped).state_dict(), state["model"])
@@ -219,7 +219,9 @@ def test_a_state_of_two_ranks_goes_into_one(two: Found, engine: Engine) -> None:
 
 @pytest.mark.parametrize("to", ENGINES)
 @pytest.mark.parametrize("saved", ENGINES)
-def test_a_state_of_two_ranks_goes_into_three(two: Found, three: Found, saved: Engine, to: Engine) -> None:
+def test_a_state_of_two_ranks_goes_into_three(
+    two: Found, three: Found, saved: ParallelStrategy, to: ParallelStrategy
+) -> None:
     state, found = two[0][f"state {saved}"], three[0][f"{saved} to {to}"]
     assert_same(found["back"]["model"], state["model"])
     assert found["back"]["optimizer"]["state"].keys() == state["optimizer"]["state"].keys()
@@ -232,7 +234,7 @@ def test_a_state_of_two_ranks_goes_into_three(two: Found, three: Found, saved: E
 
 
 def test_a_state_of_another_model_fails() -> None:
-    wrapped = wrap(make_zorro(), Engine.NONE)
+    wrapped = wrap(make_zorro(), ParallelStrategy.NONE)
     state = make_zorro().state_dict()
     with pytest.raises(ValueError, match=r"1 weights are missing.*pool\.queries"):
         restore(wrapped, {name: x for name, x in state.items() if name != "pool.queries"})
@@ -243,7 +245,7 @@ def test_a_state_of_another_model_fails() -> None:
 
 
 def test_an_optimizers_state_of_other_weights_fails() -> None:
-    wrapped = wrap(make_zorro(), Engine.NONE)
+    wrapped = wrap(make_zorro(), ParallelStrategy.NONE)
     whole = torch.optim.SGD(wrapped.parameters(), lr=0.1)
     part = torch.optim.SGD(
         [p for name, p in zorro_of(wrapped).named_parameters() if name != "fusion_tokens"], lr=0.1
@@ -265,7 +267,9 @@ def test_activation_checkpointing_changes_no_gradient_and_no_name() -> None:
     """Under stochastic depth, too: the second forward of a block draws what the first drew."""
     found = []
     for checkpointed in (False, True):
-        wrapped = wrap(make_zorro(drop_path_rate=0.5), Engine.NONE, checkpoint_activations=checkpointed)
+        wrapped = wrap(
+            make_zorro(drop_path_rate=0.5), ParallelStrategy.NONE, checkpoint_activations=checkpointed
+        )
         torch.manual_seed(3)
         contrastive(wrapped, range(NUM_CLIPS), LearnedTemperature())
         found.append((gradients_of(wrapped), full_state(wrapped)))
@@ -299,7 +303,7 @@ def test_blocks_hold_most_of_every_trunk(backbone: BackboneName) -> None:
 
 def test_a_state_is_of_the_unwrapped_model() -> None:
     model = make_zorro()
-    wrapped = wrap(model, Engine.NONE)
+    wrapped = wrap(model, ParallelStrategy.NONE)
     assert zorro_of(wrapped) is model
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     assert_same(full_state(wrapped), model.state_dict())
@@ -316,7 +320,7 @@ def test_an_engine_needs_ranks() -> None:
 
 
 def test_without_ranks_nothing_is_averaged_or_held_back() -> None:
-    wrapped, weight = wrap(make_zorro(), Engine.NONE), nn.Parameter(torch.ones(1))
+    wrapped, weight = wrap(make_zorro(), ParallelStrategy.NONE), nn.Parameter(torch.ones(1))
     with unsynced(wrapped):
         (weight * 3).backward()
     average_gradients([weight])

@@ -18,12 +18,13 @@ from models.zorro import ZorroModel
 from tests.made_media import jpeg_bytes, tone, write_clip
 from tests.training.small_runs import CLIP_SPEC, MODEL, train_interrupted
 from training.batch import row_target
-from training.distributed import Ranks
 from training.loop import model_config, train
 from training.losses import distillation, info_nce, soft_cross_entropy
+from training.ranks import Ranks
 from training.recipe import Recipe
 from training.schedule import WeightAverage, warmup_cosine
-from training.tasks import Task, open_task
+from training.task import Task
+from training.tasks import open_task
 
 RECIPE = (
     """

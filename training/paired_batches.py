@@ -15,38 +15,38 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datasets.manifests import Item
-from datasets.recordings import Recording, Recordings, Window, cut_window, window_start
+from datasets.recordings import Recording, Recordings, RecordingWindow, cut_window, window_start
 from media.spec import ClipSpec
 from models.attention import Pairing
 
-from .augment import augment_sounds, augment_windows, mix_clips
-from .batch import Batch, row_target
-from .distributed import Ranks, share
+from .augment import augment_audio, augment_video_windows, mix_clips
+from .batch import TrainingBatch, row_target
+from .ranks import Ranks, share
 from .recipe import Recipe
 
 
-class Drawn(NamedTuple):
+class DrawnClips(NamedTuple):
     """Windows of a batch, those with sound and picture first."""
 
     chosen: list[int]
     """Numbers of their items."""
-    windows: list[Window]
+    windows: list[RecordingWindow]
     faults: Mapping[str, str] = {}
     """What was wrong with files, by path."""
 
 
-class Clips(Protocol):
+class ClipSource(Protocol):
     """Where windows come from."""
 
     items: Sequence[Item]
     """All that may be drawn, of which there is at least one."""
 
-    def draw(self, chosen: list[int]) -> Drawn:
+    def draw(self, chosen: list[int]) -> DrawnClips:
         """A window of each of these items, at places drawn from torch's generator."""
         ...
 
 
-class DecodedClips:
+class RecordedClips:
     """Clips whose recordings are there as arrays.
 
     Raises:
@@ -59,22 +59,22 @@ class DecodedClips:
             raise ValueError(f"none of {len(items)} clips decodes: {recordings.counts}")
         self._recordings, self._recipe = recordings.by_path, recipe
 
-    def draw(self, chosen: list[int]) -> Drawn:
-        """See `Clips`."""
+    def draw(self, chosen: list[int]) -> DrawnClips:
+        """See `ClipSource`."""
         chosen = sorted(chosen, key=lambda i: not _is_whole(self._recordings[self.items[i].path]))
         places = torch.rand(len(chosen)).tolist()
-        return Drawn(
+        return DrawnClips(
             chosen, [self._cut(self.items[i], place) for i, place in zip(chosen, places, strict=True)]
         )
 
-    def _cut(self, item: Item, place: float) -> Window:
+    def _cut(self, item: Item, place: float) -> RecordingWindow:
         recording, spec = self._recordings[item.path], self._recipe.spec
         jitter = self._recipe.max_jitter_seconds
         start = window_start(item, spec, recording.seconds(spec), place=place, max_jitter_seconds=jitter)
         return cut_window(recording, start, spec)
 
 
-class ClipBatches(Dataset[list[Batch]]):
+class PairedBatches(Dataset[list[TrainingBatch]]):
     """Batch number i of a run, for i from 0 to `recipe.num_steps`, in `recipe.num_chunks` parts.
 
     Items are drawn without repetition until all were drawn, then again in another order.
@@ -85,7 +85,7 @@ class ClipBatches(Dataset[list[Batch]]):
 
     def __init__(
         self,
-        clips: Clips,
+        clips: ClipSource,
         targets: dict[str, int],
         recipe: Recipe,
         ranks: Ranks,
@@ -98,7 +98,7 @@ class ClipBatches(Dataset[list[Batch]]):
     def __len__(self) -> int:
         return self.recipe.num_steps
 
-    def __getitem__(self, step: int) -> list[Batch]:
+    def __getitem__(self, step: int) -> list[TrainingBatch]:
         own = share(self.chosen(step), self.ranks)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_mixed(self.recipe.seed, step, self.ranks.rank))
@@ -116,13 +116,13 @@ class ClipBatches(Dataset[list[Batch]]):
         }
         return [int(orders[place // total][place % total]) for place in places]
 
-    def _draw(self, chosen: Sequence[int]) -> Batch:
+    def _draw(self, chosen: Sequence[int]) -> TrainingBatch:
         recipe = self.recipe
         drawn = self.clips.draw(list(chosen))
         num_whole = sum(window.is_whole for window in drawn.windows)
         audio, video = stack_windows(drawn.windows, recipe.spec)
-        audio = augment_sounds(audio, recipe.spec, recipe.augmentation)
-        video = augment_windows(video, recipe.augmentation, mean=self.mean)
+        audio = augment_audio(audio, recipe.spec, recipe.augmentation)
+        video = augment_video_windows(video, recipe.augmentation, mean=self.mean)
         targets = self.labels[drawn.chosen]
         if recipe.supervised:
             audio, video, targets = mix_clips(audio, video, targets, num_whole, recipe.augmentation)
@@ -131,7 +131,9 @@ class ClipBatches(Dataset[list[Batch]]):
         batch = self._rows(audio, video, targets[heard], targets[seen], num_whole)
         return replace(batch, faults=dict(drawn.faults))
 
-    def _rows(self, audio: Tensor, video: Tensor, heard: Tensor, seen: Tensor, num_whole: int) -> Batch:
+    def _rows(
+        self, audio: Tensor, video: Tensor, heard: Tensor, seen: Tensor, num_whole: int
+    ) -> TrainingBatch:
         """Fusion rows: whole clips, clips that lack a modality, and some whole ones again by sound and by sight alone."""
         pairs, sounds, sights = torch.arange(num_whole), torch.arange(len(audio)), torch.arange(len(video))
         num_alone = round(num_whole * self.recipe.alone_share)
@@ -143,7 +145,7 @@ class ClipBatches(Dataset[list[Batch]]):
         )
         kept = torch.ones(len(audio)), torch.ones(len(video))
         row_targets, row_kept = row_target(pairing, heard, seen, *kept)
-        return Batch(
+        return TrainingBatch(
             audio=audio,
             video=video,
             pairing=pairing,
@@ -164,7 +166,7 @@ class ClipBatches(Dataset[list[Batch]]):
         )
 
 
-def stack_windows(windows: Sequence[Window], spec: ClipSpec) -> tuple[Tensor, Tensor]:
+def stack_windows(windows: Sequence[RecordingWindow], spec: ClipSpec) -> tuple[Tensor, Tensor]:
     """Sounds of the windows that have one, and pictures of those that have them."""
     sounds = [window.audio for window in windows if window.audio is not None]
     sights = [window.video for window in windows if window.video is not None]

@@ -14,19 +14,20 @@ import torch
 from datasets import shard_writer as shards
 from datasets.layouts import read_items
 from datasets.recordings import load_recordings
-from datasets.shard_reader import StoredItems
+from datasets.shard_reader import ShardReader
 from datasets.shard_writer import write_shards
 from media import read_clips
 from models.weights import load_checkpoint
 from tests.made_media import moving_frames, tone, write_clip
 from tests.training.small_runs import CLIP_SPEC, MODEL, logged, train_interrupted, train_killed, train_ranks
-from training.clip_batch import ClipBatches
-from training.distributed import Ranks, union_over_ranks
 from training.loop import train
+from training.paired_batches import PairedBatches
+from training.ranks import Ranks, union_over_ranks
 from training.recipe import Recipe
-from training.streamed_clips import StreamedClips, StreamTable, read_window
-from training.tasks import StreamTask, open_task
-from training.validation import ClipTable
+from training.shard_clips import ShardClips, ShardValidationTable, decode_window
+from training.sharded_task import ShardedTask
+from training.tasks import open_task
+from training.validation import ValidationTable
 
 RECIPE = (
     """
@@ -78,7 +79,7 @@ def written(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def hurt(written: Path, tmp_path: Path) -> Path:
     """The shards with one file of each split that opens no more: its bytes are there, and mean nothing."""
     copy = Path(shutil.copytree(written, tmp_path / "hurt"))
-    stored = StoredItems(copy)
+    stored = ShardReader(copy)
     film = next(item for item in stored.items if item.path.name == "2.mp4")
     for item in (film, stored.items[-1]):
         place = stored._places[item.path]
@@ -94,14 +95,14 @@ def _recipe(folder: Path, steps: int, more: str = "num_workers = 0") -> Path:
     return path
 
 
-def _task(folder: Path, recipe: Path, told: list[Any] | None = None) -> StreamTask:
+def _task(folder: Path, recipe: Path, told: list[Any] | None = None) -> ShardedTask:
     report = (lambda *x: None) if told is None else (lambda *x: told.append(x))
-    task = open_task(Recipe.load(recipe), StoredItems(folder), folder, report, ALONE)
-    assert isinstance(task, StreamTask)
+    task = open_task(Recipe.load(recipe), ShardReader(folder), folder, report, ALONE)
+    assert isinstance(task, ShardedTask)
     return task
 
 
-def _epoch(batches: ClipBatches, num_steps: int) -> Counter[str]:
+def _epoch(batches: PairedBatches, num_steps: int) -> Counter[str]:
     return Counter(
         batches.clips.items[i].path.name for step in range(num_steps) for i in batches.chosen(step)
     )
@@ -117,13 +118,13 @@ def test_an_epoch_has_the_clips_of_the_folder(data: Path, written: Path, tmp_pat
 
 
 def test_a_window_is_that_which_a_server_reads(data: Path, written: Path, tmp_path: Path) -> None:
-    stored, recipe = StoredItems(written), Recipe.load(_recipe(tmp_path, 1))
+    stored, recipe = ShardReader(written), Recipe.load(_recipe(tmp_path, 1))
     item = next(item for item in stored.items if item.path.name == "3.mp4")
-    window = read_window(stored.read(item), item, recipe, place=0.0)
+    window = decode_window(stored.read(item), item, recipe, place=0.0)
     served = next(iter(read_clips(data / "3.mp4", recipe.spec)))
     assert np.array_equal(window.audio, served.audio)
     assert np.array_equal(window.video, served.video)
-    alone = read_window(stored.read(item), replace(item, modality="audio"), recipe)
+    alone = decode_window(stored.read(item), replace(item, modality="audio"), recipe)
     assert alone.video is None
     assert not alone.is_whole
 
@@ -140,11 +141,11 @@ def test_two_workers_draw_what_one_draws(written: Path, tmp_path: Path) -> None:
 
 def test_ranks_share_one_batch(written: Path, tmp_path: Path) -> None:
     recipe = replace(Recipe.load(_recipe(tmp_path, 4)), num_clips=10)
-    stored = StoredItems(written)
+    stored = ShardReader(written)
     items = [item for item in stored.items if item.split == "train"]
     ranks = [Ranks(rank=r, world_size=2, device=torch.device("cpu")) for r in (0, 1)]
     targets = {"high": 0, "low": 1}
-    parts = [ClipBatches(StreamedClips(stored, items, recipe), targets, recipe, rank)[0][0] for rank in ranks]
+    parts = [PairedBatches(ShardClips(stored, items, recipe), targets, recipe, rank)[0][0] for rank in ranks]
     assert [len(part.contrast_rows) for part in parts] == [5, 5]
     assert sum(len(part.faults) for part in parts) == 2, "each file is read by one of them"
 
@@ -165,36 +166,36 @@ def test_faults_are_counted_and_their_places_taken(hurt: Path, tmp_path: Path) -
     streams = ("audio", "video", "fusion", "fusion_by_audio", "fusion_by_video")
     assert task.validate(model).keys() == {f"{stream}_top1" for stream in streams}
     assert told[-1][1] == 4
-    assert sorted(task.validation.answers(model)["audio"].clips) == [0, 1, 2], "the last does not decode"
+    assert sorted(task.validation.outputs(model)["audio"].clips) == [0, 1, 2], "the last does not decode"
 
 
 def test_nothing_that_decodes_fails(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = Recipe.load(_recipe(tmp_path, 4))
-    stored = StoredItems(written)
+    stored = ShardReader(written)
     with pytest.raises(ValueError, match="nothing to draw from"):
-        StreamedClips(stored, [], recipe)
+        ShardClips(stored, [], recipe)
     monkeypatch.setattr(stored, "read", lambda _: b"nothing")
-    clips = StreamedClips(stored, [item for item in stored.items if item.split == "val"], recipe)
+    clips = ShardClips(stored, [item for item in stored.items if item.split == "val"], recipe)
     with pytest.raises(
         ValueError, match=r"none of 4 files in a row decodes: {'broken: unsupported_media': 4}"
     ):
         clips.draw([0])
     model = load_checkpoint(train(_recipe(tmp_path, 1), tmp_path / "run", data_dir=written)).model
     with pytest.raises(ValueError, match="none of 4 clips to validate by decodes"):
-        StreamTable(clips, {"high": 0, "low": 1}).answers(model)
+        ShardValidationTable(clips, {"high": 0, "low": 1}).outputs(model)
 
 
 def test_validation_agrees_with_the_folders(data: Path, written: Path, tmp_path: Path) -> None:
     recipe = Recipe.load(_recipe(tmp_path, 1, "num_workers = 1"))
     model = load_checkpoint(train(_recipe(tmp_path, 1), tmp_path / "run", data_dir=written)).model
-    stored = StoredItems(written)
+    stored = ShardReader(written)
     items = [item for item in stored.items if item.split == "val"]
-    table = StreamTable(StreamedClips(stored, items, recipe), {"high": 0, "low": 1})
+    table = ShardValidationTable(ShardClips(stored, items, recipe), {"high": 0, "low": 1})
     there = [replace(item, path=data / item.path) for item in items]
     recordings = load_recordings(there, recipe.spec, tmp_path, lambda *_: None)
-    other = ClipTable(there, recordings, {"high": 0, "low": 1}, recipe)
+    other = ValidationTable(there, recordings, {"high": 0, "low": 1}, recipe)
     assert torch.equal(table.labels, other.labels)
-    ours, theirs = table.answers(model), other.answers(model)
+    ours, theirs = table.outputs(model), other.outputs(model)
     assert ours.keys() == theirs.keys()
     for name, answers in ours.items():
         assert np.array_equal(answers.clips, theirs[name].clips)
@@ -244,7 +245,7 @@ def test_a_run_killed_outright_gives_the_same_losses(written: Path, tmp_path: Pa
 
 
 def test_what_shards_cannot_give_fails(data: Path, written: Path, tmp_path: Path) -> None:
-    stored, recipe = StoredItems(written), Recipe.load(_recipe(tmp_path, 4))
+    stored, recipe = ShardReader(written), Recipe.load(_recipe(tmp_path, 4))
     for wrong, match in (
         (replace(recipe, pairs="by_label"), "train on its folder instead"),
         (replace(recipe, model={"centre": "picture"}), "choose centre = 'motion'"),

@@ -16,26 +16,26 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from datasets.manifests import Item
-from datasets.recordings import Window, window_start
-from datasets.shard_reader import StoredItems
+from datasets.recordings import RecordingWindow, window_start
+from datasets.shard_reader import ShardReader
 from media.clip import read_clips
 from media.container import MediaLimits
 from media.errors import MediaError
 from media.probe import probe
 from models.zorro import ZorroModel
 
-from .clip_batch import Drawn, label_vectors, stack_windows
+from .paired_batches import DrawnClips, label_vectors, stack_windows
 from .recipe import Recipe
-from .validation import MAX_BATCH_SIZE, Answers, answer_windows, numbers_with, score_answers
+from .validation import MAX_VALIDATION_BATCH, WindowOutputs, numbers_with, score_outputs, window_outputs
 
-LIMITS = MediaLimits(max_threads=1)  # there are loader workers beside each other
+SHARD_CLIP_LIMITS = MediaLimits(max_threads=1)  # there are loader workers beside each other
 MAX_IN_A_ROW = 100  # broken files; more are no accident
 MUTE, BLIND = "mute", "no picture"
 
 
-def read_window(
+def decode_window(
     content: bytes, item: Item, recipe: Recipe, *, place: float = 0.5, jitter: float = 0.0
-) -> Window:
+) -> RecordingWindow:
     """A window of an item, of what it names and the file has; with neither sound nor picture if there is nothing.
 
     Args:
@@ -48,48 +48,52 @@ def read_window(
     Raises:
         MediaError: it does not decode.
     """
-    spec, info = recipe.spec, probe(content, limits=LIMITS)
+    spec, info = recipe.spec, probe(content, limits=SHARD_CLIP_LIMITS)
     audio, video = item.modality != "video" and info.has_audio, item.modality != "audio" and info.has_video
     if not (audio or video):
-        return Window(None, None)
+        return RecordingWindow(None, None)
     start = window_start(item, spec, info.duration_seconds or 0.0, place=place, max_jitter_seconds=jitter)
-    clip = next(iter(read_clips(content, spec, audio=audio, video=video, start_seconds=start, limits=LIMITS)))
-    return Window(
+    clip = next(
+        iter(
+            read_clips(content, spec, audio=audio, video=video, start_seconds=start, limits=SHARD_CLIP_LIMITS)
+        )
+    )
+    return RecordingWindow(
         *(None if x is None else torch.from_numpy(np.ascontiguousarray(x)) for x in (clip.audio, clip.video))
     )
 
 
-class StreamedClips:
+class ShardClips:
     """Clips of one split of a folder of shards, decoded when drawn.
 
     Raises:
         ValueError: there are none; or, at a draw, a hundred in a row do not decode.
     """
 
-    def __init__(self, stored: StoredItems, items: Sequence[Item], recipe: Recipe) -> None:
+    def __init__(self, stored: ShardReader, items: Sequence[Item], recipe: Recipe) -> None:
         if not items:
             raise ValueError(
                 f"{stored.folder} has nothing to draw from; there must be shards of the splits train and val"
             )
         self.items, self.recipe, self._stored = items, recipe, stored
 
-    def draw(self, chosen: list[int]) -> Drawn:
-        """See `clip_batch.Clips`."""
+    def draw(self, chosen: list[int]) -> DrawnClips:
+        """See `paired_batches.Clips`."""
         faults: dict[str, str] = {}
         found = [
             self._next_from(i, place, faults)
             for i, place in zip(chosen, torch.rand(len(chosen)).tolist(), strict=True)
         ]
         found.sort(key=lambda pair: not pair[1].is_whole)
-        return Drawn([i for i, _ in found], [window for _, window in found], faults)
+        return DrawnClips([i for i, _ in found], [window for _, window in found], faults)
 
     def read(
         self, number: int, faults: dict[str, str], *, place: float = 0.5, jitter: float = 0.0
-    ) -> Window | None:
+    ) -> RecordingWindow | None:
         """A window of item `number`, or None if there is nothing; what is wrong with its file is put into `faults`."""
         item = self.items[number]
         try:
-            window = read_window(self._stored.read(item), item, self.recipe, place=place, jitter=jitter)
+            window = decode_window(self._stored.read(item), item, self.recipe, place=place, jitter=jitter)
         except MediaError as error:
             faults[str(item.path)] = f"broken: {error.code}"
             return None
@@ -99,7 +103,7 @@ class StreamedClips:
             faults[str(item.path)] = ", ".join(lacks)
         return None if window.audio is None and window.video is None else window
 
-    def _next_from(self, number: int, place: float, faults: dict[str, str]) -> tuple[int, Window]:
+    def _next_from(self, number: int, place: float, faults: dict[str, str]) -> tuple[int, RecordingWindow]:
         for i in range(number, number + min(MAX_IN_A_ROW, len(self.items))):
             at = i % len(self.items)
             window = self.read(at, faults, place=place, jitter=self.recipe.max_jitter_seconds)
@@ -110,28 +114,28 @@ class StreamedClips:
         )
 
 
-class StreamTable:
-    """One window of each clip of a split, decoded anew each time that a model is asked; see `ClipTable`.
+class ShardValidationTable:
+    """One window of each clip of a split, decoded anew each time that a model is asked; see `ValidationTable`.
 
     Raises:
         ValueError: there are no clips; or, when a model is asked, none decodes.
     """
 
-    def __init__(self, clips: StreamedClips, targets: dict[str, int]) -> None:
+    def __init__(self, clips: ShardClips, targets: dict[str, int]) -> None:
         self.clips, self.labels = clips, label_vectors(clips.items, targets)
         self.faults: dict[str, str] = {}
         """What is wrong with files, by path, as far as they were read."""
 
-    def answers(self, model: ZorroModel) -> dict[str, Answers]:
-        """See `ClipTable.answers`."""
+    def outputs(self, model: ZorroModel) -> dict[str, WindowOutputs]:
+        """See `ValidationTable.answers`."""
         # A decoder in a cycle of garbage must go before workers are forked; see `tasks.ClipTask.batches`.
         gc.collect()
-        parts: dict[str, list[Answers]] = {}
+        parts: dict[str, list[WindowOutputs]] = {}
         for *arrays, faults in DataLoader(
             _Parts(self.clips), batch_size=None, num_workers=self.clips.recipe.num_workers
         ):
             self.faults |= faults
-            for name, answer in answer_windows(model, *arrays).items():
+            for name, answer in window_outputs(model, *arrays).items():
                 parts.setdefault(name, []).append(answer)
         if not parts:
             raise ValueError(
@@ -140,12 +144,14 @@ class StreamTable:
         return {name: _joined(found) for name, found in parts.items()}
 
     def scores(self, model: ZorroModel) -> dict[str, float]:
-        """See `ClipTable.scores`."""
-        return score_answers(self.answers(model), self.labels, self.clips.recipe)
+        """See `ValidationTable.scores`."""
+        return score_outputs(self.outputs(model), self.labels, self.clips.recipe)
 
 
-def _joined(parts: Sequence[Answers]) -> Answers:
-    return Answers(*(np.concatenate([getattr(part, x.name) for part in parts]) for x in fields(Answers)))
+def _joined(parts: Sequence[WindowOutputs]) -> WindowOutputs:
+    return WindowOutputs(
+        *(np.concatenate([getattr(part, x.name) for part in parts]) for x in fields(WindowOutputs))
+    )
 
 
 def _counted(faults: Mapping[str, str]) -> dict[str, int]:
@@ -153,18 +159,20 @@ def _counted(faults: Mapping[str, str]) -> dict[str, int]:
 
 
 class _Parts(Dataset[tuple[Tensor, Tensor, Tensor, Tensor, dict[str, str]]]):
-    """A split's clips, a batch's worth at a time: what `answer_windows` takes, and what was wrong."""
+    """A split's clips, a batch's worth at a time: what `window_outputs` takes, and what was wrong."""
 
-    def __init__(self, clips: StreamedClips) -> None:
+    def __init__(self, clips: ShardClips) -> None:
         self._clips = clips
 
     def __len__(self) -> int:
-        return -(-len(self._clips.items) // MAX_BATCH_SIZE)
+        return -(-len(self._clips.items) // MAX_VALIDATION_BATCH)
 
     def __getitem__(self, part: int) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, str]]:
         faults: dict[str, str] = {}
-        numbers = range(part * MAX_BATCH_SIZE, min((part + 1) * MAX_BATCH_SIZE, len(self._clips.items)))
-        windows = [self._clips.read(number, faults) or Window(None, None) for number in numbers]
+        numbers = range(
+            part * MAX_VALIDATION_BATCH, min((part + 1) * MAX_VALIDATION_BATCH, len(self._clips.items))
+        )
+        windows = [self._clips.read(number, faults) or RecordingWindow(None, None) for number in numbers]
         heard, seen = numbers_with(windows)
         audio, video = stack_windows(windows, self._clips.recipe.spec)
         return heard + numbers.start, audio, seen + numbers.start, video, faults

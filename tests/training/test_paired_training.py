@@ -13,16 +13,16 @@ import torch
 
 from datasets.layouts import read_items
 from datasets.manifests import Item, ManifestError, Spans
-from datasets.recordings import cut_frames, cut_sound, load_recordings, window_start
+from datasets.recordings import cut_frames, cut_log_mel, load_recordings, window_start
 from media import ClipSpec, read_clips
 from models.weights import load_checkpoint
 from tests.made_media import moving_frames, tone, write_clip
 from tests.training.small_runs import CLIP_SPEC, MODEL, logged, train_interrupted, train_killed, train_ranks
-from training.augment import augment_windows, mix_clips
-from training.clip_batch import ClipBatches, DecodedClips
-from training.distributed import Ranks
+from training.augment import augment_video_windows, mix_clips
 from training.finetune import finetuning_recipe
 from training.loop import train
+from training.paired_batches import PairedBatches, RecordedClips
+from training.ranks import Ranks
 from training.recipe import Augmentation, Recipe, trained_spans
 
 RECIPE = (
@@ -73,11 +73,11 @@ def _recipe(folder: Path, steps: int, more: str = "", model: str = "") -> Path:
     return path
 
 
-def _batches(data: Path, tmp_path: Path, recipe: Recipe, **ranks: int) -> ClipBatches:
+def _batches(data: Path, tmp_path: Path, recipe: Recipe, **ranks: int) -> PairedBatches:
     items = [item for item in read_items(data).items if item.split == "train"]
     recordings = load_recordings(items, recipe.spec, tmp_path / "cache", lambda *_: None)
-    return ClipBatches(
-        DecodedClips(items, recordings, recipe), {"high": 0, "low": 1}, recipe, ranks=_ranks(**ranks)
+    return PairedBatches(
+        RecordedClips(items, recordings, recipe), {"high": 0, "low": 1}, recipe, ranks=_ranks(**ranks)
     )
 
 
@@ -93,7 +93,7 @@ def test_windows_are_those_that_a_server_reads(data: Path, tmp_path: Path, spec:
     served = next(iter(read_clips(item.path, spec, start_seconds=start)))
     inside = slice(2, -2)  # a window's own edges see silence before and after it
     np.testing.assert_allclose(
-        cut_sound(recording.log_mel, start, spec)[inside], served.audio[inside], atol=0.05
+        cut_log_mel(recording.log_mel, start, spec)[inside], served.audio[inside], atol=0.05
     )
     assert np.array_equal(cut_frames(recording.frames, start, spec), served.video)
 
@@ -184,18 +184,18 @@ def test_nothing_to_draw_from_fails(data: Path, tmp_path: Path) -> None:
     items = [Item(data / "broken.mp4", "both", ("low",), "train")]
     recordings = load_recordings(items, recipe.spec, tmp_path, lambda *_: None)
     with pytest.raises(ValueError, match="none of 1 clips decodes"):
-        DecodedClips(items, recordings, recipe)
+        RecordedClips(items, recordings, recipe)
 
 
 def test_films_move_by_whole_pixels_around_the_mean() -> None:
     torch.manual_seed(0)
     video = torch.randint(0, 256, (8, 2, 16, 16, 3), dtype=torch.uint8)
-    assert torch.equal(augment_windows(video, STILL), video.float())
+    assert torch.equal(augment_video_windows(video, STILL), video.float())
     mean = torch.rand(16, 16, 3) * 255
     means = mean.round().to(torch.uint8).expand(8, 2, -1, -1, -1)
-    moved = augment_windows(means, replace(STILL, max_shift_pixels=2), mean=mean)
+    moved = augment_video_windows(means, replace(STILL, max_shift_pixels=2), mean=mean)
     assert (moved - mean).abs().max() <= 0.5 + 1e-3, "the mean picture itself stays where it is"
-    shifted = augment_windows(video, replace(STILL, max_shift_pixels=2))
+    shifted = augment_video_windows(video, replace(STILL, max_shift_pixels=2))
     moves = [(y, x) for y in range(5) for x in range(5)]
     found = {
         next((y, x) for y, x in moves if torch.equal(after[:, 2:14, 2:14], before[:, y : y + 12, x : x + 12]))
