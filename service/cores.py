@@ -1,4 +1,4 @@
-"""How many cores this process may really use."""
+"""The number of cores this process may use."""
 
 import os
 from math import ceil
@@ -8,7 +8,7 @@ CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 
 
 def available_cores(cpu_max: Path = CPU_MAX) -> int:
-    """Cores by affinity and by the quota of the control group, whichever is less; at least 1."""
+    """Cores by CPU affinity or by the control group's quota, whichever is less; at least 1."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = cpu_max.read_text().split()

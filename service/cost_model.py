@@ -1,19 +1,18 @@
 """What a batch costs: seconds = a * n + b for n items, fitted as batches run.
 
 Least squares in which each batch counts a little less than the one after it, so that the fit follows a
-machine that slows down or speeds up. Never negative: a batch costs at least nothing, and a larger one at
-least as much.
+machine that slows down or speeds up. Neither `a` nor `b` is ever negative: a larger batch never costs less.
 """
 
 from dataclasses import dataclass
 
-FORGETTING = 0.97  # weight of a batch, per batch that came after it
+SAMPLE_DECAY = 0.97  # weight of a batch, per batch that came after it
 PRIOR_WEIGHT = 1e-3  # of a first guess, so that two batches of one size do not divide by zero
 
 
 @dataclass(slots=True)
 class CostModel:
-    """A fitted line. Before the first batch it knows nothing and answers 0."""
+    """A fitted line; all costs are 0 before the first batch."""
 
     _weight: float = 0.0
     _n: float = 0.0
@@ -22,7 +21,7 @@ class CostModel:
     _n_seconds: float = 0.0
 
     def observe(self, n: int, seconds: float) -> None:
-        """Take in one batch of `n` items that took `seconds`."""
+        """Add one batch of `n` items that took `seconds`."""
         for name, value in (
             ("_weight", 1.0),
             ("_n", n),
@@ -30,7 +29,7 @@ class CostModel:
             ("_nn", n * n),
             ("_n_seconds", n * seconds),
         ):
-            setattr(self, name, FORGETTING * getattr(self, name) + value)
+            setattr(self, name, SAMPLE_DECAY * getattr(self, name) + value)
 
     @property
     def line(self) -> tuple[float, float]:

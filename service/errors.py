@@ -1,4 +1,4 @@
-"""Errors as `application/problem+json` (RFC 9457): one table of codes feeds the answers, the docs and their test."""
+"""Errors as `application/problem+json` (RFC 9457): one table of codes for responses, docs and their test."""
 
 from math import ceil
 from typing import Any, NamedTuple
@@ -52,7 +52,7 @@ PROBLEMS: dict[str, Problem] = {
     "deadline_exceeded": Problem(504, "The allowed time passed before the answer was ready"),
 }
 DEFAULT_RETRY_SECONDS = {"not_ready": 1.0, "draining": 1.0, "out_of_space": 1.0}
-"""When to try again, for codes that do not say."""
+"""Retry-After of codes whose errors do not say when to try again."""
 
 
 class ServiceError(Exception):
@@ -77,7 +77,7 @@ class DecoderFailed(ServiceError):
 def problem_response(
     code: str, detail: str, request_id: str, *, retry_after_seconds: float | None = None
 ) -> Response:
-    """The answer to a request that failed; `Retry-After` in whole seconds, where it is known when to try again."""
+    """The response to a request that failed; `Retry-After`, in whole seconds, says when to try again."""
     problem = PROBLEMS[code]
     body: dict[str, Any] = {
         "type": f"/docs/errors#{code}",
@@ -93,7 +93,7 @@ def problem_response(
 
 
 def code_of(error: Exception) -> str | None:
-    """The code for an expected error; None for a fault of ours."""
+    """The code of an expected error; None for a fault of the server."""
     if isinstance(error, ServiceError | MediaError | InvalidOption):
         return error.code if error.code in PROBLEMS else None
     return None

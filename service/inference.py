@@ -4,50 +4,38 @@ Nothing here blocks the event loop. Cancelling a request ends its work, whatever
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from media import Clip, MediaLimits, Modality
-from media.time_range import TimeRange
 from runtime import ClipResult, Zorro
-from runtime.options import parse_modalities
-from runtime.result_assembly import OutputRequest, ResultBuilder
+from runtime.result_assembly import ResultBuilder
 from runtime.signature import graphs_for, stream_values
 
 from .batcher import Batcher
+from .clip_request import ClipRequest
 from .decode_pool import DecodePool
-from .decode_worker import DecodedChunk, DecodeRequest
+from .decode_worker import DecodeRequest
 from .graph_queue import GraphResult
 from .heap import IdleTimer, release_free_memory
-from .models import Models
+from .model_repository import ModelRepository
 from .settings import Settings
 from .tracing import span
 
 MAX_WINDOWS_PER_CHUNK = 16
 HEAP_IDLE_SECONDS = 2.0  # then free memory is released; the next batch takes some milliseconds more
-
-DecodedClips = tuple[DecodedChunk, list[Clip]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What a request wants to know of its clip, checked."""
-
-    question: OutputRequest
-    modalities: Sequence[Modality]
-    must_have_all: bool
-    times: TimeRange
+ChunkT = TypeVar("ChunkT")
 
 
 class InferenceEngine:
-    """The decode pool, the batcher and the models behind them. Lives on one event loop."""
+    """The decode pool and the batcher, which all requests share. Lives on one event loop."""
 
-    def __init__(self, settings: Settings, models: Models, folder: Path) -> None:
-        self.models, self._settings = models, settings
+    def __init__(self, settings: Settings, windows_folder: Path) -> None:
+        self._settings = settings
         self._limits = MediaLimits(
             max_bytes=settings.max_body_bytes,
             max_duration_seconds=settings.max_duration_seconds,
@@ -57,7 +45,7 @@ class InferenceEngine:
             max_frames_per_second=settings.max_frames_per_second,
         )
         self.pool = DecodePool(
-            folder,
+            windows_folder,
             num_workers=settings.decode_workers,
             max_memory_bytes=settings.max_decode_memory_bytes,
             max_growth_bytes=settings.max_decode_growth_bytes,
@@ -69,69 +57,61 @@ class InferenceEngine:
             num_sessions=settings.sessions, is_idle=lambda: self._idle_timer.num_active <= 1
         )
 
-    async def start(self) -> None:
-        """Start the decode processes, and add a queue for each graph of each model, once they are loaded."""
+    async def start(self, models: ModelRepository) -> None:
+        """Start the decode processes, and add a queue for each graph of each model."""
         await self.pool.warm_up()
-        for model in self.models.all():
+        for served in models.models:
             for modality in Modality:
                 self.batcher.add_queue(
-                    queue_name(model, modality),
-                    _runner(self.models.beside(model), modality),
-                    run_alone=_runner(model, modality),
+                    queue_name(served.alone, modality),
+                    _graph_runner(served.beside, modality),
+                    run_alone=_graph_runner(served.alone, modality),
                     max_batch_size=self._settings.max_batch_size,
                     max_queue_size=self._settings.max_queue_windows,
                 )
         self._idle_timer.start()  # loading has left much free memory
 
     async def answer_clip(
-        self, model: Zorro, asked: Asked, path: Path, *, deadline: float | None
+        self, model: Zorro, request: ClipRequest, path: Path, *, deadline: float | None
     ) -> ClipResult:
-        """The answer to one clip.
+        """The result for one clip: while a chunk of its windows runs, the next one is decoded.
 
         Args:
             model: that answers.
-            asked: what is wanted.
+            request: what the client wants to know.
             path: of the clip.
             deadline: on `time.monotonic`.
 
         Raises:
-            MediaError: the clip; see `media.errors`.
-            ServiceError: a decode process failed over it, or there is no room or no time.
+            MediaError: the file is at fault; see `media.errors`.
+            ServiceError: a decode process failed on the file, or there is no room or no time.
         """
-        with self._idle_timer.active():
-            return await self._answer(
-                model, asked, self._decode_request(model, asked, path), deadline=deadline
-            )
-
-    async def _answer(
-        self, model: Zorro, asked: Asked, request: DecodeRequest, *, deadline: float | None
-    ) -> ClipResult:
-        collected: ResultBuilder | None = None
+        output = request.output_request(model)
+        builder: ResultBuilder | None = None
         decode_seconds, warnings = 0.0, []
-        async with aclosing(self.pool.chunks(request)) as chunks:
-            while (decoded := await _next(chunks)) is not None:
-                chunk, clips = decoded
-                collected = collected or ResultBuilder(chunk.available)
-                decode_seconds += chunk.seconds
-                warnings += [warning for warning in chunk.warnings if warning not in warnings]
-                if clips:
-                    values = await self._run(
-                        model, chunk.available, clips, asked.question.kind, collected, deadline
-                    )
-                    collected.add(clips, values)
-        assert collected is not None
-        return collected.build(
-            asked.question,
-            chunk.info,
-            requested=asked.modalities,
-            warnings=warnings,
-            decode_seconds=decode_seconds,
-        )
+        with self._idle_timer.active():
+            async with aclosing(self.pool.chunks(self._decode_request(model, request, path))) as chunks:
+                while (decoded := await _next_chunk(chunks)) is not None:
+                    chunk, clips = decoded
+                    builder = builder or ResultBuilder(chunk.available)
+                    decode_seconds += chunk.seconds
+                    warnings += [warning for warning in chunk.warnings if warning not in warnings]
+                    if clips:
+                        values = await self._stream_values(model, builder, clips, output.kind, deadline)
+                        builder.add(clips, values)
+            assert builder is not None
+            return builder.build(
+                output,
+                chunk.info,
+                requested=request.modalities,
+                warnings=warnings,
+                decode_seconds=decode_seconds,
+            )
 
     async def run_tensors(
         self, model: Zorro, modality: Modality, clips: Sequence[Clip], *, deadline: float | None
     ) -> GraphResult:
-        """A graph's outputs for windows that somebody else has prepared.
+        """A graph's outputs for windows that a client has prepared.
 
         Raises:
             ServiceError: there is no room or no time.
@@ -140,20 +120,20 @@ class InferenceEngine:
         with self._idle_timer.active(), span("inference", lanes=name, windows=len(clips)):
             return await self.batcher.submit(name, clips, deadline=deadline)
 
-    async def _run(
+    async def _stream_values(
         self,
         model: Zorro,
-        present: Sequence[Modality],
+        builder: ResultBuilder,
         clips: Sequence[Clip],
         kind: str,
-        collected: ResultBuilder,
         deadline: float | None,
     ) -> dict[Modality, np.ndarray]:
-        names = [queue_name(model, graph) for graph in graphs_for(present)]
+        """Values of one chunk's windows for each modality of the result, [windows, dim]."""
+        names = [queue_name(model, graph) for graph in graphs_for(builder.modalities)]
         with span("inference", lanes=",".join(names), windows=len(clips)):
             results = await self._run_graphs(names, clips, deadline)
-        collected.inference_seconds += sum(result.run_seconds for result in results)
-        return stream_values((result.outputs for result in results), present, kind)
+        builder.inference_seconds += sum(result.run_seconds for result in results)
+        return stream_values((result.outputs for result in results), builder.modalities, kind)
 
     async def _run_graphs(
         self, names: Sequence[str], clips: Sequence[Clip], deadline: float | None
@@ -166,13 +146,13 @@ class InferenceEngine:
             for result in pending:
                 result.cancel()
 
-    def _decode_request(self, model: Zorro, asked: Asked, path: Path) -> DecodeRequest:
+    def _decode_request(self, model: Zorro, request: ClipRequest, path: Path) -> DecodeRequest:
         return DecodeRequest(
             path=path,
             spec=model.bundle.clip_spec,
-            requested=tuple(asked.modalities),
-            require_all=asked.must_have_all,
-            times=asked.times,
+            requested=request.modalities,
+            require_all=request.require_all,
+            times=request.times,
             max_windows=MAX_WINDOWS_PER_CHUNK,
             limits=self._limits,
         )
@@ -184,21 +164,7 @@ class InferenceEngine:
         await self.pool.close()
 
 
-def make_asked(
-    question: OutputRequest,
-    *,
-    modalities: Iterable[Modality | str] | None,
-    times: TimeRange,
-    skip_missing: bool,
-) -> Asked:
-    """What is asked, with the default of all streams that the clip has."""
-    must_have_all = modalities is not None and not skip_missing
-    return Asked(
-        question=question, modalities=parse_modalities(modalities), must_have_all=must_have_all, times=times
-    )
-
-
-async def _next(chunks: AsyncIterator[DecodedClips]) -> DecodedClips | None:
+async def _next_chunk(chunks: AsyncIterator[ChunkT]) -> ChunkT | None:
     with span("decode"):
         return await anext(chunks, None)
 
@@ -208,5 +174,5 @@ def queue_name(model: Zorro, modality: Modality) -> str:
     return f"{model.bundle.name}/{model.bundle.version}/{modality}"
 
 
-def _runner(model: Zorro, modality: Modality) -> Callable[[Sequence[Clip]], dict[str, np.ndarray]]:
+def _graph_runner(model: Zorro, modality: Modality) -> Callable[[Sequence[Clip]], dict[str, np.ndarray]]:
     return lambda clips: model.run(modality, clips)

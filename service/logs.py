@@ -1,4 +1,4 @@
-"""The server's log: one JSON object per line on standard error, for people and for collectors alike."""
+"""The server's log: one JSON object per line on standard error."""
 
 import logging
 from datetime import UTC, datetime
@@ -7,7 +7,7 @@ import orjson
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one line: its message, or what stands in `fields` of its `extra`, as with requests."""
+    """A record as one line of JSON: its message, or the `fields` of its `extra`, as for requests."""
 
     def format(self, record: logging.LogRecord) -> str:
         """See `logging.Formatter`."""
@@ -20,7 +20,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def log_to_stderr() -> None:
-    """Write what the loggers below `zorro` say, from INFO on."""
+    """Write the records of the loggers below `zorro`, from level INFO on."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
     logger = logging.getLogger("zorro")

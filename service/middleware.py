@@ -1,4 +1,4 @@
-"""Around every request: its id, its line in the log, its place in the metrics, and an answer even when all else fails."""
+"""Around every request: its id, its line in the log, its metrics, and a response even to unexpected errors."""
 
 import asyncio
 import contextlib
@@ -16,12 +16,12 @@ from .metrics import Metrics
 from .tracing import trace_id
 
 log = logging.getLogger("zorro.access")
-CLIENT_LEFT = 499  # nginx's word for it; nobody sees the answer
+CLIENT_LEFT = 499  # as nginx logs it; no client sees this status
 MAX_DISCARDED_BYTES, MAX_DISCARD_SECONDS = 32_000_000, 0.5
 
 
 class RequestMiddleware:
-    """Gives each request an id, the client's if it sent a sane one, and reports how it ended."""
+    """Gives each request an id, the client's if it sent a valid one, and logs and counts how it ended."""
 
     def __init__(
         self, app: ASGIApp, *, metrics: Metrics, on_error: Callable[[str, Exception], ASGIApp]
@@ -42,7 +42,7 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if status >= 400 and _is_closed_after(scope):
+                if status >= 400 and _closes_after_response(scope):
                     await body.discard()
                 message.setdefault("headers", []).append((b"x-request-id", request_id.encode()))
             await send(message)
@@ -53,7 +53,7 @@ class RequestMiddleware:
             status = CLIENT_LEFT
             self._metrics.abandoned.inc()
         except Exception as error:
-            if status:  # an answer has begun; there is no taking it back
+            if status:  # the response has begun; no other can be sent
                 raise
             await self._on_error(request_id, error)(scope, body.receive, send_with_id)
         finally:
@@ -77,12 +77,11 @@ class RequestMiddleware:
 
 
 class _Body:
-    """Knows whether a request's body has been read, and reads what is left of one that is refused and must be closed.
+    """A request's body: whether it has been read, and a way to discard the rest of it.
 
-    A connection that is closed on a client which is still sending is reset, and takes the refusal with it.
-    One that stays
-    open is answered at once: uvicorn's parser passes over the rest, which costs this event loop next to
-        nothing.
+    If a connection is closed while the client still sends, it is reset and the client never sees the response.
+    So before such a connection is closed, the rest is read. A connection that stays open needs no care:
+    uvicorn's parser skips the rest, which costs this event loop next to nothing.
     """
 
     def __init__(self, receive: Receive) -> None:
@@ -96,7 +95,7 @@ class _Body:
         return message
 
     async def discard(self) -> None:
-        """Read the rest, as far as it comes soon and is not too much."""
+        """Read the rest, but no more than `MAX_DISCARDED_BYTES` and no longer than `MAX_DISCARD_SECONDS`."""
         num_bytes = 0
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(MAX_DISCARD_SECONDS):
@@ -104,8 +103,8 @@ class _Body:
                     num_bytes += len((await self.receive()).get("body", b""))
 
 
-def _is_closed_after(scope: Scope) -> bool:
-    """Whether the connection ends with the answer, as HTTP/1.0 does and a client can ask."""
+def _closes_after_response(scope: Scope) -> bool:
+    """Whether the connection is closed after the response, as in HTTP/1.0, or because the client asks for it."""
     return scope["http_version"] == "1.0" or "close" in Headers(scope=scope).get("connection", "").lower()
 
 

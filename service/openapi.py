@@ -8,7 +8,7 @@ from .settings import Settings
 
 
 def describe_api() -> str:
-    """OpenAPI of the app as text, the same on every machine; no model is opened."""
+    """The app's OpenAPI description as text, the same on every machine; no model is opened."""
     return json.dumps(create_app(Settings()).openapi(), indent=1, sort_keys=True) + "\n"
 
 

@@ -1,6 +1,6 @@
-"""A request's turn: refused or admitted before its body is read, then answered by its deadline.
+"""What every request for inference goes through: admission before its body is read, a deadline, and cancellation.
 
-If its client goes away, whatever is being done for it ends.
+If the client goes away, whatever is being done for it ends.
 """
 
 import asyncio
@@ -15,23 +15,29 @@ from starlette.responses import Response
 
 from .admission import Admission
 from .errors import DeadlineExceeded, ServiceError
-from .routes.health import ready_models
 from .settings import Settings
+from .state import server_state
 
-T = TypeVar("T")
+ResultT = TypeVar("ResultT")
 TIMEOUT_HEADER = "x-request-timeout-ms"
 
 
-async def in_turn(
+async def answer_admitted(
     request: Request, admission: Admission, answer: Callable[[float], Awaitable[Response]]
 ) -> Response:
-    """What `answer` says, called with the deadline on `time.monotonic` once the request has a place.
+    """Admit the request and answer it before its deadline.
+
+    Args:
+        request: whose body has not been read yet.
+        admission: which has to have a place for it.
+        answer: makes the response; called with the deadline, in seconds on `time.monotonic`.
 
     Raises:
-        ServiceError: not ready, no place, or the deadline has passed.
+        ServiceError: the server is not ready, has no place, or the deadline has passed.
     """
-    ready_models(request)
-    seconds = seconds_allowed(request, request.app.state.settings)
+    state = server_state(request)
+    state.ready_models()
+    seconds = seconds_allowed(request, state.settings)
     with admission.place(request.state.id, seconds_allowed=seconds):
         try:
             async with asyncio.timeout(seconds):
@@ -43,10 +49,10 @@ async def in_turn(
 
 
 def seconds_allowed(request: Request, settings: Settings) -> float:
-    """What the client allows by `X-Request-Timeout-Ms`, but no more than the operator does.
+    """Time the client allows by `X-Request-Timeout-Ms`, but no more than the operator allows.
 
     Raises:
-        ServiceError: the header is no time.
+        ServiceError: the header is no time above 0.
     """
     given = request.headers.get(TIMEOUT_HEADER)
     if given is None:
@@ -62,30 +68,29 @@ def seconds_allowed(request: Request, settings: Settings) -> float:
     return min(milliseconds / 1000, settings.request_timeout_seconds)
 
 
-async def unless_client_leaves(request: Request, work: Awaitable[T]) -> T:
-    """The result of `work`, which is cancelled if the client goes away meanwhile.
+async def cancel_if_client_leaves(request: Request, work: Awaitable[ResultT]) -> ResultT:
+    """The result of `work`, which is cancelled if the client disconnects meanwhile.
 
     Raises:
-        ClientDisconnect: it did.
+        ClientDisconnect: the client disconnected.
     """
     task = asyncio.current_task()
     assert task is not None
     has_left, num_cancelled = False, task.cancelling()
 
-    async def end_when_left() -> None:
+    async def wait_for_disconnect() -> None:
         nonlocal has_left
         while (await request.receive())["type"] != "http.disconnect":
             pass
         has_left = True
         task.cancel()
 
-    watching = asyncio.ensure_future(end_when_left())
+    watching = asyncio.ensure_future(wait_for_disconnect())
     try:
         return await work
     except asyncio.CancelledError as error:
-        if (
-            not has_left or task.uncancel() > num_cancelled
-        ):  # it was, or was also, somebody else who cancelled
+        # The cancellation may be, or be also, that of somebody else: of the deadline, or of the server's end.
+        if not has_left or task.uncancel() > num_cancelled:
             raise
         raise ClientDisconnect from error
     finally:

@@ -1,40 +1,76 @@
-"""Results of the runtime as answers of the API."""
+"""JSON bodies of the API, made of the runtime's results; `schemas` describes their shapes."""
 
 import base64
 import functools
 from typing import Any
 
 import numpy as np
+import orjson
+from starlette.responses import Response
 
 from media import ClipSpec, Modality
 from runtime import ClipResult, StreamResult, Zorro
 
-from .options import Encoding, Scope
+from .clip_request import ClipRequest, EmbeddingOptions, Encoding, Scope
 
 
-def to_answers(
-    model: Zorro, result: ClipResult, *, scope: Scope, encoding: Encoding, request_id: str, num_bytes: int
+def json_response(body: Any) -> Response:
+    """A response with `body` as JSON; numpy arrays are written as lists."""
+    return Response(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
+
+
+def clip_response_body(
+    model: Zorro, request: ClipRequest, result: ClipResult, *, request_id: str, num_bytes: int
 ) -> dict[str, Any]:
-    """The body of an answer, see `schemas.Answers`, without its timings."""
+    """The body of `schemas.ClipResponse`, without its `timings_ms`."""
     bundle = model.bundle
+    encoding = request.output.encoding if isinstance(request.output, EmbeddingOptions) else Encoding.FLOAT
+    segments = _segments if request.scope == Scope.CLIP else _whole_clip
     return {
         "object": "list",
         "model": bundle.name,
         "model_version": bundle.version,
         "model_sha256": bundle.sha256,
-        "preprocessing": _hash(bundle.clip_spec),
-        "data": _segments(result, encoding) if scope == Scope.CLIP else _whole(result, encoding),
+        "preprocessing": _spec_hash(bundle.clip_spec),
+        "data": segments(result, encoding),
         "streams": {str(modality): _status(result, str(modality)) for modality in Modality},
         "media": _media(result),
-        "usage": {"bytes": num_bytes, "segments": len(result.windows), "media_sec": _span(result)[1]},
+        "usage": {
+            "bytes": num_bytes,
+            "segments": len(result.windows),
+            "media_sec": _start_and_end(result)[1],
+        },
         "warnings": list(result.warnings),
         "request_id": request_id,
     }
 
 
+def model_description(model: Zorro) -> dict[str, Any]:
+    """The body of `schemas.ModelDescription`."""
+    bundle = model.bundle
+    return {
+        "id": f"{bundle.name}/{bundle.version}",
+        "object": "model",
+        "name": bundle.name,
+        "version": bundle.version,
+        "sha256": bundle.sha256,
+        "preprocessing": _spec_hash(bundle.clip_spec),
+        "window_sec": bundle.clip_spec.window_seconds,
+        "variant": model.variant.name,
+        "variants": list(bundle.variants),
+        "modalities": [str(modality) for modality in Modality],
+        "labels": [{"id": x.id, "label": x.label, "modalities": list(x.modalities)} for x in bundle.labels],
+        "scores": str(bundle.scores),
+        "providers": model.providers,
+        "parity": bundle.manifest["variants"][model.variant.name]["parity"],
+        "metrics": bundle.manifest["metrics"],
+        "about": bundle.manifest["about"],
+    }
+
+
 @functools.cache
-def _hash(spec: ClipSpec) -> str:
-    """Reckoned once for each model, not for each answer."""
+def _spec_hash(spec: ClipSpec) -> str:
+    """Computed once for each model, not for each response."""
     return spec.hash
 
 
@@ -55,8 +91,8 @@ def _segments(result: ClipResult, encoding: Encoding) -> list[dict[str, Any]]:
     ]
 
 
-def _whole(result: ClipResult, encoding: Encoding) -> list[dict[str, Any]]:
-    start, end = _span(result)
+def _whole_clip(result: ClipResult, encoding: Encoding) -> list[dict[str, Any]]:
+    start, end = _start_and_end(result)
     silent = all(window.is_silent for window in result.windows)
     padded = any(window.padded for window in result.windows)
     return [
@@ -84,8 +120,8 @@ def _value(stream: StreamResult, encoding: Encoding) -> dict[str, Any]:
     }
 
 
-def _span(result: ClipResult) -> tuple[float, float]:
-    """Start and end of what was answered, the padding of the last window left out."""
+def _start_and_end(result: ClipResult) -> tuple[float, float]:
+    """Start and end of the answered part in seconds, without the padding of the last window."""
     start, end = result.windows[0].start_seconds, result.windows[-1].end_seconds
     duration = result.media.duration_seconds
     return start, end if duration is None else min(end, duration)

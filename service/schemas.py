@@ -1,4 +1,4 @@
-"""Shapes of the answers."""
+"""Shapes of the responses, for the API's description; `responses` writes them."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from runtime import Scores
 
 
-class LabelAnswer(BaseModel):
+class LabelResult(BaseModel):
     """A label and its probability."""
 
     id: str
@@ -15,8 +15,8 @@ class LabelAnswer(BaseModel):
     score: float
 
 
-class Answer(BaseModel):
-    """One stream's answer for a segment, or for the whole clip."""
+class SegmentResult(BaseModel):
+    """The labels or the embedding of one modality, for a segment or for the whole clip."""
 
     index: int
     modality: str
@@ -25,12 +25,12 @@ class Answer(BaseModel):
     end_sec: float
     padded: bool
     silent: bool
-    labels: list[LabelAnswer] | None = None
+    labels: list[LabelResult] | None = None
     embedding: list[float] | str | None = None
 
 
-class Media(BaseModel):
-    """What the file holds; null where its container does not say."""
+class MediaDescription(BaseModel):
+    """Facts about the file; null where its container does not say."""
 
     duration_sec: float | None
     has_audio: bool
@@ -43,19 +43,19 @@ class Media(BaseModel):
     is_still: bool
 
 
-class Answers(BaseModel):
-    """The answer to a clip."""
+class ClipResponse(BaseModel):
+    """The answer for one clip."""
 
     object: str = "list"
     model: str
     model_version: str
     model_sha256: str
     preprocessing: str
-    """Hash of the numbers that turned media into arrays."""
-    data: list[Answer]
+    """Hash of the numbers by which media became arrays."""
+    data: list[SegmentResult]
     streams: dict[str, str]
-    """Of audio, video and fused: answered, absent, or not_requested."""
-    media: Media
+    """For each of audio, video and fused: answered, absent, or not_requested."""
+    media: MediaDescription
     usage: dict[str, Any]
     warnings: list[str]
     timings_ms: dict[str, float]
@@ -63,7 +63,7 @@ class Answers(BaseModel):
 
 
 class LabelDescription(BaseModel):
-    """A label that a model knows, and what it was learned from."""
+    """A label of a model, and the modalities it was learned from."""
 
     id: str
     label: str
@@ -80,7 +80,7 @@ class ModelDescription(BaseModel):
     version: str
     sha256: str
     preprocessing: str
-    """Hash of the numbers that turn media into arrays."""
+    """Hash of the numbers by which media become arrays."""
     window_sec: float
     variant: str
     variants: list[str]
@@ -88,7 +88,7 @@ class ModelDescription(BaseModel):
     labels: list[LabelDescription]
     """In the order of the logits."""
     scores: Scores
-    """Of labels: softmax, which sum to 1, or sigmoid, where any number of labels may hold, each by itself."""
+    """Of labels: softmax, which sum to 1, or sigmoid, where any number of labels may be true at once."""
     providers: dict[str, list[str]]
     parity: dict[str, Any]
     metrics: dict[str, Any]
@@ -102,8 +102,8 @@ class ModelDescriptions(BaseModel):
     data: list[ModelDescription]
 
 
-class ProblemAnswer(BaseModel):
-    """An error, RFC 9457."""
+class ProblemDetails(BaseModel):
+    """An error as RFC 9457 describes it."""
 
     type: str
     title: str

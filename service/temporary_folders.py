@@ -1,6 +1,6 @@
-"""Folders of one server's own, gone when it ends, and cleaned by the next one if it crashed.
+"""Private folders of one server: removed when it ends, or by the next server if it crashed.
 
-A folder is locked as long as its server lives; the lock goes with the process, however that ends.
+A folder is locked while its server lives; the lock ends with the process, however that ends.
 """
 
 import atexit
@@ -19,16 +19,16 @@ LOCK_FILE = ".lock"
 
 @contextlib.contextmanager
 def private_folder(parent: Path) -> Iterator[Path]:
-    """A new folder below `parent` that nobody else can read, removed with all that is in it.
+    """A new folder below `parent` that other users cannot read; removed with its content when the context closes.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
     folder = Path(mkdtemp(prefix=PREFIX, dir=parent))
     lock = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
     remove = functools.partial(shutil.rmtree, folder, ignore_errors=True)
-    atexit.register(remove)  # for an end in a hurry, in which nobody leaves the context
+    atexit.register(remove)  # for an exit that does not close the context
     try:
         yield folder
     finally:
@@ -38,10 +38,10 @@ def private_folder(parent: Path) -> Iterator[Path]:
 
 
 def clean_leftovers(parent: Path) -> list[Path]:
-    """Remove what servers that crashed have left below `parent`; returns the folders."""
+    """Remove the folders that crashed servers have left below `parent`, and return their paths."""
     removed = []
     for lock_file in parent.glob(f"{PREFIX}*/{LOCK_FILE}"):
-        with contextlib.suppress(OSError):  # another user's, or another server cleans too
+        with contextlib.suppress(OSError):  # it belongs to another user, or another server removes it now
             lock = os.open(lock_file, os.O_RDWR | os.O_CLOEXEC)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Uploads: multipart bodies counted as they come and streamed to a temporary file that never outlives the request."""
+"""Uploads: a multipart body, counted as it comes and written to a temporary file that ends with its request."""
 
 import asyncio
 import errno
@@ -25,23 +25,25 @@ MAX_FIELDS = 50
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """What a request brought."""
+    """The parts of a multipart body."""
 
-    file: BinaryIO
-    """The clip, at its start."""
+    path: Path
+    """The clip, in a temporary file."""
     num_bytes: int
+    """Of the clip."""
     fields: dict[str, str]
+    """All other parts, by name."""
 
 
 @asynccontextmanager
-async def receive(request: Request, *, max_bytes: int, folder: Path | None) -> AsyncIterator[Upload]:
-    """The request's clip as a temporary file, and its fields.
+async def receive_upload(request: Request, *, max_bytes: int, folder: Path | None) -> AsyncIterator[Upload]:
+    """The request's clip as a temporary file in `folder`, and its fields.
 
-    The file is removed on leaving; if all went well only once the answer is on its way, which would wait for
-    it otherwise.
+    The file is removed when the context closes. If there was no error it is removed a little later, so that
+    the response does not wait for it.
 
     Raises:
-        ServiceError: the body is not what it should be, or over the limit.
+        ServiceError: the body is not multipart/form-data with one file, is too large, or the disk is full.
     """
     boundary = _boundary(request)
     try:
@@ -49,7 +51,7 @@ async def receive(request: Request, *, max_bytes: int, folder: Path | None) -> A
             file = leaving.enter_context(NamedTemporaryFile(dir=folder, prefix="zorro-upload-"))
             form = _Form(cast(BinaryIO, file))
             with span("upload"):
-                await _parse(request, MultipartParser(boundary, form.callbacks()), max_bytes)
+                await _parse_body(request, MultipartParser(boundary, form.callbacks()), max_bytes)
             if not form.is_complete:
                 raise ServiceError(
                     "invalid_multipart", "the body ends before its last boundary; send all of it"
@@ -60,8 +62,7 @@ async def receive(request: Request, *, max_bytes: int, folder: Path | None) -> A
                     "missing_file", f"{got}; send the clip as one, e.g. curl -F file=@clip.mp4"
                 )
             file.flush()
-            file.seek(0)
-            yield Upload(cast(BinaryIO, file), form.num_file_bytes, form.fields)
+            yield Upload(Path(file.name), form.num_file_bytes, form.fields)
             asyncio.get_running_loop().call_soon(leaving.pop_all().close)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -69,7 +70,7 @@ async def receive(request: Request, *, max_bytes: int, folder: Path | None) -> A
         raise ServiceError("out_of_space", "there is no room for uploads now; try again later") from error
 
 
-async def _parse(request: Request, parser: MultipartParser, max_bytes: int) -> None:
+async def _parse_body(request: Request, parser: MultipartParser, max_bytes: int) -> None:
     try:
         async for chunk in body_chunks(request, max_bytes, hint="cut or compress the clip"):
             parser.write(chunk)
@@ -95,10 +96,10 @@ def _boundary(request: Request) -> bytes:
 
 
 async def body_chunks(request: Request, max_bytes: int, *, hint: str) -> AsyncIterator[bytes]:
-    """The body as it comes; what is announced to be over the limit is not read at all.
+    """The body, chunk by chunk as it comes; one announced to be over the limit is not read at all.
 
     Raises:
-        ServiceError: it is over the limit; `hint` says what to do.
+        ServiceError: the body is over the limit; `hint` says what to do.
     """
     too_large = ServiceError("body_too_large", f"the body is over the limit of {max_bytes} bytes; {hint}")
     announced, received = request.headers.get("content-length", "0"), 0
@@ -112,7 +113,7 @@ async def body_chunks(request: Request, max_bytes: int, *, hint: str) -> AsyncIt
 
 
 class _Form:
-    """Takes the parser's events: the part `file` to the temporary file, all others to `fields`."""
+    """Receives the parser's events: writes the part `file` to the temporary file, and keeps all others as fields."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
@@ -124,34 +125,34 @@ class _Form:
         self._value = bytearray()
 
     def callbacks(self) -> "MultipartCallbacks":
-        """For `MultipartParser`."""
+        """The methods below, as `MultipartParser` expects them."""
         return {
-            "on_part_begin": self._begin,
-            "on_part_data": self._data,
-            "on_part_end": self._end_part,
-            "on_header_field": self._field,
-            "on_header_value": self._value_part,
-            "on_header_end": self._header,
-            "on_end": self._end,
+            "on_part_begin": self._on_part_begin,
+            "on_part_data": self._on_part_data,
+            "on_part_end": self._on_part_end,
+            "on_header_field": self._on_header_field,
+            "on_header_value": self._on_header_value,
+            "on_header_end": self._on_header_end,
+            "on_end": self._on_end,
         }
 
-    def _begin(self) -> None:
+    def _on_part_begin(self) -> None:
         self._name, self._value = None, bytearray()
 
-    def _field(self, chunk: bytes, start: int, end: int) -> None:
+    def _on_header_field(self, chunk: bytes, start: int, end: int) -> None:
         self._header_name += chunk[start:end]
 
-    def _value_part(self, chunk: bytes, start: int, end: int) -> None:
+    def _on_header_value(self, chunk: bytes, start: int, end: int) -> None:
         self._header_value += chunk[start:end]
 
-    def _header(self) -> None:
+    def _on_header_end(self) -> None:
         if self._header_name.lower() == b"content-disposition":
             name = parse_options_header(self._header_value)[1].get(b"name", b"")
             self._name = name.decode("utf-8", "replace")
             self.num_files += self._name == "file"
         self._header_name = self._header_value = b""
 
-    def _data(self, chunk: bytes, start: int, end: int) -> None:
+    def _on_part_data(self, chunk: bytes, start: int, end: int) -> None:
         if self._name == "file":
             self.file.write(memoryview(chunk)[start:end])
             self.num_file_bytes += end - start
@@ -162,7 +163,7 @@ class _Form:
                 "invalid_option", f"more than {MAX_FIELDS} options, or one over {MAX_FIELD_BYTES} bytes"
             )
 
-    def _end_part(self) -> None:
+    def _on_part_end(self) -> None:
         if self._name is None:
             raise ServiceError("invalid_multipart", "a part has no name; name each, the clip file")
         if self._name == "file":
@@ -173,5 +174,5 @@ class _Form:
             )
         self.fields[self._name] = self._value.decode("utf-8", "replace")
 
-    def _end(self) -> None:
+    def _on_end(self) -> None:
         self.is_complete = True

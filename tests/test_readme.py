@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 
 from cli.main import app as cli_app
 from service.app import create_app
-from service.options import CLASSIFY, EMBED
+from service.clip_form import FIELDS
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -96,7 +96,7 @@ def test_curl_calls_routes_that_exist() -> None:
     for words in calls:
         assert re.sub(r"^http://[^/]+", "", words[-1]) in paths, words
         fields = {words[i + 1].split("=")[0] for i, word in enumerate(words) if word == "-F"}
-        assert fields <= {"file"} | CLASSIFY.keys() | EMBED.keys()
+        assert fields <= {"file"} | {field.name for known in FIELDS.values() for field in known}
 
 
 def broken_links(page: Path) -> list[str]:

@@ -24,7 +24,7 @@ from export.pbtxt import render_text
 from export.triton import Provenance, TritonDevice, TritonOptions, describe_model, write_triton
 from export.weights_file import write_graphs
 from media import Modality
-from service.routes.tensors import split
+from service.open_inference import split_body
 
 ROOT = Path(__file__).parents[2]
 AUDIO, VIDEO, LABELS = [16, 8], [2, 4, 4, 3], ["zither", "apple", "mower", "bee", "cow"]
@@ -571,7 +571,9 @@ def test_the_guide_makes_a_request_for_these_tensors(tmp_path: Path, monkeypatch
     (block,) = re.findall(r"^```python\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
     monkeypatch.chdir(tmp_path)
     exec(compile(block, "triton.md", "exec"), {})
-    question, raw = split((tmp_path / "request.bin").read_bytes(), (tmp_path / "request.length").read_text())
+    question, raw = split_body(
+        (tmp_path / "request.bin").read_bytes(), (tmp_path / "request.length").read_text()
+    )
     (audio,) = question["inputs"]
     manifest = json.loads((ROOT / "bundles" / "sights-sounds" / "1" / "bundle.json").read_text())
     spec = manifest["clip_spec"]

@@ -3,9 +3,12 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+
+from service.state import ServerState, state_of
 
 MAX_SECONDS = 60
 
@@ -18,3 +21,8 @@ def ready_client(app: FastAPI) -> Iterator[TestClient]:
             assert time.monotonic() < until, "the server never got ready"
             time.sleep(0.002)
         yield client
+
+
+def state_behind(client: TestClient) -> ServerState:
+    """The state of the server that `client` talks to."""
+    return state_of(cast(FastAPI, client.app))

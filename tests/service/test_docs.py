@@ -8,10 +8,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.app import create_app
+from service.clip_form import FIELDS
 from service.errors import PROBLEMS
 from service.openapi import describe_api
-from service.options import CLASSIFY, EMBED
 from service.settings import Settings
+from service.state import state_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -57,7 +58,7 @@ def test_api_page_has_every_route_and_option() -> None:
         for method in methods:
             assert f"`{method.upper()} {path}`" in page
     options = {name for row in _rows("api.md") for name in re.findall(r"`([a-z_.]+)`", row[0])}
-    assert options == CLASSIFY.keys() | EMBED.keys()
+    assert options == {field.name for fields in FIELDS.values() for field in fields}
 
 
 def test_operating_page_has_every_metric_with_its_labels(tmp_path: Path) -> None:
@@ -65,7 +66,7 @@ def test_operating_page_has_every_metric_with_its_labels(tmp_path: Path) -> None
     with TestClient(app) as client:
         client.get("/livez")
         client.get("/readyz")
-        families = {family.name: family for family in app.state.metrics.registry.collect()}
+        families = {family.name: family for family in state_of(app).metrics.registry.collect()}
     page = {
         row[0].strip("`"): set(re.findall(r"`(\w+)`", row[1]))
         for row in _rows("operating.md")

@@ -19,7 +19,7 @@ from service.app import create_app
 from service.graph_queue import GraphOutputs
 from service.settings import Settings
 from tests.made_media import tone, write_clip
-from tests.service.ready_client import ready_client
+from tests.service.ready_client import ready_client, state_behind
 
 NUM_CLIENTS, NUM_REQUESTS = 6, 36
 GRAPH = "small/1/audio"
@@ -64,7 +64,7 @@ def _instead(
     client: TestClient, run: Callable[[Callable[..., GraphOutputs], Sequence[Clip]], GraphOutputs]
 ) -> None:
     """Run the audio graph through `run`."""
-    queue = client.app.state.engine.batcher.queues[GRAPH]  # type: ignore[attr-defined]
+    queue = state_behind(client).engine.batcher.queues[GRAPH]
     for name in ("run", "run_alone"):
         real = getattr(queue, name)
         setattr(queue, name, lambda clips, real=real: run(real, clips))

@@ -1,20 +1,21 @@
 """What of a request is still done once one of its graphs has refused it: nothing."""
 
 import asyncio
+from pathlib import Path
 from threading import Event
 
 import numpy as np
 import pytest
 
 from media import Clip
-from service.batcher import Batcher
 from service.errors import Overloaded
 from service.inference import InferenceEngine
+from service.settings import Settings
 
 CLIP = Clip(0.0, 1.0, None, None, 1.0, 1.0, False, padded=False)
 
 
-def test_if_one_graph_refuses_the_others_do_nothing_for_the_request() -> None:
+def test_if_one_graph_refuses_the_others_do_nothing_for_the_request(tmp_path: Path) -> None:
     begun, go_on, sizes = Event(), Event(), []
 
     def run(clips: list[Clip]) -> dict[str, np.ndarray]:
@@ -24,8 +25,7 @@ def test_if_one_graph_refuses_the_others_do_nothing_for_the_request() -> None:
         return {"logits": np.zeros((len(clips), 1))}
 
     async def talk() -> int:
-        engine = object.__new__(InferenceEngine)
-        engine.batcher = Batcher()
+        engine = InferenceEngine(Settings(num_decode_workers=1), tmp_path)
         engine.batcher.add_queue("audio", run, max_batch_size=8, max_queue_size=8)
         engine.batcher.add_queue("video", run, max_batch_size=8, max_queue_size=1)
         first = engine.batcher.submit("audio", [CLIP])
@@ -34,7 +34,7 @@ def test_if_one_graph_refuses_the_others_do_nothing_for_the_request() -> None:
             await engine._run_graphs(["audio", "video"], [CLIP, CLIP], None)
         go_on.set()
         await first
-        await engine.batcher.close()
+        await engine.close()
         return engine.batcher.stats.num_skipped
 
     assert asyncio.run(talk()) == 2

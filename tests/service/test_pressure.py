@@ -19,9 +19,11 @@ from fastapi.testclient import TestClient
 from service.app import create_app
 from service.batcher import Batcher
 from service.decode_pool import DecodePoolStats
-from service.models import Models
-from service.routes.health import PAGE
+from service.model_repository import ModelRepository, ServedModel
+from service.routes.page import PAGE
 from service.settings import Settings
+from service.state import state_of
+from tests.service.ready_client import state_behind
 
 HEAD = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
 TAIL = b"\r\n--b--\r\n"
@@ -45,9 +47,8 @@ class Fake:
         self.num_cancelled = 0
         self.batcher: Batcher[int] = Batcher()
         self.pool = SimpleNamespace(stats=DecodePoolStats(), num_grown=0)
-        self.models = SimpleNamespace(all=lambda: [MODEL])
 
-    async def start(self) -> None:
+    async def start(self, models: ModelRepository) -> None:
         self.batcher.add_queue("fake", lambda items: {}, max_batch_size=1, max_queue_size=1)
 
     async def answer_clip(
@@ -70,12 +71,10 @@ class Fake:
 def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
     fake = Fake()
 
-    def load(models: Models) -> None:
-        models._by_id = {"fake/1": MODEL, "fake": MODEL}
-
-    monkeypatch.setattr(Models, "load", load)
+    models = ModelRepository([ServedModel(MODEL, MODEL)])
+    monkeypatch.setattr("service.app.load_models", lambda settings: models)
     monkeypatch.setattr("service.app.InferenceEngine", lambda *_: fake)
-    monkeypatch.setattr("service.routes.clips.to_answers", lambda *_, **__: {})
+    monkeypatch.setattr("service.routes.clips.clip_response_body", lambda *_, **__: {})
     return fake
 
 
@@ -125,7 +124,7 @@ def _talk(app: Any, receive: Callable[[], Any], after: Callable[[], None]) -> li
 
     async def talk() -> None:
         async with app.router.lifespan_context(app):
-            await app.state.loading
+            await state_of(app).loading
             await app(_scope(), receive, send)
             after()
 
@@ -148,7 +147,7 @@ def test_a_client_that_leaves_while_sending_leaves_no_file(tmp_path: Path) -> No
 
     def after() -> None:
         assert _files(tmp_path) == []
-        assert app.state.admission.num_inside == 0
+        assert state_of(app).clip_admission.num_inside == 0
 
     assert _talk(app, receive, after) == []
 
@@ -167,8 +166,8 @@ def test_a_client_that_leaves_while_it_is_answered_ends_the_work(fake: Fake, tmp
         assert fake.num_cancelled == 1
         assert fake.read == []
         assert _files(tmp_path) == []
-        assert app.state.admission.num_inside == 0
-        assert b"zorro_abandoned_total 1.0" in app.state.metrics.text()
+        assert state_of(app).clip_admission.num_inside == 0
+        assert b"zorro_abandoned_total 1.0" in state_of(app).metrics.text()
 
     assert _talk(app, receive, after) == []
 
@@ -177,14 +176,14 @@ def test_more_than_may_are_refused_and_the_places_come_back(fake: Fake, tmp_path
     with TestClient(_app(tmp_path, max_inside=2)) as client, ThreadPoolExecutor(2) as clients:
         _until(lambda: client.get("/readyz").status_code == 200)
         asked = [clients.submit(_ask, client) for _ in range(2)]
-        _until(lambda: client.app.state.admission.num_inside == 2)  # type: ignore[attr-defined]
+        _until(lambda: state_behind(client).clip_admission.num_inside == 2)
         refused = _ask(client)
         assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
         assert int(refused.headers["Retry-After"]) >= 1
         assert client.get("/livez").status_code == 200  # the event loop is free
         fake.go.set()
         assert [future.result(10).status_code for future in asked] == [200, 200]
-        assert client.app.state.admission.num_inside == 0  # type: ignore[attr-defined]
+        assert state_behind(client).clip_admission.num_inside == 0
     assert fake.read == [4, 4]
     assert _files(tmp_path) == []
 
@@ -229,7 +228,7 @@ def test_an_announced_length_over_the_limit_is_refused(tmp_path: Path) -> None:
 def test_while_draining_it_is_not_ready_and_answers_all_the_same(fake: Fake, tmp_path: Path) -> None:
     with TestClient(_app(tmp_path)) as client:
         _until(lambda: client.get("/readyz").status_code == 200)
-        client.app.state.is_draining = True  # type: ignore[attr-defined]
+        state_behind(client).is_draining = True
         refused = client.get("/readyz")
         assert (refused.status_code, refused.json()["code"]) == (503, "draining")
         assert refused.headers["Retry-After"] == "1"
@@ -279,8 +278,8 @@ def test_why_models_do_not_load_is_logged_at_once(tmp_path: Path, caplog: pytest
 
 
 def test_the_default_is_the_newest_version() -> None:
-    models, old, new = Models(Settings()), object(), object()
-    models._by_id = {"one/1": old, "one": new, "one/2": new}  # type: ignore[dict-item]
+    old, new = (SimpleNamespace(bundle=SimpleNamespace(name="one", version=x)) for x in "12")
+    models = ModelRepository([ServedModel(old, old), ServedModel(new, new)])
     assert models.get(None) is new
     assert models.get("one/1") is old
 

@@ -8,7 +8,7 @@ import pytest
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
-from service.request_lifecycle import unless_client_leaves
+from service.request_lifecycle import cancel_if_client_leaves
 
 
 class _Work:
@@ -51,7 +51,7 @@ def _run(talk: Coroutine[Any, Any, None]) -> None:
 
 def test_work_is_done_for_a_client_that_stays() -> None:
     async def talk() -> None:
-        assert await unless_client_leaves(_request(None), _Work(0.01).do()) == "done"
+        assert await cancel_if_client_leaves(_request(None), _Work(0.01).do()) == "done"
 
     _run(talk())
 
@@ -60,7 +60,7 @@ def test_work_ends_when_the_client_leaves() -> None:
     async def talk() -> None:
         work = _Work()
         with pytest.raises(ClientDisconnect):
-            await unless_client_leaves(_request(0.01), work.do())
+            await cancel_if_client_leaves(_request(0.01), work.do())
         assert work.was_cancelled
 
     _run(talk())
@@ -74,7 +74,7 @@ def test_time_that_is_up_is_no_client_that_left(leaves_after: float | None) -> N
         work = _Work()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0):
-                await unless_client_leaves(_request(leaves_after), work.do())
+                await cancel_if_client_leaves(_request(leaves_after), work.do())
         assert work.was_cancelled
 
     _run(talk())
@@ -86,6 +86,6 @@ def test_what_the_work_raises_is_raised() -> None:
 
     async def talk() -> None:
         with pytest.raises(KeyError):
-            await unless_client_leaves(_request(None), fail())
+            await cancel_if_client_leaves(_request(None), fail())
 
     _run(talk())

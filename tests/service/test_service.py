@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from runtime import Zorro
 from service.app import create_app
 from service.errors import PROBLEMS
+from service.model_repository import ModelRepository, load_models
 from service.settings import Settings
 from tests.made_media import jpeg_bytes
 from tests.service.ready_client import ready_client
@@ -208,12 +209,17 @@ def test_a_fault_of_ours_tells_no_secret(client: TestClient, song: Path, monkeyp
 
 def test_not_ready_before_the_models_are(bundle: Path, song: Path, monkeypatch) -> None:
     loaded = Event()
-    monkeypatch.setattr("service.models.Models.load", lambda self: loaded.wait(10))
+    monkeypatch.setattr("service.app.load_models", lambda settings: _load_later(settings, loaded))
     with TestClient(create_app(Settings(bundles=bundle.parents[1]))) as client:
         _is_problem(client.get("/readyz"), 503, "not_ready")
         _is_problem(_ask(client, "/v1/classify", song), 503, "not_ready")
         assert client.get("/readyz").headers["Retry-After"] == "1"
         loaded.set()
+
+
+def _load_later(settings: Settings, go: Event) -> ModelRepository:
+    assert go.wait(10)
+    return load_models(settings)
 
 
 def test_models_that_do_not_load_are_a_fault(tmp_path: Path) -> None:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from opentelemetry import trace
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from service.app import create_app
 from service.settings import Settings
-from service.tracing import export_traces, otlp_exporter, trace_id
+from service.tracing import otlp_exporter, trace_id
 from tests.service.ready_client import ready_client
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -26,9 +27,9 @@ def client(
     bundle: Path, exporter: InMemorySpanExporter, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[TestClient]:
     folder = tmp_path_factory.mktemp("server")
-    app = create_app(Settings(bundles=bundle.parents[1], temporary_dir=folder, windows_dir=folder))
     assert trace_id() is None
-    app.state.stop_traces = export_traces(app, exporter)
+    settings = Settings(bundles=bundle.parents[1], temporary_dir=folder, windows_dir=folder)
+    app = create_app(settings, span_exporter=exporter)
     with ready_client(app) as client:
         yield client
 
@@ -42,7 +43,7 @@ def test_a_request_is_a_span_with_its_stages_inside(
             client.post("/v1/classify", files={"file": film.read_bytes()}, headers=headers).status_code == 200
         )
     client.get("/livez")
-    client.app.state.stop_traces()  # type: ignore[attr-defined]
+    assert trace.get_tracer_provider().force_flush()  # type: ignore[attr-defined]
     spans = {span.name: span for span in exporter.get_finished_spans()}
     assert spans.keys() >= {"upload", "decode", "inference", "POST /v1/classify"}
     assert not any("livez" in name or "readyz" in name for name in spans)

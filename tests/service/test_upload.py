@@ -7,7 +7,7 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from service.upload import receive
+from service.upload import receive_upload
 
 BODY = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nclip\r\n--b--\r\n'
 
@@ -21,8 +21,8 @@ def _request() -> Request:
 
 def test_the_file_goes_once_the_answer_is_on_its_way(tmp_path: Path) -> None:
     async def talk() -> None:
-        async with receive(_request(), max_bytes=1000, folder=tmp_path) as upload:
-            assert Path(upload.file.name).read_bytes() == b"clip"
+        async with receive_upload(_request(), max_bytes=1000, folder=tmp_path) as upload:
+            assert upload.path.read_bytes() == b"clip"
         assert len(list(tmp_path.iterdir())) == 1  # as long as the event loop is at the answer
         await asyncio.sleep(0)
         assert list(tmp_path.iterdir()) == []
@@ -33,7 +33,7 @@ def test_the_file_goes_once_the_answer_is_on_its_way(tmp_path: Path) -> None:
 def test_the_file_of_a_request_that_fails_goes_at_once(tmp_path: Path) -> None:
     async def talk() -> None:
         with pytest.raises(ValueError, match="no clip"):
-            async with receive(_request(), max_bytes=1000, folder=tmp_path):
+            async with receive_upload(_request(), max_bytes=1000, folder=tmp_path):
                 raise ValueError("no clip")
         assert list(tmp_path.iterdir()) == []
 

@@ -2,40 +2,55 @@
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from media import Modality
 from runtime.errors import InvalidOption, ProviderUnavailable
 from service.errors import ServiceError
-from service.models import DEFAULT_NAME, Models
+from service.model_repository import PROJECT_MODEL, ModelRepository, ServedModel, load_models
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 
 
-def _models(names: list[str], **settings: object) -> Models:
-    models = Models(Settings(**settings))
-    models._by_id = {id_: id_ for name in names for id_ in (name, f"{name}/1")}
-    return models
+def _repository(ids: list[str], default_model: str | None = None) -> ModelRepository:
+    """Of models that are nothing but names and versions."""
+    models: list[Any] = []
+    for id_ in ids:
+        name, _, version = id_.partition("/")
+        models.append(SimpleNamespace(bundle=SimpleNamespace(name=name, version=version or "1")))
+    return ModelRepository([ServedModel(x, x) for x in models], default_model=default_model)
+
+
+def _id(models: ModelRepository, model_id: str | None) -> str:
+    bundle = models.get(model_id).bundle
+    return f"{bundle.name}/{bundle.version}"
 
 
 def test_the_projects_own_bundle_answers_wherever_it_stands() -> None:
-    assert _models(["cats", DEFAULT_NAME]).get(None) == DEFAULT_NAME
-    assert _models(["cats", "dogs"]).get(None) == "cats"
-    assert _models(["cats", DEFAULT_NAME], default_model="cats/1").get(None) == "cats/1"
-    assert (ROOT / "bundles" / DEFAULT_NAME).is_dir()
+    assert _id(_repository(["cats", PROJECT_MODEL]), None) == f"{PROJECT_MODEL}/1"
+    assert _id(_repository(["cats", "dogs"]), None) == "cats/1"
+    assert _id(_repository(["cats", PROJECT_MODEL], default_model="cats/1"), None) == "cats/1"
+    assert (ROOT / "bundles" / PROJECT_MODEL).is_dir()
+
+
+def test_the_newest_version_answers_to_the_name() -> None:
+    models = _repository(["one/1", "one/2", "two/1"])
+    assert _id(models, None) == _id(models, "one") == "one/2"
+    assert _id(models, "one/1") == "one/1"
+    assert [f"{x.bundle.name}/{x.bundle.version}" for x in models.all()] == ["one/1", "one/2", "two/1"]
 
 
 def test_an_unknown_default_fails() -> None:
     with pytest.raises(ServiceError, match="no model 'mice'"):
-        _models(["cats"], default_model="mice").get(None)
+        _repository(["cats"], default_model="mice")
 
 
-def _load(bundle: Path, **settings: object) -> Models:
-    models = Models(Settings(bundles=bundle.parents[1], **settings))
-    models.load()
-    return models
+def _load(bundle: Path, **settings: object) -> ModelRepository:
+    return load_models(Settings(bundles=bundle.parents[1], **settings))
 
 
 def test_a_provider_that_is_not_here_fails_when_models_are_loaded(bundle: Path) -> None:
