@@ -101,10 +101,10 @@ class _Placer:
         self._position = 0
 
     def place(self, seconds: float, frame: AudioFrame) -> Iterator[Chunk]:
-        if frame.sample_rate > MAX_SAMPLE_RATE:
+        if not 0 < frame.sample_rate <= MAX_SAMPLE_RATE:
             raise CorruptMedia(
-                f"the sound claims {frame.sample_rate:,} samples a second, {MAX_SAMPLE_RATE:,} at most are read; "
-                "mend its header"
+                f"the sound claims {frame.sample_rate:,} samples a second; 1 to {MAX_SAMPLE_RATE:,} can be read: "
+                "repair its header"
             )
         length_seconds = frame.samples / frame.sample_rate
         frame = _mono(frame, self._faults)
@@ -137,9 +137,11 @@ class _Placer:
 
 def _mono(frame: AudioFrame, faults: list[str]) -> AudioFrame:
     """The mean of all channels; a single channel of whole numbers as it is."""
-    num_channels, is_float = frame.layout.nb_channels, frame.format.name.startswith(("flt", "dbl"))
-    if num_channels == 1 and not is_float:
+    if frame.layout.nb_channels == 1 and not frame.format.name.startswith(("flt", "dbl")):
         return frame
+    if frame.format.name.startswith("s64"):  # which PyAV makes no array of
+        (frame,) = av.AudioResampler("dblp", frame.layout, frame.sample_rate).resample(frame)
+    num_channels, is_float = frame.layout.nb_channels, frame.format.name.startswith(("flt", "dbl"))
     samples = frame.to_ndarray()
     if not frame.format.is_planar:
         samples = samples.reshape(-1, num_channels).T

@@ -20,7 +20,7 @@ from av.container import InputContainer
 from jaxtyping import Float32, UInt8
 
 from .audio import AudioReader
-from .container import MediaLimits, Source, open_container, translated, video_stream
+from .container import MediaLimits, Source, open_container, video_stream
 from .errors import CorruptMedia, InvalidSpan, MediaError, MissingAudio, MissingVideo
 from .log_mel import log_mel
 from .probe import MediaInfo, read_headers
@@ -145,8 +145,7 @@ class ClipReader:
     def _windows(self, audio: AudioWindows | None, video: VideoWindows | None) -> Iterator[Clip]:
         index, times = self._first_window, self._times
         while times.end_seconds is None or times.window_start(index) < times.end_seconds:
-            with translated():
-                clip = self._window(index, audio, video)
+            clip = self._window(index, audio, video)
             material = max(clip.audio_seconds, clip.video_seconds)
             if index and material < MIN_TAIL_SECONDS:
                 return
@@ -254,7 +253,7 @@ def read_waveform(
     times = TimeRange(start_seconds=start_seconds, end_seconds=end_seconds)
     times = times.with_default_stride(spec.window_seconds)
     parts: list[np.ndarray] = []
-    with open_container(source, limits) as container, translated():
+    with open_container(source, limits) as container:
         times.check_duration(_duration_seconds(container), limits)
         windows = AudioWindows(AudioReader(container, spec.sample_rate, limits), spec, times)
         while end_seconds is None or times.window_start(len(parts)) < end_seconds:
@@ -283,7 +282,7 @@ def read_frames(
         MediaError: there is no picture, or nothing of it decodes.
     """
     limits = limits or MediaLimits()
-    with open_container(source, limits) as container, translated():
+    with open_container(source, limits) as container:
         frames = frames_at(VideoReader(container, limits), times_seconds, height=height, width=width)
     return np.stack([frames[t] for t in times_seconds])
 

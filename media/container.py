@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
+from traceback import walk_tb
 from typing import BinaryIO, cast
 
 import av
@@ -122,6 +123,8 @@ class MediaLimits:
 def open_container(source: Source, limits: MediaLimits) -> Iterator[InputContainer]:
     """The opened container of `source`; a file object is left open, at no particular position.
 
+    Errors of FFmpeg and PyAV inside the context become CorruptMedia.
+
     Raises:
         EmptyMedia, UnsupportedMedia, CorruptMedia, MediaTooLarge: see `errors`.
         OSError: a path that cannot be read.
@@ -129,7 +132,7 @@ def open_container(source: Source, limits: MediaLimits) -> Iterator[InputContain
     file = _as_file(source)
     try:
         _check_size(file, limits)
-        with _open(file, limits) as container:
+        with _open(file, limits) as container, translated():
             _check(container, limits)
             yield container
     finally:
@@ -139,12 +142,37 @@ def open_container(source: Source, limits: MediaLimits) -> Iterator[InputContain
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn whatever FFmpeg raises into CorruptMedia; only a lack of memory stays one."""
+    """Turn every error of FFmpeg and PyAV into CorruptMedia, but a lack of memory into MemoryError.
+
+    Errors of file objects, and faults of this package, are left as they are.
+    """
     try:
         yield
-    except (av.error.FFmpegError, OverflowError) as error:
+    except Exception as error:
+        if not is_library_error(error):
+            raise
         raise_if_starved(error)
         raise CorruptMedia(f"decoding broke off ({type(error).__name__}); is the file complete?") from error
+
+
+def is_library_error(error: Exception) -> bool:
+    """Whether FFmpeg or PyAV raised this while it read a file.
+
+    The surprising fact: PyAV raises ValueError, KeyError and others too, where a file holds what it has no
+    name for. They are told from faults of this package by the innermost frame that is either's: the frames
+    of PyAV's compiled code have no module, but names of files that start with "av/".
+    """
+    if isinstance(error, av.error.FFmpegError | OverflowError):
+        return True
+    if isinstance(error, MediaError | OSError):
+        return False
+    is_pyavs = False
+    for frame, _ in walk_tb(error.__traceback__):
+        module = frame.f_globals.get("__name__") or frame.f_code.co_filename.replace("/", ".")
+        package = module.partition(".")[0]
+        if package in ("av", __package__):
+            is_pyavs = package == "av"
+    return is_pyavs
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:
@@ -196,7 +224,9 @@ def _open(file: BinaryIO, limits: MediaLimits) -> InputContainer:
     }
     try:
         return av.open(file, mode="r", metadata_errors="ignore", options=options)
-    except (av.error.FFmpegError, ValueError, OverflowError) as error:
+    except Exception as error:
+        if not is_library_error(error):
+            raise
         raise_if_starved(error)
         file.seek(0)
         start = file.read(16)

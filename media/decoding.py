@@ -192,5 +192,5 @@ class Timeline:
 
 def _length_seconds(frame: AudioFrame | VideoFrame) -> float:
     if isinstance(frame, AudioFrame):
-        return frame.samples / frame.sample_rate
+        return frame.samples / frame.sample_rate if frame.sample_rate else 0.0
     return float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0

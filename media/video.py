@@ -9,7 +9,7 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from jaxtyping import UInt8
 
-from .container import MediaLimits, translated, video_stream
+from .container import MediaLimits, video_stream
 from .decoding import TIME_TOLERANCE_SECONDS, Decoder
 from .errors import MissingVideo, TooManyFrames
 from .orientation import AS_STORED, Orientation, orientation
@@ -139,22 +139,19 @@ def to_rgb(
     scaled_height = max(target_height, round(shown_height * scale))
     scaled_width = max(target_width, round(shown_width * scale))
     method = "AREA" if scale < 1 else "BICUBIC"
-    with translated():
-        is_strip = scaled_height * scaled_width > MAX_SPILL * target_height * target_width
-        if is_strip or frame.height > MAX_SHRINK * scaled_height or frame.width > MAX_SHRINK * scaled_width:
-            kept = max(1, round(target_height / scale)), max(1, round(target_width / scale / pixel_aspect))
-            row_step, column_step = (
-                1 + kept[i] // (MAX_SHRINK * (target_height, target_width)[i]) for i in (0, 1)
-            )
-            cut = _middle(frame.reformat(format="rgb24", threads=1).to_ndarray(), *kept)[
-                ::row_step, ::column_step
-            ]
-            frame = VideoFrame.from_ndarray(np.ascontiguousarray(cut), format="rgb24")
-            scaled_height, scaled_width = target_height, target_width
-        # Threads would be made and ended for each frame: with them a small one takes four times as long.
-        rgb = frame.reformat(
-            scaled_width, scaled_height, "rgb24", interpolation=method, threads=1
-        ).to_ndarray()
+    is_strip = scaled_height * scaled_width > MAX_SPILL * target_height * target_width
+    if is_strip or frame.height > MAX_SHRINK * scaled_height or frame.width > MAX_SHRINK * scaled_width:
+        kept = max(1, round(target_height / scale)), max(1, round(target_width / scale / pixel_aspect))
+        row_step, column_step = (
+            1 + kept[i] // (MAX_SHRINK * (target_height, target_width)[i]) for i in (0, 1)
+        )
+        cut = _middle(frame.reformat(format="rgb24", threads=1).to_ndarray(), *kept)[
+            ::row_step, ::column_step
+        ]
+        frame = VideoFrame.from_ndarray(np.ascontiguousarray(cut), format="rgb24")
+        scaled_height, scaled_width = target_height, target_width
+    # Threads would be made and ended for each frame: with them a small one takes four times as long.
+    rgb = frame.reformat(scaled_width, scaled_height, "rgb24", interpolation=method, threads=1).to_ndarray()
     shown = _middle(rgb, target_height, target_width)
     if displayed.swaps_axes:
         shown = shown.transpose(1, 0, 2)

@@ -1,5 +1,6 @@
 """Opening: allow-lists, limits, bombs, and one error tree for whatever is wrong."""
 
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media import ClipSpec, MediaLimits, probe, read_clips
-from media.container import translated
+from media.container import open_container, translated
 from media.errors import (
     CorruptMedia,
     EmptyMedia,
@@ -23,6 +24,7 @@ from media.errors import (
     TooManyWindows,
     UnsupportedMedia,
 )
+from tests.made_exif import corners, jpeg, photograph
 from tests.made_films import write_film
 from tests.made_media import jpeg_bytes
 
@@ -176,6 +178,36 @@ def test_a_truncated_file_is_served_in_part_or_fails_clearly(
 def test_translated_turns_ffmpegs_errors_into_ours() -> None:
     with pytest.raises(CorruptMedia, match="OverflowError"), translated():
         raise OverflowError
+
+
+def test_what_pyav_raises_over_a_file_is_corruption() -> None:
+    content = photograph(corners(), 6)
+    with pytest.raises(CorruptMedia, match="ValueError"), open_container(content, MediaLimits()) as container:
+        next(container.decode(video=0)).side_data  # noqa: B018 - holds EXIF, which PyAV has no name for
+
+
+def test_our_own_faults_are_not_called_corruption() -> None:
+    for error in (ValueError("ours"), KeyError("ours"), ZeroDivisionError("ours")):
+        with pytest.raises(type(error), match="ours"), open_container(jpeg(corners()), MediaLimits()):
+            raise error
+
+
+@pytest.mark.parametrize("error", [OSError("the disk"), ValueError("a closed file"), KeyError("a bug")])
+@pytest.mark.parametrize("num_reads", [0, 1])
+def test_errors_of_a_file_object_are_its_own(error: Exception, num_reads: int) -> None:
+    class Failing(io.BytesIO):
+        """Fails from its second read on, or from its first."""
+
+        num_left = num_reads
+
+        def read(self, size: int | None = -1, /) -> bytes:
+            self.num_left -= 1
+            if self.num_left < 0:
+                raise error
+            return super().read(min(size or 0, 64))
+
+    with pytest.raises(type(error), match=str(error)):
+        list(read_clips(Failing(jpeg(corners())), SPEC, audio=False))
 
 
 @pytest.mark.parametrize("name", ["picture.jpg", "picture-%03d.jpg", "picture.m3u8", "picture"])
