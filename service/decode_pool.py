@@ -34,6 +34,7 @@ from .decode_worker import (
     DecodeRequest,
     DecodeTask,
     Lifetime,
+    TaskLimit,
     UnexpectedDecodeError,
     decode_chunk,
     limit_process,
@@ -97,7 +98,7 @@ class DecodePool:
         )
         return ProcessPool(
             max_workers=self._num_workers,
-            max_tasks=cast(int, lifetime),
+            max_tasks=cast(int, TaskLimit(lifetime)),
             initializer=limit_process,
             initargs=(self._max_memory_bytes,),
             context=self._context,

@@ -115,25 +115,25 @@ def limit_process(max_memory_bytes: int) -> None:
     gc.freeze()  # what is here stays, and need not be looked through between tasks
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True)
 class Lifetime:
-    """How long a decode process serves: so many tasks, by chance down to half of them, or fewer if it grows.
+    """How long a decode process serves: a number of tasks, at random down to half of it, or fewer if it grows.
 
-    Processes begin together; each by its own number, they do not all end at once under load.
-
-    pebble takes it for its `max_tasks`: before a process looks for a task it asks whether the number of those
-    it has done is less, and ends if not. So nothing is lost when it goes.
+    Processes begin together; with a number of their own they do not all end at once under load.
     """
 
     max_tasks: int
     max_growth_bytes: int
-    """Over the most that it held between its first tasks."""
+    """Over the most memory that it held between its first tasks."""
     num_grown: Semaphore
-    """Counts processes that ended since they had grown: the one counter that cannot be left locked."""
+    """Counts processes that ended because they had grown: the one counter that cannot be left locked."""
     settled_bytes: int = 0
 
-    def __gt__(self, num_done: int) -> bool:
-        """Whether the process serves on after so many tasks, what they left behind being cleared away."""
+    def continues_after(self, num_done: int) -> bool:
+        """Clear away what tasks left behind, and tell whether the process takes another after `num_done`.
+
+        To be asked before each task; a process that ends because it has grown is counted.
+        """
         if not num_done:
             self.max_tasks -= randint(0, self.max_tasks // 2)  # noqa: S311 - no secret
         gc.collect()  # PyAV leaves frames and decoders in cycles, and a decoder's threads take memory for their stacks
@@ -144,6 +144,21 @@ class Lifetime:
             self.num_grown.release()
             return False
         return num_done < self.max_tasks
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TaskLimit:
+    """A `Lifetime` as pebble's `max_tasks`.
+
+    pebble has no hook between two tasks, but before a process fetches a task it compares the number of those
+    it has done with `max_tasks`, and ends the process unless it is less. No task is lost then. So the
+    comparison is the hook, and it does nothing but call `Lifetime.continues_after`.
+    """
+
+    lifetime: Lifetime
+
+    def __gt__(self, num_done: int) -> bool:
+        return self.lifetime.continues_after(num_done)
 
 
 class Running:

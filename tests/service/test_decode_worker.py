@@ -25,6 +25,7 @@ from service.decode_worker import (
     NUM_FIRST_TASKS,
     DecodeTask,
     Lifetime,
+    TaskLimit,
     decode_chunk,
     limit_cpu,
     limit_process,
@@ -126,9 +127,9 @@ def _num_served(held: Sequence[int], monkeypatch: pytest.MonkeyPatch, *, share: 
     monkeypatch.setattr(worker, "held_bytes", lambda: next(readings))
     monkeypatch.setattr(worker.gc, "collect", lambda: 0)  # slow among all tests, and nothing is left behind
     num_grown = multiprocessing.get_context("spawn").Semaphore(0)
-    lifetime = Lifetime(max_tasks=30, max_growth_bytes=100, num_grown=num_grown)
+    limit = TaskLimit(Lifetime(max_tasks=30, max_growth_bytes=100, num_grown=num_grown))
     num_done = 0
-    while num_done < lifetime:  # as pebble asks
+    while num_done < limit:  # as pebble compares
         num_done += 1
     return num_done, num_grown.get_value()
 
@@ -149,7 +150,7 @@ def test_a_process_that_has_grown_serves_no_more(monkeypatch: pytest.MonkeyPatch
 def test_processes_that_begin_together_do_not_end_together() -> None:
     num_grown = multiprocessing.get_context("spawn").Semaphore(0)
     lifetimes = [Lifetime(max_tasks=500, max_growth_bytes=10**9, num_grown=num_grown) for _ in range(4)]
-    assert all(lifetime > 0 for lifetime in lifetimes)
+    assert all(lifetime.continues_after(0) for lifetime in lifetimes)
     assert len({lifetime.max_tasks for lifetime in lifetimes}) > 1
     assert all(250 <= lifetime.max_tasks <= 500 for lifetime in lifetimes)
 
@@ -167,7 +168,7 @@ def test_threads_that_tasks_leave_behind_end_before_the_next(
     try:
         for num_done in range(4):
             decode_chunk(_task(film, spec, tmp_path, max_threads=2))
-            assert num_done < lifetime
+            assert lifetime.continues_after(num_done)
             counts.append(psutil.Process().num_threads())
     finally:
         gc.enable()
