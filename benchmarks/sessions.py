@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 import torch
 
-from export.bundle_writer import export_checkpoint
+from export.bundle_writer import ExportOptions, export_checkpoint
 from media import ClipSpec
 from models import ZorroModel, preset
 from models.weights import save_checkpoint
@@ -32,7 +32,8 @@ def write_untrained_bundle(name: str, folder: Path, *, variants: Sequence[str] =
     checkpoint = folder / f"{name}-checkpoint"
     labels = [{"id": str(i), "label": str(i), "modalities": ["audio", "video"]} for i in range(NUM_CLASSES)]
     save_checkpoint(checkpoint, untrained(name), clip_spec=SPECS[name].to_dict(), labels=labels)
-    return export_checkpoint(checkpoint, folder / name / "1", name=name, version="1", variants=variants)
+    options = ExportOptions(variants=variants)
+    return export_checkpoint(checkpoint, folder / name / "1", name=name, version="1", options=options)
 
 
 def random_inputs(name: str) -> dict[str, np.ndarray]:

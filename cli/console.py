@@ -57,7 +57,15 @@ def stop(message: str) -> typer.Exit:
 
 def make_table(*columns: str, title: str) -> Table:
     """An empty table without a frame, which leaves 80 columns for what is in it."""
-    return Table(*columns, title=title, title_justify="left", box=rich.box.SIMPLE_HEAD, pad_edge=False)
+    return Table(
+        *columns,
+        title=title,
+        title_justify="left",
+        box=rich.box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
 
 
 @contextmanager

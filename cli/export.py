@@ -1,12 +1,14 @@
 """`zorro export`: a checkpoint to a bundle."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from .console import err, explained, out
+from .bundle_tables import parity_table
+from .console import explained, out, stage_bars
 
 
 def export(
@@ -43,32 +45,56 @@ def export(
 ) -> None:
     """Export a checkpoint to a bundle: its variants, each proven pure and equal to the model within its tolerance."""
     with explained():
-        from export.bundle_writer import export_checkpoint
+        from export.bundle_writer import ExportOptions, export_checkpoint
         from export.variants import VARIANTS, Calibration
+        from runtime import read_bundle
         from verification.checkpoint_source import open_origin
         from verification.export_clips import calibration_clips, parity_clips
 
         origin = open_origin(source)
-        checkpoint = origin.checkpoint
-        variants = variant or (VARIANTS if data else ("fp32", "fp16"))
         name, version = folder.resolve().parts[-2:]
-        with err.status("reading clips") as status:
+        options = ExportOptions(
+            variants=variant or (VARIANTS if data else ("fp32", "fp16")),
+            may_lack=() if variant else VARIANTS,
+            model_card=card.read_text() if card else origin.card,
+            metrics=_read_json(metrics) if metrics else origin.metrics,
+            about=_read_json(about) if about else origin.about,
+            with_checkpoint=with_checkpoint,
+        )
+        with stage_bars() as on_progress:
+            if data is not None:
+                on_progress("reading clips", 0, 2)
+                calibration = Calibration(calibration_clips(origin.checkpoint, data))
+                on_progress("reading clips", 1, 2)
+                clips = parity_clips(origin.checkpoint, data)
+                on_progress("reading clips", 2, 2)
+                options = replace(options, calibration=calibration, clips=clips)
             path = export_checkpoint(
-                checkpoint,
+                origin.checkpoint,
                 folder,
                 name=name,
                 version=version,
+                options=options,
                 force=force,
-                variants=variants,
-                may_lack=() if variant else VARIANTS,
-                calibration=Calibration(calibration_clips(checkpoint, data)) if data else None,
-                clips=parity_clips(checkpoint, data) if data else None,
-                model_card=card.read_text() if card else origin.card,
-                metrics=json.loads(metrics.read_text()) if metrics else origin.metrics,
-                about=json.loads(about.read_text()) if about else origin.about,
-                with_checkpoint=with_checkpoint,
-                on_progress=lambda stage: status.update(stage),
+                on_progress=on_progress,
             )
-        for name, reason in json.loads((path / "bundle.json").read_text())["left_out"].items():
-            err.print(f"left out: {name}: {reason}", highlight=False, markup=False)
-        out.print(f"bundle: {path}")
+        bundle = read_bundle(path)
+        out.print(f"bundle: {path}", highlight=False, markup=False, soft_wrap=True)
+        for lacking, reason in bundle.manifest["left_out"].items():
+            out.print(f"left out: {lacking}: {reason}", highlight=False, markup=False)
+        out.print(parity_table(bundle))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """A file's JSON object.
+
+    Raises:
+        ValueError: it holds something else.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds {type(content).__name__}, wanted a JSON object")
+    return content

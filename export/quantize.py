@@ -7,7 +7,7 @@ weight: the streams that share it are quantised alike. Ranges and nodes come fro
 """
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +18,13 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
+from media.progress import OnProgress, ignore_progress
 from runtime.providers import CPU
 
 from .shapes import infer_shapes
 
-NUM_JUDGES, NUM_JUDGES_ALONE = 32, 8
-"""Clips on which layers are judged together, and each alone."""
+NUM_SEARCH_CLIPS, NUM_SEARCH_CLIPS_PER_LAYER = 32, 8
+"""Clips on which all layers are compared together, and each alone."""
 MAX_SHARE_LEFT = 0.75
 QUANTISED = ("MatMul", "Conv")
 
@@ -137,33 +138,34 @@ def find_sensitive(
     batches: Sequence[Inputs],
     *,
     min_cosine: float,
-    on_progress: Callable[[str], None] = lambda _: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> list[str]:
     """Layers to leave in float32, so that each answer's cosine to the float32 graph's is at least `min_cosine`.
 
-    Nothing if all can be quantised. Else each layer is quantised alone, and the worst are left out, half as
-    many more each time, until it is enough.
+    Empty if all layers can be quantised. Else each layer is quantised alone, and those that do most harm are
+    left out, half as many more each time, until it is enough.
 
     Raises:
         QuantisationError: three quarters of the layers left out are not enough.
     """
-    batches = batches[:NUM_JUDGES]
+    batches = batches[:NUM_SEARCH_CLIPS]
     expected = list(_run(onnx.load(path), batches))
     layers = list(layers_of(onnx.load(path, load_external_data=False).graph))
     found = _min_cosine(quantise(path, ranges, scheme), batches, expected)
     if found >= min_cosine:
         return []
-    on_progress(f"all {len(layers)} layers in int8: cosine {found:.5f}; looking for the sensitive ones")
-    few = slice(None, None, max(1, len(batches) // NUM_JUDGES_ALONE))
-    alone = {
-        layer: _min_cosine(quantise(path, ranges, scheme, only=[layer]), batches[few], expected[few])
-        for layer in layers
-    }
+    few = slice(None, None, max(1, len(batches) // NUM_SEARCH_CLIPS_PER_LAYER))
+    alone = {}
+    for done, layer in enumerate(layers):
+        on_progress("sensitive layers", done, len(layers))
+        only = quantise(path, ranges, scheme, only=[layer])
+        alone[layer] = _min_cosine(only, batches[few], expected[few])
+    on_progress("sensitive layers", len(layers), len(layers))
     worst = sorted(layers, key=alone.__getitem__)
     tried, count = 0, 1
     while count <= MAX_SHARE_LEFT * len(layers):
         found = _min_cosine(quantise(path, ranges, scheme, without=worst[:count]), batches, expected)
-        on_progress(f"{count} of {len(layers)} layers left in float32: cosine {found:.5f}")
+        on_progress("float32 layers", count, len(layers), {"cosine": found})
         if found >= min_cosine:
             return sorted(worst[:count])
         tried, count = count, count + max(1, count // 2)

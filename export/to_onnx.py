@@ -9,7 +9,7 @@ import ast
 import gc
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +20,12 @@ from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 from media import ClipSpec, Modality
+from media.progress import OnProgress, ignore_progress
 from models.zorro import ZorroModel
 from runtime.signature import GRAPH_INPUTS, output_names
 
 from .audit import OPSET_VERSION
+from .exporter_warnings import without_known_warnings
 from .graphs import build_graph
 from .shapes import infer_shapes
 from .weights_file import write_graphs
@@ -41,38 +43,26 @@ def example_inputs(spec: ClipSpec, modality: Modality, batch: int = 2) -> dict[s
     return {name: inputs[name] for name in GRAPH_INPUTS[modality]}
 
 
-def export_graphs(model: ZorroModel, spec: ClipSpec, folder: Path) -> dict[Modality, Path]:
+def export_graphs(
+    model: ZorroModel, spec: ClipSpec, folder: Path, *, on_progress: OnProgress = ignore_progress
+) -> dict[Modality, Path]:
     """Write `audio.onnx`, `video.onnx`, `fused.onnx` and `weights.bin`; returns the graphs' paths."""
-    return write_graphs(((modality, _export(model, spec, modality)) for modality in Modality), folder)
+
+    def graphs() -> Iterator[tuple[Modality, onnx.ModelProto]]:
+        for done, modality in enumerate(Modality):
+            on_progress("graphs", done, len(Modality))
+            yield modality, _export(model, spec, modality)
+        on_progress("graphs", len(Modality), len(Modality))
+
+    return write_graphs(graphs(), folder)
 
 
 def _export(model: ZorroModel, spec: ClipSpec, modality: Modality) -> onnx.ModelProto:
     module = build_graph(model.eval(), modality).eval()
-    inputs = example_inputs(spec, modality)
-    batch = torch.export.Dim("batch", min=1, max=4096)
-    program = torch.onnx.export(
-        module,
-        tuple(inputs.values()),
-        input_names=list(inputs),
-        output_names=output_names(modality),
-        dynamic_shapes=tuple({0: batch} for _ in inputs),
-        opset_version=OPSET_VERSION,
-        dynamo=True,
-        optimize=True,
-        verbose=False,
-    )
-    assert program is not None
-    graph = program.model_proto
-    del program
-    gc.collect()  # what it was made of stands in cycles, with copies of the weights
+    graph = _run_exporter(module, spec, modality)
     weights = _take_weights(graph.graph)
     _name_nodes(graph.graph)
-    for node in graph.graph.node:
-        del node.metadata_props[:]  # source lines of the exporting machine
-        node.doc_string = ""
-    for value in (*graph.graph.value_info, *graph.graph.input, *graph.graph.output):
-        del value.metadata_props[:]
-    del graph.graph.metadata_props[:]
+    _drop_sources(graph.graph)
     _fold_transposed_weights(graph.graph, weights, module)
     _fold_constants(graph.graph, weights)
     _read_batch_of_floats(graph.graph)
@@ -83,6 +73,39 @@ def _export(model: ZorroModel, spec: ClipSpec, modality: Modality) -> onnx.Model
     )
     infer_shapes(graph)
     return graph
+
+
+def _run_exporter(module: nn.Module, spec: ClipSpec, modality: Modality) -> onnx.ModelProto:
+    """The graph as torch exports it."""
+    inputs = example_inputs(spec, modality)
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    with without_known_warnings():
+        program = torch.onnx.export(
+            module,
+            tuple(inputs.values()),
+            input_names=list(inputs),
+            output_names=output_names(modality),
+            dynamic_shapes=tuple({0: batch} for _ in inputs),
+            opset_version=OPSET_VERSION,
+            dynamo=True,
+            optimize=True,
+            verbose=False,
+        )
+    assert program is not None
+    graph = program.model_proto
+    del program
+    gc.collect()  # what it was made of stands in cycles, with copies of the weights
+    return graph
+
+
+def _drop_sources(graph: onnx.GraphProto) -> None:
+    """Remove what tells of the exporting machine: source lines, and the exporter's notes on nodes and tensors."""
+    for node in graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*graph.value_info, *graph.input, *graph.output):
+        del value.metadata_props[:]
+    del graph.metadata_props[:]
 
 
 def _take_weights(graph: onnx.GraphProto) -> Weights:

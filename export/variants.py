@@ -8,7 +8,7 @@
 | `int8-qdq` | TensorRT | products in int8 around zero |
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -17,6 +17,7 @@ import onnx
 from onnxruntime.quantization.calibrate import TensorsData
 
 from media import Clip, Modality
+from media.progress import NO_FIGURES, OnProgress, ignore_progress
 from runtime.bundle import ANY_PROVIDER, Tolerance
 
 from .mixed_precision import to_mixed_float16
@@ -107,9 +108,12 @@ def write_variant(
     folder: Path,
     *,
     calibration: Calibration,
-    on_progress: Callable[[str], None] = lambda _: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> tuple[dict[Modality, Path], list[str]]:
-    """Derive variant `name` from the float32 graphs `full` into `folder`; returns its graphs and the layers left in float32.
+    """Derive variant `name` from the float32 graphs `full` into `folder`.
+
+    Returns:
+        Its graphs, and the layers that are left in float32.
 
     Raises:
         ValueError: the model cannot be had in these numbers; see `mixed_precision` and `quantize`.
@@ -118,6 +122,10 @@ def write_variant(
         graphs = ((modality, to_mixed_float16(onnx.load(path))) for modality, path in full.items())
         return write_graphs(graphs, folder), []
     scheme = SCHEMES[name]
+
+    def on_search(stage: str, done: int, total: int, figures: Mapping[str, float] = NO_FIGURES) -> None:
+        on_progress(f"{name}: {stage}", done, total, figures)
+
     ranges = {modality: calibration.ranges(modality, path) for modality, path in full.items()}
     allowed = 1 - MARGIN * (1 - GOLDEN_TOLERANCES[name].min_cosine)
     kept = find_sensitive(
@@ -126,7 +134,7 @@ def write_variant(
         scheme,
         calibration.batches(Modality.FUSED),
         min_cosine=allowed,
-        on_progress=on_progress,
+        on_progress=on_search,
     )
     graphs = ((m, quantise(path, ranges[m], scheme, without=kept)) for m, path in full.items())
     return write_graphs(graphs, folder), kept

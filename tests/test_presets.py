@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from export.bundle_writer import export_checkpoint
+from export.bundle_writer import ExportOptions, export_checkpoint
 from media import ClipSpec
 from models import PRESETS, BackboneName, Stream, ZorroConfig, ZorroModel, preset
 from models.weights import load_checkpoint, save_checkpoint
@@ -131,7 +131,11 @@ def test_separable_towers_share_no_weights_of_the_trunk(
 def test_a_bundle_is_proven_and_served(checkpoint: Path, tmp_path: Path, film: Path) -> None:
     """The exporter refuses what is not equal to the model, not pure, or not for TensorRT; then a server answers."""
     export_checkpoint(
-        checkpoint, tmp_path / "small" / "1", name="small", version="1", variants=("fp32", "fp16")
+        checkpoint,
+        tmp_path / "small" / "1",
+        name="small",
+        version="1",
+        options=ExportOptions(variants=("fp32", "fp16")),
     )
     with ready_client(create_app(Settings(bundles=tmp_path, num_decode_workers=1))) as client:
         answer = client.post("/v1/classify", files={"file": film.read_bytes()}).json()

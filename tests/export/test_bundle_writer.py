@@ -19,12 +19,13 @@ from torch import nn
 
 from export.atomic_folder import replace_folder
 from export.audit import AuditError
-from export.bundle_writer import export_checkpoint
+from export.bundle_writer import ExportOptions, export_checkpoint
 from export.golden import golden_inputs
 from export.parity import ParityError
 from export.purity import ImpureGraphError
 from export.to_onnx import _fold_transposed_weights
 from media import Clip, ClipSpec, Modality
+from media.progress import NO_FIGURES
 from runtime import Zorro
 from tests.known_graphs import known_graphs
 from tests.tiny_bundle import make_tiny_bundle, make_tiny_checkpoint
@@ -115,7 +116,11 @@ def test_force_replaces_and_refusal_keeps(
     quick(_nothing)
     out = tmp_path / "small" / "1"
     export_checkpoint(
-        checkpoint, out, name="small", version="1", model_card="# First\n", about={"licence": "none"}
+        checkpoint,
+        out,
+        name="small",
+        version="1",
+        options=ExportOptions(model_card="# First\n", about={"licence": "none"}),
     )
     (out / "old.txt").touch()
     with pytest.raises(FileExistsError, match="choose another version, or force"):
@@ -126,7 +131,9 @@ def test_force_replaces_and_refusal_keeps(
         export_checkpoint(checkpoint, out, name="small", version="1", force=True)
     assert Zorro.open(out).bundle.manifest["about"] == {"licence": "none"}
     quick(_nothing)
-    export_checkpoint(checkpoint, out, name="small", version="1", model_card="# Second\n", force=True)
+    export_checkpoint(
+        checkpoint, out, name="small", version="1", options=ExportOptions(model_card="# Second\n"), force=True
+    )
     assert (out / "MODEL_CARD.md").read_text() == "# Second\n"
     assert not (out / "old.txt").exists()
     assert [path.name for path in out.parent.iterdir()] == ["1"]
@@ -150,19 +157,22 @@ def test_parity_on_given_clips_is_reported_beside_the_golden(
     quick(_nothing)
     audio = golden_inputs(spec)["audio"]
     clips = {Modality.AUDIO: [Clip(0, 1, sound + 0.5, None, 1, 0, False, False) for sound in audio]}
-    stages: list[str] = []
+    told: list[tuple[str, int, int]] = []
     out = export_checkpoint(
         checkpoint,
         tmp_path / "small" / "1",
         name="small",
         version="1",
-        clips=clips,
-        on_progress=stages.append,
+        options=ExportOptions(clips=clips),
+        on_progress=lambda stage, done, total, figures=NO_FIGURES: told.append((stage, done, total)),
     )
     parity = Zorro.open(out).bundle.manifest["variants"]["fp32"]["parity"]
     assert len(parity["golden"]) == 5
     assert [(report["graph"], report["clips"]) for report in parity["real"]] == [("audio", 4)]
-    assert stages == ["graphs", "fp32: audit", "fp32: purity", "fp32: parity", "self-test"]
+    steps = [
+        ("fp32", done, 5) for done in range(1, 6)
+    ]  # written, audited, pure, and equal on two sources of clips
+    assert told == [("graphs", 3, 3), *steps, ("self-test", 0, 1), ("self-test", 1, 1)]
 
 
 @pytest.mark.parametrize(

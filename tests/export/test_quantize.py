@@ -1,6 +1,6 @@
 """Int8: Q/DQ around linear maps alone, as TensorRT wants it or as CPUs do, and layers that do harm are found."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from export.quantize import (
     measure_ranges,
     quantise,
 )
+from media.progress import NO_FIGURES
 
 RANDOM = np.random.default_rng(0)
 WIDTH = 16
@@ -111,10 +112,17 @@ def test_nothing_but_the_layers_is_quantised(chain: Path, batches: list[dict[str
 
 def test_the_layer_that_does_harm_is_left_out(chain: Path, batches: list[dict[str, np.ndarray]]) -> None:
     ranges, scheme = measure_ranges(chain, batches), SCHEMES["int8-cpu"]
-    said: list[str] = []
-    kept = find_sensitive(chain, ranges, scheme, batches, min_cosine=0.99, on_progress=said.append)
+    told: list[tuple[str, int, int]] = []
+    cosines: list[float] = []
+
+    def on_progress(stage: str, done: int, total: int, figures: Mapping[str, float] = NO_FIGURES) -> None:
+        told.append((stage, done, total))
+        cosines.extend(figures.values())
+
+    kept = find_sensitive(chain, ranges, scheme, batches, min_cosine=0.99, on_progress=on_progress)
     assert kept == ["w1"]
-    assert "looking for the sensitive ones" in said[0]
+    assert told == [*(("sensitive layers", i, 3) for i in range(4)), ("float32 layers", 1, 3)]
+    assert cosines[-1] >= 0.99
     wanted = _answers(chain, batches)
     assert cosine(_answers(quantise(chain, ranges, scheme), batches), wanted).min() < 0.99
     assert cosine(_answers(quantise(chain, ranges, scheme, without=kept), batches), wanted).min() >= 0.99

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from export.bundle_writer import export_checkpoint
+from export.bundle_writer import ExportOptions, export_checkpoint
 from export.golden import golden_inputs
 from export.variants import GOLDEN_TOLERANCES, VARIANTS, Calibration, provider_table
 from media import Clip, ClipSpec, Modality
@@ -33,8 +33,7 @@ def all_variants(
             tmp_path_factory.mktemp("bundles") / "small" / "1",
             name="small",
             version="1",
-            variants=VARIANTS,
-            calibration=Calibration(dict.fromkeys(Modality, clips)),
+            options=ExportOptions(variants=VARIANTS, calibration=Calibration(dict.fromkeys(Modality, clips))),
         )
 
 
@@ -150,11 +149,17 @@ def test_variants_that_cannot_be_written_fail(
     variants: tuple[str, ...], checkpoint: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match="give some of fp32, fp16, int8-cpu, int8-qdq, fp32 among them"):
-        export_checkpoint(checkpoint, tmp_path / "1", name="small", version="1", variants=variants)
+        export_checkpoint(
+            checkpoint, tmp_path / "1", name="small", version="1", options=ExportOptions(variants=variants)
+        )
 
 
 def test_int8_without_clips_fails(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="int8-cpu must be calibrated on real clips"):
         export_checkpoint(
-            checkpoint, tmp_path / "1", name="small", version="1", variants=("fp32", "int8-cpu")
+            checkpoint,
+            tmp_path / "1",
+            name="small",
+            version="1",
+            options=ExportOptions(variants=("fp32", "int8-cpu")),
         )

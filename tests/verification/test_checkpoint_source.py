@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
-from export.bundle_writer import export_checkpoint, seal_bundle
+from export.bundle_writer import ExportOptions, export_checkpoint, seal_bundle
 from models.weights import CheckpointError
 from runtime.errors import BundleCorrupt
 from tests.known_graphs import known_graphs
@@ -50,7 +50,9 @@ def bare(checkpoint: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactor
     """A bundle without a checkpoint."""
     out = tmp_path_factory.mktemp("bare") / "small" / "1"
     with known_graphs(bundle):
-        return export_checkpoint(checkpoint, out, name="small", version="1", with_checkpoint=False)
+        return export_checkpoint(
+            checkpoint, out, name="small", version="1", options=ExportOptions(with_checkpoint=False)
+        )
 
 
 def test_a_checkpoint_stands_for_itself_and_a_bundle_for_its_own(checkpoint: Path, bundle: Path) -> None:
@@ -74,7 +76,11 @@ def test_card_licence_and_scores_go_on_to_the_new_bundle(
     said = {"about": {"licence": "none"}, "metrics": {"audio": {"clips": 1, "top1": 1.0}}}
     with known_graphs(bundle):
         export_checkpoint(
-            checkpoint, tmp_path / "a" / "1", name="a", version="1", model_card="# Of a\n", **said
+            checkpoint,
+            tmp_path / "a" / "1",
+            name="a",
+            version="1",
+            options=ExportOptions(model_card="# Of a\n", **said),
         )
         _zorro("export", tmp_path / "a" / "1", tmp_path / "b" / "1", "--variant", "fp32", "--no-checkpoint")
     manifest = json.loads((tmp_path / "b" / "1" / "bundle.json").read_text())

@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 import verification.proof as proof
 from cli.main import app
 from datasets.manifests import Item
-from export.bundle_writer import _write_golden, seal_bundle
+from export.bundle_graphs import write_golden
+from export.bundle_writer import seal_bundle
 from export.variants import TOLERANCES
 from media import ClipSpec, Modality, probe
 from models.weights import load_checkpoint, save_checkpoint
@@ -279,7 +280,7 @@ def another(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def damage(copy: Path) -> None:
         _change_layer(copy)
-        _write_golden(copy, read_bundle(bundle).clip_spec, graphs_in(copy / "fp32"))
+        write_golden(copy, read_bundle(bundle).clip_spec, graphs_in(copy / "fp32"))
 
     return _damaged(bundle, tmp_path_factory.mktemp("another"), damage)
 
