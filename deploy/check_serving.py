@@ -2,9 +2,8 @@
 
     python deploy/check_serving.py [--bundles FOLDER] [--clip FILE] [--seconds 120]
 
-It fails if torch can be imported, if the server is not ready in time, or if an answer is not one. Standard
-library
-only, so it runs in any serving environment: a venv, or the container image.
+It fails if torch can be imported, if the server is not ready in time, or if the clip gets no labels. It needs
+the standard library only, so it runs in any serving environment: a venv, or the container image.
 """
 
 import argparse
@@ -34,7 +33,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--bundles", default=os.environ.get("ZORRO_BUNDLES", "bundles"))
-    parser.add_argument("--clip", type=Path, help="a film, a sound or a picture; default a tone made here")
+    parser.add_argument("--clip", type=Path, help="a video, a sound or a picture; default a tone made here")
     parser.add_argument("--seconds", type=float, default=120.0, help="longest time for all of it")
     args = parser.parse_args()
     if importlib.util.find_spec("torch") is not None:
@@ -66,16 +65,16 @@ def tone(*, seconds: float = 1.0, hz: float = 440.0) -> bytes:
         int(8_000 * math.sin(2 * math.pi * hz * i / SAMPLE_RATE)) for i in range(int(seconds * SAMPLE_RATE))
     )
     file = io.BytesIO()
-    with wave.open(file, "wb") as sound:
-        sound.setnchannels(1)
-        sound.setsampwidth(2)
-        sound.setframerate(SAMPLE_RATE)
-        sound.writeframes(b"".join(struct.pack("<h", sample) for sample in samples))
+    with wave.open(file, "wb") as audio:
+        audio.setnchannels(1)
+        audio.setsampwidth(2)
+        audio.setframerate(SAMPLE_RATE)
+        audio.writeframes(b"".join(struct.pack("<h", sample) for sample in samples))
     return file.getvalue()
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on now."""
+    """A free port of this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -116,7 +115,7 @@ def classify(url: str, name: str, content: bytes, deadline: float) -> dict[str, 
 
 
 def stop(server: subprocess.Popen[bytes]) -> None:
-    """End the server, politely first."""
+    """Stop the server by SIGTERM; kill it and exit if it does not stop."""
     server.terminate()
     try:
         server.wait(timeout=15)

@@ -27,7 +27,7 @@ from .tracing import otlp_exporter, trace_requests, tracer_provider
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
-log = logging.getLogger("zorro.service")
+service_log = logging.getLogger("zorro.service")
 
 
 def create_app(settings: Settings, *, span_exporter: "SpanExporter | None" = None) -> FastAPI:
@@ -102,7 +102,7 @@ async def _load(settings: Settings, engine: InferenceEngine) -> ModelRepository:
 def _log_failure(loading: "asyncio.Future[ModelRepository]") -> None:
     """Tell the operator at once, and not at the first request, why the server never becomes ready."""
     if not loading.cancelled() and (error := loading.exception()) is not None:
-        log.error("the models could not be loaded: %s", error)
+        service_log.error("the models could not be loaded: %s", error)
 
 
 async def _on_error(metrics: Metrics, request: Request, error: Exception) -> Response:
@@ -116,9 +116,9 @@ def _problem(metrics: Metrics, request_id: str, error: Exception, *, where: str 
     code = code_of(error) or "internal_error"
     metrics.rejected.labels(code).inc()
     if code == "internal_error":
-        log.error("request %s failed", request_id, exc_info=error)
+        service_log.error("request %s failed", request_id, exc_info=error)
         return problem_response(code, f"the server failed; tell its operator the id {request_id}", request_id)
     if isinstance(error, DecoderFailed):
-        log.error("request %s: the decoder failed", request_id, exc_info=error)
+        service_log.error("request %s: the decoder failed", request_id, exc_info=error)
     retry = getattr(error, "retry_after_seconds", None)
     return problem_response(code, str(error), request_id, retry_after_seconds=retry)

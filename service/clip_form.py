@@ -15,7 +15,7 @@ from media.time_range import MIN_STRIDE_SECONDS, TimeRange
 from runtime import Space, Zorro
 from runtime.options import parse_modalities
 
-from .clip_request import ClipRequest, EmbeddingOptions, Encoding, LabelOptions, Scope, Task
+from .clip_request import ClipRequest, ClipTask, EmbeddingOptions, Encoding, LabelOptions, Scope
 from .errors import ServiceError
 from .model_repository import ModelRepository
 
@@ -133,9 +133,9 @@ ENCODING = FormField("encoding_format", Encoding, "float or base64")
 _COMMON: tuple[FormField[Any], ...] = (
     MODEL, MODALITIES, START, END, STRIDE, STRATEGY, DURATION, OVERLAP, SCOPE, SKIP_MISSING,
 )  # fmt: skip
-FIELDS: dict[Task, tuple[FormField[Any], ...]] = {
-    Task.CLASSIFY: (*_COMMON, TOP_K, THRESHOLD),
-    Task.EMBED: (*_COMMON, SPACE, NORMALIZE, ENCODING),
+FIELDS: dict[ClipTask, tuple[FormField[Any], ...]] = {
+    ClipTask.CLASSIFY: (*_COMMON, TOP_K, THRESHOLD),
+    ClipTask.EMBED: (*_COMMON, SPACE, NORMALIZE, ENCODING),
 }
 
 
@@ -143,7 +143,7 @@ FIELDS: dict[Task, tuple[FormField[Any], ...]] = {
 class ClipForm:
     """The form that one route takes."""
 
-    task: Task
+    task: ClipTask
     modality: Modality | None
     """The one modality of the route; None if the form may choose."""
 
@@ -189,7 +189,7 @@ class ClipForm:
             )
 
     def _read_output(self, texts: Mapping[str, str]) -> LabelOptions | EmbeddingOptions:
-        if self.task == Task.CLASSIFY:
+        if self.task == ClipTask.CLASSIFY:
             labels = LabelOptions()
             return LabelOptions(
                 top_k=TOP_K.read(texts, labels.top_k), threshold=THRESHOLD.read(texts, labels.threshold)

@@ -13,7 +13,7 @@ from runtime.result_assembly import OutputRequest
 WHOLE_CLIP = TimeRange()
 
 
-class Task(StrEnum):
+class ClipTask(StrEnum):
     """What a route does with a clip."""
 
     CLASSIFY = "classify"

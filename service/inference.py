@@ -28,7 +28,7 @@ from .tracing import span
 
 MAX_WINDOWS_PER_CHUNK = 16
 HEAP_IDLE_SECONDS = 2.0  # then free memory is released; the next batch takes some milliseconds more
-ChunkT = TypeVar("ChunkT")
+DecodedT = TypeVar("DecodedT")
 
 
 class InferenceEngine:
@@ -164,7 +164,7 @@ class InferenceEngine:
         await self.pool.close()
 
 
-async def _next_chunk(chunks: AsyncIterator[ChunkT]) -> ChunkT | None:
+async def _next_chunk(chunks: AsyncIterator[DecodedT]) -> DecodedT | None:
     with span("decode"):
         return await anext(chunks, None)
 

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .metrics import Metrics
 from .tracing import trace_id
 
-log = logging.getLogger("zorro.access")
+access_log = logging.getLogger("zorro.access")
 CLIENT_LEFT = 499  # as nginx logs it; no client sees this status
 MAX_DISCARDED_BYTES, MAX_DISCARD_SECONDS = 32_000_000, 0.5
 
@@ -73,7 +73,7 @@ class RequestMiddleware:
         }
         if (trace := trace_id()) is not None:
             line["trace_id"] = trace
-        log.info("request", extra={"fields": line})
+        access_log.info("request", extra={"fields": line})
 
 
 class _Body:

@@ -1,4 +1,4 @@
-"""Real servers in processes of their own, on the loopback address; ended with the tests that started them."""
+"""Real servers in processes of their own, on the loopback address; killed when their test ends."""
 
 import contextlib
 import os
@@ -68,7 +68,7 @@ def until(condition: Callable[[], bool], *, seconds: float = 20) -> None:
 
 @contextlib.contextmanager
 def serving(bundle: Path, folder: Path, **settings: object) -> Iterator[Server]:
-    """A server that is gone afterwards, whatever happened to it."""
+    """A server that is killed afterwards, whatever happened to it."""
     server = Server(bundle.parents[1], folder, **settings)
     try:
         yield server

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from media import Modality
 from runtime import ClipResult
 from service.clip_form import ClipForm
-from service.clip_request import Task
+from service.clip_request import ClipTask
 from service.errors import PROBLEMS
 from service.metrics import Metrics
 from service.request_lifecycle import answer_admitted, cancel_if_client_leaves
@@ -24,7 +24,7 @@ from .plain_route import PlainRoute
 
 def add_clip_routes(app: FastAPI) -> None:
     """Add a route for each task, and for each task and modality."""
-    for task in Task:
+    for task in ClipTask:
         for modality in (None, *Modality):
             form = ClipForm(task, modality)
             path = f"/v1/{task}" if modality is None else f"/v1/{task}/{modality}"

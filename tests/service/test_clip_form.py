@@ -10,7 +10,7 @@ from media.errors import InvalidSpan
 from media.time_range import MIN_STRIDE_SECONDS, TimeRange
 from runtime import Space
 from service.clip_form import ClipForm
-from service.clip_request import ClipRequest, EmbeddingOptions, Encoding, LabelOptions, Scope, Task
+from service.clip_request import ClipRequest, ClipTask, EmbeddingOptions, Encoding, LabelOptions, Scope
 from service.errors import ServiceError
 from service.model_repository import ModelRepository, ServedModel
 
@@ -18,7 +18,7 @@ MODEL: Any = SimpleNamespace(
     bundle=SimpleNamespace(name="fake", version="1", clip_spec=SimpleNamespace(window_seconds=2.0))
 )
 MODELS = ModelRepository([ServedModel(MODEL, MODEL)])
-CLASSIFY, EMBED = ClipForm(Task.CLASSIFY, None), ClipForm(Task.EMBED, None)
+CLASSIFY, EMBED = ClipForm(ClipTask.CLASSIFY, None), ClipForm(ClipTask.EMBED, None)
 DEFAULT = ClipRequest(output=LabelOptions())
 
 
@@ -63,7 +63,7 @@ def test_every_field_is_honoured() -> None:
 
 
 def test_the_modality_of_a_route_must_be_in_the_clip_unless_missing_ones_are_skipped() -> None:
-    form = ClipForm(Task.CLASSIFY, Modality.FUSED)
+    form = ClipForm(ClipTask.CLASSIFY, Modality.FUSED)
     assert _read(form) == ClipRequest(output=LabelOptions(), modalities=(Modality.FUSED,), require_all=True)
     assert not _read(form, on_missing_modality="skip").require_all
     assert not _read(on_missing_modality="error").require_all, "all that the clip has are requested"
