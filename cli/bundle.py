@@ -3,17 +3,14 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
 from .arguments import AsJson, BundleArgument, BundleOrDefault, VariantOption, bundle_or_default, open_variant
-from .console import explained, out, stage_bars, stop
-
-if TYPE_CHECKING:
-    from export.inspection import GraphFacts
+from .console import err, explained, make_table, out, stage_bars, stop
+from .inspection import NEEDS_ONNX, has_onnx, inspect_graphs, print_bundle, tensors_to_dict
 
 bundle_app = typer.Typer(no_args_is_help=True, help="Look after bundles.")
 
@@ -33,12 +30,17 @@ def verify(path: BundleOrDefault = None, as_json: AsJson = False) -> None:
         if as_json:
             print(json.dumps({"sha256": bundle.sha256, "variants": reports}))
             return
-        out.print(f"{path}: every byte is as it was made ({bundle.sha256[:12]})")
+        out.print(
+            f"{path}: every byte is as it was made ({bundle.sha256[:12]})", highlight=False, soft_wrap=True
+        )
+        table = make_table(
+            "variant", "max error", "cosine", "runs on", title="golden answers, all within their tolerance"
+        )
         for name, report in reports.items():
             error, cosine = max(report["max_abs_error"].values()), min(report["min_cosine"].values())
-            out.print(
-                f"{name}: every golden answer is within its tolerance: error {error:.2g}, cosine {cosine:.6f}"
-            )
+            first = {providers[0] for providers in report["providers"].values()}
+            table.add_row(name, f"{error:.2g}", f"{cosine:.6f}", ", ".join(sorted(first)))
+        out.print(table)
 
 
 @bundle_app.command("prove")
@@ -92,29 +94,30 @@ def inspect(
     variant: VariantOption = None,
     batch: Annotated[int, typer.Option(help="Windows at once, for the estimate of memory.")] = 1,
     picture: Annotated[
-        Path | None, typer.Option(help="SVG to write: which stream reads what of the fused graph.")
+        Path | None,
+        typer.Option(help="SVG to write: which stream reads what of the fused graph. Needs onnx."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print what a variant's graphs hold and cost, and which stream reads what."""
+    """Print what a bundle holds; where onnx is installed, also what its graphs cost and which stream reads what."""
     with explained():
-        from export.flow import draw_flow, flow_lines, trace_flow
-        from export.inspection import inspect_graph
-        from media import Modality
+        from runtime import Zorro
 
         path = bundle_or_default(path)
-        _, chosen = open_variant(path, variant)
-        facts = {modality: inspect_graph(file, batch=batch) for modality, file in chosen.graphs.items()}
-        flows = {modality: trace_flow(file) for modality, file in chosen.graphs.items()}
-        if picture is not None:
-            picture.write_text(draw_flow(flows[Modality.FUSED]), encoding="utf-8")
+        bundle, chosen = open_variant(path, variant)
+        model = Zorro(bundle, variant=chosen.name)
+        graphs = inspect_graphs(chosen, batch=batch) if picture is not None or has_onnx() else None
+        if graphs is not None and picture is not None:
+            graphs.draw(picture)
         if as_json:
-            print(json.dumps({str(m): asdict(x) | {"flow": flows[m].to_dict()} for m, x in facts.items()}))
+            print(json.dumps(tensors_to_dict(model) if graphs is None else graphs.to_dict()))
         else:
-            out.print(_facts_table(f"{path}, {chosen.name}", facts))
-            for line in flow_lines(flows[Modality.FUSED]):
-                out.print(line, highlight=False)
-        if any(flow.leaks for flow in flows.values()):
+            print_bundle(path, model)
+            if graphs is not None:
+                graphs.print()
+        if graphs is None:
+            err.print(NEEDS_ONNX, highlight=False, markup=False, soft_wrap=True)
+        elif graphs.leak:
             raise stop(f"{path} leaks from one modality into another's answers; export it again")
 
 
@@ -177,30 +180,3 @@ def triton(
         for model in written.models:
             out.print(f"model: {model}")
         out.print(f"triton: {written.path} (weights {'linked' if written.linked else 'copied'})")
-
-
-def _facts_table(title: str, facts: "dict[Any, GraphFacts]") -> Table:
-    """A column for each graph."""
-    table = Table("", *map(str, facts), title=title, title_justify="left")
-    for name, cell in _FACTS.items():
-        table.add_row(name, *(Text(cell(x)) for x in facts.values()))  # brackets are no markup
-    return table
-
-
-_FACTS = {
-    "nodes": lambda x: f"{x.nodes}, opset {x.opset}",
-    "operators": lambda x: ", ".join(f"{name} {count}" for name, count in x.operators.items()),
-    "parameters": lambda x: f"{x.parameters / 1e6:.2f} M",
-    "weights": lambda x: ", ".join(f"{dtype} {size / 1e6:.1f} MB" for dtype, size in x.weight_bytes.items()),
-    "GFLOPs per window": lambda x: f"{x.gflops:.3f}",
-    "activations, estimated": lambda x: f"{x.memory.peak_bytes / 1e6:.1f} MB for {x.memory.batch}, at {x.memory.peak_node}",
-    "inputs": lambda x: _tensors(x.inputs),
-    "outputs": lambda x: _tensors(x.outputs),
-    "files": lambda x: f"{x.file_bytes / 1e3:.0f} kB, " + ", ".join(
-        f"{name} {size / 1e6:.1f} MB" for name, size in x.external_bytes.items()
-    ),
-}  # fmt: skip
-
-
-def _tensors(tensors: Any) -> str:
-    return "\n".join(f"{x.name} {x.dtype}[{', '.join(map(str, x.shape))}]" for x in tensors)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.table import Table
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from export.tensorrt.builders import Builder
     from export.tensorrt.engines import BuiltEngine
 
-RTX = "tensorrt-rtx"
+RTX: Final = "tensorrt-rtx"
 UNVERIFIED = "not verified on hardware: no GPU here"
 
 

@@ -21,7 +21,7 @@ from .errors import BundleIncompatible, ProviderUnavailable
 from .opening import Opening, open_graph, open_with_engine
 from .options import WeightMemory, check_num_threads
 from .providers import CPU, ProviderOptions, choose_providers
-from .signature import input_tensors, output_names
+from .signature import TensorInfo, input_tensors, output_names
 
 logger = logging.getLogger("zorro.runtime")
 DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
@@ -65,8 +65,10 @@ class GraphSession:
             )
         if missing:
             logger.warning("%s: asked for %s, runs on %s", path.name, list(providers), self.providers)
-        self.input_names = [value.name for value in self._session.get_inputs()]
-        self.output_names = [value.name for value in self._session.get_outputs()]
+        self.inputs = [_tensor_info(value) for value in self._session.get_inputs()]
+        self.outputs = [_tensor_info(value) for value in self._session.get_outputs()]
+        self.input_names = [tensor.name for tensor in self.inputs]
+        self.output_names = [tensor.name for tensor in self.outputs]
         self._device = device_of(self.providers[0], given.get(self.providers[0], {}))
         self._max_batch_size = (
             engine.profile.max if engine is not None and engine.provider in self.providers else None
@@ -90,6 +92,11 @@ class GraphSession:
         return dict(zip(self.output_names, values, strict=True))
 
 
+def _tensor_info(value: onnxruntime.NodeArg) -> TensorInfo:
+    """An input or output as ONNX Runtime describes it."""
+    return TensorInfo(value.name, DTYPES.get(value.type, value.type), tuple(value.shape[1:]))
+
+
 def _check_graph(
     path: Path,
     modality: Modality,
@@ -101,7 +108,7 @@ def _check_graph(
 ) -> None:
     """Raise BundleIncompatible unless the graph is that of `modality`, made for `spec` and this many labels."""
     stored = session.get_modelmeta().custom_metadata_map
-    inputs = [(x.name, DTYPES.get(x.type, x.type), tuple(x.shape[1:])) for x in session.get_inputs()]
+    inputs = [_tensor_info(value) for value in session.get_inputs()]
     outputs = {x.name: x.shape for x in session.get_outputs()}
     widths = {shape[-1] for name, shape in outputs.items() if name.endswith("_logits")}
     of_metadata = (
@@ -109,7 +116,7 @@ def _check_graph(
         ("modality", stored.get("modality"), str(modality)),
     )
     of_tensors = (
-        ("inputs", inputs, [tuple(tensor) for tensor in input_tensors(modality, spec)]),
+        ("inputs", inputs, input_tensors(modality, spec)),
         ("outputs", list(outputs), output_names(modality)),
         ("number of labels", widths, {num_labels}),
     )

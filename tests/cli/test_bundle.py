@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -11,9 +12,11 @@ import pytest
 from onnx import helper
 from typer.testing import CliRunner
 
+from cli.inspection import NEEDS_ONNX
 from cli.main import app
 from export.bundle_writer import seal_bundle
 
+ROOT = Path(__file__).parents[2]
 RUNNER = CliRunner()
 
 
@@ -61,6 +64,47 @@ def test_inspect_shows_facts_shapes_and_purity(bundle: Path, tmp_path: Path) -> 
     facts = json.loads(_run("inspect", bundle, "--json")[1])
     assert facts["fused"]["flow"]["leaks"] == {}
     assert facts["fused"]["gflops"] > facts["audio"]["gflops"] > 0
+
+
+def test_inspect_without_onnx_gives_what_it_can_and_says_what_to_install(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = json.loads(_run("inspect", bundle, "--json")[1])
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    result = RUNNER.invoke(app, ["bundle", "inspect", str(bundle)], env={"COLUMNS": "80"})
+    assert result.exit_code == 0
+    assert result.stderr.splitlines() == [NEEDS_ONNX]
+    assert "cpu,export" in NEEDS_ONNX
+    assert all(len(line) <= 80 for line in result.stdout.splitlines())
+    for told in (
+        "4, scored by softmax",
+        "0.64 s",
+        "audio float32[batch, 64, 32]",
+        "fusion_logits float32[batch, 4]",
+    ):
+        assert told in result.stdout
+    assert "GFLOPs" not in result.stdout
+    result = RUNNER.invoke(app, ["bundle", "inspect", str(bundle), "--json"])
+    for graph, tensors in json.loads(result.stdout).items():
+        assert tensors == {side: facts[graph][side] for side in ("inputs", "outputs")}
+
+
+def test_a_picture_of_the_graphs_needs_onnx(bundle: Path, tmp_path: Path) -> None:
+    code = "import sys; sys.modules['onnx'] = None; from cli.main import app; app(sys.argv[1:])"
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "bundle",
+        "inspect",
+        str(bundle),
+        "--picture",
+        str(tmp_path / "a.svg"),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "needs onnx, which is not installed: pip install --editable '.[cpu,export]'" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_inspect_of_a_variant_that_is_not_there_fails(bundle: Path) -> None:
