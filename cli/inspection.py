@@ -13,8 +13,8 @@ from .bundle_tables import parity_table
 from .console import EXTRA_OF, make_table, out
 
 if TYPE_CHECKING:
-    from export.flow import Flow
     from export.inspection import GraphFacts
+    from export.stream_flow import Flow
     from media import Modality
     from runtime import Bundle, Variant, Zorro
     from runtime.signature import TensorInfo
@@ -105,14 +105,14 @@ class InspectedGraphs:
 
     def draw(self, path: Path) -> None:
         """Write the fused graph's flow as SVG."""
-        from export.flow import draw_flow
+        from export.stream_flow_svg import draw_flow
         from media import Modality
 
         path.write_text(draw_flow(self.flows[Modality.FUSED]), encoding="utf-8")
 
     def print(self) -> None:
         """Print tables of what the graphs cost, their operators, and the flow of the fused one."""
-        from export.flow import flow_lines
+        from export.stream_flow import flow_lines
         from media import Modality
 
         out.print(_cost_table(self.facts))
@@ -130,8 +130,8 @@ def inspect_graphs(variant: "Variant", *, batch: int) -> InspectedGraphs:
         ModuleNotFoundError: onnx is not installed.
         ValueError: a graph whose cost cannot be known; see `export.inspection`.
     """
-    from export.flow import trace_flow
     from export.inspection import inspect_graph
+    from export.stream_flow import trace_flow
 
     return InspectedGraphs(
         facts={modality: inspect_graph(file, batch=batch) for modality, file in variant.graphs.items()},

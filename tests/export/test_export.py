@@ -11,10 +11,10 @@ import torch
 from onnx import TensorProto, helper
 
 from export.bundle_writer import export_checkpoint
-from export.flow import trace_flow
 from export.golden import golden_inputs
 from export.parity import ParityCheck, ParityError
 from export.purity import ImpureGraphError, prove_purity
+from export.stream_flow import trace_flow
 from export.variants import TOLERANCES
 from media import Clip, ClipSpec, Modality
 from models.weights import load_checkpoint

@@ -11,8 +11,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from export.flow import Flow, draw_flow, flow_lines, trace_flow
 from export.purity import MAY_READ, reached_inputs
+from export.stream_flow import Flow, flow_lines, trace_flow
+from export.stream_flow_svg import draw_flow
 from tests.export.test_inspection import of_bundle
 from tests.export.test_leaks import of_shape, of_values, plant
 
