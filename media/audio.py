@@ -1,7 +1,7 @@
-"""Sound: any sample rate and channel count to mono at the spec's rate, placed by presentation time.
+"""Audio: any sample rate and channel count to mono at the spec's rate, placed by presentation time.
 
-Every channel counts the same. Samples stand where their timestamps say: gaps read as zeros, overlaps are
-dropped, and what lies before the container's start is cut. Samples that are no numbers become zero.
+Every channel has the same weight. Samples are placed by their timestamps: gaps are read as zeros, overlaps
+are dropped, and what lies before the container's start is cut. Samples that are not finite become zero.
 """
 
 from collections import deque
@@ -28,7 +28,7 @@ Chunk = tuple[int, Float32[np.ndarray, " samples"]]
 
 
 class AudioReader:
-    """Reads spans of sound in order of time."""
+    """Reads parts of an audio stream in order of time."""
 
     def __init__(self, container: InputContainer, sample_rate: int, limits: MediaLimits) -> None:
         stream = audio_stream(container)
@@ -43,16 +43,16 @@ class AudioReader:
 
     @property
     def faults(self) -> list[str]:
-        """What did not decode so far."""
+        """What has not decoded so far."""
         return self._decoder.faults
 
     def read(self, start: int, stop: int, *, keep_from: int) -> tuple[Float32[np.ndarray, " samples"], int]:
-        """Samples [start, stop), zeros where there are none, and how many of them lie before the stream's end.
+        """Samples [start, stop), and how many of them lie before the stream's end; zeros where there are none.
 
         Args:
             start: first sample, since the container's start.
             stop: one past the last.
-            keep_from: the earliest sample that a later call will ask for.
+            keep_from: the earliest sample that a later call will need.
         """
         self._seek_if_far(start)
         self._decode_to(stop)
@@ -91,7 +91,7 @@ class AudioReader:
 
 
 class _Placer:
-    """Resamples frames and says where their samples belong; starts anew at every jump in time or change of format."""
+    """Resamples frames and gives their samples a position; starts anew at a jump in time or a new format."""
 
     def __init__(self, sample_rate: int, faults: list[str]) -> None:
         self._sample_rate, self._faults = sample_rate, faults
@@ -117,7 +117,7 @@ class _Placer:
             self._position = round(seconds * self._sample_rate)
             self._expected_seconds = seconds
         self._expected_seconds += length_seconds
-        frame.pts = None  # the placing above is ours, not the resampler's
+        frame.pts = None  # positions are computed here, not by the resampler
         yield from self._positioned(self._resampler.resample(frame))
 
     def flush(self) -> Iterator[Chunk]:
@@ -136,7 +136,7 @@ class _Placer:
 
 
 def _mono(frame: AudioFrame, faults: list[str]) -> AudioFrame:
-    """The mean of all channels; a single channel of whole numbers as it is."""
+    """The mean of all channels; a single channel of integers is returned as it is."""
     if frame.layout.nb_channels == 1 and not frame.format.name.startswith(("flt", "dbl")):
         return frame
     if frame.format.name.startswith("s64"):  # which PyAV makes no array of
@@ -159,8 +159,8 @@ def _mono(frame: AudioFrame, faults: list[str]) -> AudioFrame:
 
 def _finite(samples: np.ndarray, faults: list[str]) -> np.ndarray:
     with np.errstate(invalid="ignore"):
-        is_sound = np.abs(samples) < 1e6  # false for NaN
-    if is_sound.all():
+        is_finite = np.abs(samples) < 1e6  # false for NaN
+    if is_finite.all():
         return samples
     faults.append("audio: samples that are no numbers are read as silence")
-    return np.where(is_sound, samples, 0)
+    return np.where(is_finite, samples, 0)

@@ -1,8 +1,7 @@
-"""Opening strangers' media: the one place that touches FFmpeg's demuxers.
+"""Open media of unknown origin: the one place that touches FFmpeg's demuxers.
 
-A file is always handed over as a Python file object, never as a name, and only with a demuxer from
-`DEMUXERS`: playlist formats such as HLS, concat or SDP, which make FFmpeg open further files and addresses,
-are not among them.
+FFmpeg always gets a Python file object, never a name, and may only use the demuxers in `DEMUXERS`. Playlist
+formats such as HLS, concat or SDP, which make FFmpeg open further files and addresses, are not among them.
 """
 
 import io
@@ -97,26 +96,26 @@ SIGNATURES = (
     (0, b"FLV"),
     (0, b"\x30\x26\xb2\x75"),
 )
-"""(offset, bytes) of containers so well known that a file which has them and does not open must be damaged."""
+"""(offset, bytes) of well-known containers: a file that has them and does not open must be damaged."""
 NO_PICTURE = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.dependent
-MIN_SAMPLE_RATE = 1_000  # Hz; less is no sound, and would swell to many times its size
+MIN_SAMPLE_RATE = 1_000  # Hz; less cannot be music or speech, and would grow to many times its size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaLimits:
-    """The most a file may ask of us."""
+    """The most that a file may take."""
 
     max_bytes: int = 64 << 30
     max_duration_seconds: float = 24 * 3600.0
-    """Of the span that is read, not of the file."""
+    """Of the part that is read, not of the file."""
     max_pixels: int = 4096 * 2304
-    """Of one picture."""
+    """Of one frame."""
     max_streams: int = 32
     max_frames_per_second: float = 1000.0
-    """Decoded pictures; a burst of as many more is let pass."""
+    """Decoded frames; a burst of as many more is allowed."""
     max_windows: int = 100_000
     max_threads: int = 4
-    """Of one stream's decoder; fewer leave more to others."""
+    """Of one stream's decoder; fewer leave more of the processor to others."""
 
 
 @contextmanager
@@ -176,7 +175,7 @@ def is_library_error(error: Exception) -> bool:
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:
-    """The first stream that shows a moving or still picture; cover art, thumbnails and tiles are none."""
+    """The first stream of a video or a still picture; cover art, thumbnails and tiles do not count."""
     for stream in container.streams.video:
         if not stream.disposition & NO_PICTURE and stream.codec_context is not None:
             return stream
@@ -184,7 +183,7 @@ def video_stream(container: InputContainer) -> VideoStream | None:
 
 
 def audio_stream(container: InputContainer) -> AudioStream | None:
-    """The first stream of sound that has a decoder."""
+    """The first audio stream that has a decoder."""
     for stream in container.streams.audio:
         if stream.codec_context is not None and stream.codec_context.sample_rate >= MIN_SAMPLE_RATE:
             return stream
@@ -192,12 +191,12 @@ def audio_stream(container: InputContainer) -> AudioStream | None:
 
 
 def origin_seconds(container: InputContainer) -> float:
-    """Presentation time at which the container starts: time zero of everything here."""
+    """Presentation time at which the container starts; all times of this package count from it."""
     return (container.start_time or 0) / av.time_base
 
 
 def _as_file(source: Source) -> BinaryIO:
-    """A file object without a name: by a name's ending FFmpeg would choose a demuxer that opens files itself."""
+    """A file object without a name: by some suffixes FFmpeg chooses demuxers that open files themselves."""
     if isinstance(source, bytes):
         return io.BytesIO(source)
     if isinstance(source, str | os.PathLike):
@@ -255,11 +254,11 @@ def _check(container: InputContainer, limits: MediaLimits) -> None:
             f"pictures of {width}x{height}, the limit is {limits.max_pixels} pixels; scale the video down"
         )
     if width == 0 and container.format.name.endswith("_pipe"):
-        raise _unread_picture(container, video, limits)
+        raise _error_of_unread_still(container, video, limits)
 
 
-def _unread_picture(container: InputContainer, video: VideoStream, limits: MediaLimits) -> MediaError:
-    """Why a still has no size: FFmpeg calls a picture over `max_pixels` an invalid argument, a broken one not."""
+def _error_of_unread_still(container: InputContainer, video: VideoStream, limits: MediaLimits) -> MediaError:
+    """Why a still has no size: only for a picture over `max_pixels` FFmpeg reports an invalid argument."""
     video.codec_context.options = {"max_pixels": str(limits.max_pixels)}
     try:
         next(container.decode(video), None)

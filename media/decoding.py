@@ -1,7 +1,7 @@
 """Decoded frames of one stream, with their times in seconds since the container's start.
 
-What does not decode is passed over and told in `faults`. Other streams are not even read. Pictures that no
-other picture refers to, and that nobody will ask for, are not decoded.
+What does not decode is skipped and reported in `faults`. Packets of other streams are not read. Frames that
+are not needed, and that no other frame refers to, are not decoded.
 """
 
 from collections import deque
@@ -26,11 +26,11 @@ from .png_exif import decode_at_once, decode_without_exif
 
 FrameT = TypeVar("FrameT", AudioFrame, VideoFrame)
 
-TIME_TOLERANCE_SECONDS = 1e-6  # timestamps are fractions of their time base, asked-for times are floats
-MAX_JUMP_SECONDS = 10.0  # more than this, backwards, is no jitter but another recording joined on
+TIME_TOLERANCE_SECONDS = 1e-6  # timestamps are fractions of their time base, requested times are floats
+MAX_JUMP_SECONDS = 10.0  # a longer jump back is no jitter, but another recording that was appended
 MAX_BROKEN_READS = 8
-SPARED_CODECS = frozenset({"h264"})  # whose decoder leaves out pictures without harm to others
-NUM_AHEAD = 4  # packets looked at to learn that a picture is replaced in time
+SKIPPABLE_CODECS = frozenset({"h264"})  # whose decoder can skip frames without harm to others
+NUM_AHEAD = 4  # packets examined to learn whether a frame is replaced before it is needed
 SEEK_MARGINS_SECONDS = (0.0, 2.0, 10.0, 60.0)
 _FAILURES = (av.error.FFmpegError, OverflowError)
 
@@ -42,8 +42,8 @@ class Decoder(Generic[FrameT]):
         self, container: InputContainer, stream: AudioStream | VideoStream, limits: MediaLimits
     ) -> None:
         self.faults: list[str] = []
-        self.wanted_seconds = 0.0
-        """The earliest time that a picture will be asked for; it never decreases."""
+        self.needed_seconds = 0.0
+        """The earliest time of which a frame will be needed; it never decreases."""
         self._container, self._stream = container, stream
         self._timeline = Timeline(container)
         stream.codec_context.thread_count = limits.max_threads
@@ -54,12 +54,12 @@ class Decoder(Generic[FrameT]):
                 other.discard = Discard.all
 
     def frames(self) -> Iterator[tuple[float, FrameT]]:
-        """(seconds, frame) from where the container stands to the end of the stream."""
+        """(seconds, frame) from the container's position to the end of the stream."""
         for frame in self._decoded():
             yield self._timeline.place(frame.time, _length_seconds(frame)), frame
 
     def frames_before(self, seconds: float) -> Iterator[tuple[float, FrameT]] | None:
-        """Frames from a keyframe at or before `seconds`, or as near as there is one; None if it cannot seek."""
+        """Frames from a keyframe at or before `seconds`, or near it; None if the container cannot seek."""
         for margin in SEEK_MARGINS_SECONDS:
             if not self._seek(max(0.0, seconds - margin)):
                 return None
@@ -70,7 +70,7 @@ class Decoder(Generic[FrameT]):
         return self.frames() if self._seek(0.0) else None
 
     def keyframe_before(self, seconds: float) -> float | None:
-        """Time of the last keyframe not after `seconds`; None if the file has no index that reaches so far."""
+        """Time of the last keyframe not after `seconds`; None if the file's index does not reach so far."""
         entries, time_base = self._stream.index_entries, self._stream.time_base
         if self._timeline.is_shifted or time_base is None or not len(entries):
             return None
@@ -113,7 +113,7 @@ class Decoder(Generic[FrameT]):
             return []
 
     def _add_fault(self, what: str, error: Exception | None = None) -> None:
-        """Raises MemoryError if the fault is not the file's."""
+        """Report a fault of the file; raises MemoryError if memory was the fault."""
         context = self._stream.codec_context
         raise_if_starved(
             error, num_pixels=context.width * context.height if isinstance(context, VideoCodecContext) else 0
@@ -123,15 +123,15 @@ class Decoder(Generic[FrameT]):
     def _packets(self) -> Iterator["av.Packet[Any] | None"]:
         for _ in range(MAX_BROKEN_READS):
             try:
-                yield from self._sparing(self._container.demux(self._stream))
+                yield from self._skipping(self._container.demux(self._stream))
                 return
             except _FAILURES as error:
                 self._add_fault("the file breaks off", error)
-        yield None  # what the decoder still holds
+        yield None  # flushes the decoder
 
-    def _sparing(self, packets: Iterator["av.Packet[Any]"]) -> Iterator["av.Packet[Any]"]:
-        """The same packets, a few held back. A picture that a later one replaces before it is wanted may be left out."""
-        if self._stream.codec_context.name not in SPARED_CODECS:
+    def _skipping(self, packets: Iterator["av.Packet[Any]"]) -> Iterator["av.Packet[Any]"]:
+        """The same packets, a few held back; frames that are replaced before they are needed may be skipped."""
+        if self._stream.codec_context.name not in SKIPPABLE_CODECS:
             yield from packets
             return
         ahead: deque[av.Packet[Any]] = deque()
@@ -151,18 +151,18 @@ class Decoder(Generic[FrameT]):
             raise failure
 
     def _is_replaced(self, packet: "av.Packet[Any]", ahead: Iterable["av.Packet[Any]"]) -> bool:
-        """Whether another picture is on display, in its place, when one is wanted."""
+        """Whether a later frame is on display in its place by the time that one is needed."""
         if packet.pts is None or packet.time_base is None or not packet.duration or self._timeline.is_shifted:
             return False
-        wanted = (self.wanted_seconds + self._timeline.origin) / packet.time_base
-        return any(other.pts is not None and packet.pts < other.pts <= wanted for other in ahead)
+        needed = (self.needed_seconds + self._timeline.origin) / packet.time_base
+        return any(other.pts is not None and packet.pts < other.pts <= needed for other in ahead)
 
 
 class Timeline:
     """Presentation times as seconds since the container's start.
 
-    A jump back by more than 10 s - and forward in broadcast formats, whose clocks may be set anew - is taken
-    out: what follows it goes on where what came before ended.
+    A jump back by more than 10 s is removed, as is one forward in broadcast formats, whose clocks may be
+    reset: what follows continues where the part before it ended.
     """
 
     def __init__(self, container: InputContainer) -> None:
@@ -173,11 +173,11 @@ class Timeline:
 
     @property
     def is_shifted(self) -> bool:
-        """Whether a jump was taken out, so that times here are no longer those of the file."""
+        """Whether a jump was removed, so that times here are no longer those of the file."""
         return self._shift != 0
 
     def place(self, pts_seconds: float | None, length_seconds: float) -> float:
-        """Time of a frame; one without a timestamp follows the one before."""
+        """Time of a frame; one without a timestamp follows the frame before it."""
         expected = self._expected
         seconds = (expected or 0.0) if pts_seconds is None else pts_seconds - self.origin + self._shift
         if expected is not None and self._is_jump(seconds - expected):

@@ -1,10 +1,10 @@
-"""What can be wrong with media, as one tree. Each class has a stable `code`; the message says what to do.
+"""What can be wrong with media, as one tree of errors. Each has a stable `code`; messages say what to do.
 
 MediaError
 - EmptyMedia          no bytes at all
 - UnsupportedMedia    no container, codec or stream that can be read here
 - CorruptMedia        a known container or codec, but nothing could be decoded
-- MissingModality     the file is fine, the stream that was asked for is not in it
+- MissingModality     the file is fine, but lacks a requested stream
   - MissingAudio
   - MissingVideo
 - MediaTooLarge       over one of `MediaLimits`
@@ -14,12 +14,12 @@ MediaError
   - TooManyStreams
   - TooManyFrames
   - TooManyWindows
-- InvalidSpan         start, end or stride are no times inside the media
+- InvalidSpan         start, end or stride do not fit the media
 """
 
 
 class MediaError(Exception):
-    """The base of all; never raised itself."""
+    """Base of all errors of media; never raised itself."""
 
     code = "media_error"
 
@@ -43,7 +43,7 @@ class CorruptMedia(MediaError):
 
 
 class MissingModality(MediaError):
-    """The stream that was asked for is not in the file."""
+    """A requested stream is not in the file."""
 
     code = "missing_modality"
 
@@ -55,7 +55,7 @@ class MissingAudio(MissingModality):
 
 
 class MissingVideo(MissingModality):
-    """There is no picture in the file; cover art is none."""
+    """There is no picture in the file; cover art does not count."""
 
     code = "missing_video"
 
@@ -103,6 +103,6 @@ class TooManyWindows(MediaTooLarge):
 
 
 class InvalidSpan(MediaError):
-    """Start, end or stride are no times inside the media."""
+    """Start, end or stride do not fit the media."""
 
     code = "invalid_span"

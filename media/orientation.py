@@ -1,8 +1,8 @@
 """How a frame is to be displayed: turned by quarter turns, mirrored, or as it is stored.
 
-Containers say it with a display matrix (MP4, MOV), pictures with the EXIF tag "Orientation" (JPEG, PNG, WebP, TIFF).
-FFmpeg makes a display matrix of that tag too, so the matrix is the only thing that is read here; reading
-EXIF as well would turn pictures twice.
+Containers (MP4, MOV) have a display matrix for it, still pictures (JPEG, PNG, WebP, TIFF) the EXIF tag
+"Orientation". FFmpeg makes a display matrix of that tag too, so only the matrix is read here; reading EXIF as
+well would turn pictures twice.
 """
 
 from fractions import Fraction
@@ -23,7 +23,7 @@ ROTATION_MATRICES = {0: (1, 0, 0, 1), 1: (0, -1, 1, 0), 2: (-1, 0, 0, -1), 3: (0
 
 
 class Orientation(NamedTuple):
-    """Steps from a stored picture, an array of rows and columns, to the displayed one: first swap, then flip."""
+    """Steps from a stored picture (an array of rows and columns) to the displayed one: swap, then flip."""
 
     swaps_axes: bool = False
     """Whether rows become columns."""

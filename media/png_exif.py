@@ -1,4 +1,4 @@
-"""PNG pictures whose EXIF is damaged: FFmpeg fails at the whole picture, so it is decoded without its EXIF."""
+"""PNG pictures with damaged EXIF: FFmpeg rejects the whole picture, so it is decoded without EXIF."""
 
 import struct
 from typing import Any

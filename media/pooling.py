@@ -1,8 +1,7 @@
-"""One answer for a whole clip, from its windows.
+"""One output for a whole clip, from the outputs of its windows.
 
-A window's vote weighs as many seconds as it holds of real material of the stream that answers: neither
-padding nor silence votes. Logits are averaged before a softmax; probabilities of labels that do not compete,
-after their sigmoid.
+A window's weight is the seconds of real material that it holds for the modality: padding and silence have
+none. Logits are averaged before a softmax; with a sigmoid, probabilities are averaged.
 """
 
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from .clip import Clip, Modality
 
 
 def window_weights(clips: Sequence[Clip], modality: Modality) -> Float[np.ndarray, " windows"]:
-    """Seconds of real material in each window: of sound that is not silent, of picture, or the larger for fusion.
+    """Seconds of real material in each window: of audible sound, of video, or the larger of both for fusion.
 
     If there is none at all, as in a silent recording, all windows weigh the same.
     """
@@ -25,7 +24,7 @@ def window_weights(clips: Sequence[Clip], modality: Modality) -> Float[np.ndarra
 def pool(
     values: Float[np.ndarray, "windows dim"], weights: Float[np.ndarray, " windows"]
 ) -> Float[np.ndarray, " dim"]:
-    """Weighted mean over windows: what `np.average` gives, without its checks, which take longer than the mean of a few."""
+    """Weighted mean over windows, as `np.average` but without its checks, which take longer than the mean."""
     return np.asarray((values * weights[:, np.newaxis]).sum(axis=0) / weights.sum()).astype(values.dtype)
 
 

@@ -1,4 +1,4 @@
-"""What a file holds: its headers, and a look at its first frame."""
+"""What a file holds, from its headers and its first frame."""
 
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -51,7 +51,7 @@ def probe(source: Source, *, limits: MediaLimits | None = None) -> MediaInfo:
 
 
 def read_headers(source: Source, *, limits: MediaLimits) -> MediaInfo:
-    """What `probe` finds without a look at the first frame: a picture that is turned on display has its stored size.
+    """What `probe` finds without decoding a frame; the size is the stored one, not the displayed one.
 
     Raises:
         MediaError: it cannot be opened; see `errors`.
@@ -81,7 +81,7 @@ def _headers(container: InputContainer) -> MediaInfo:
 
 
 def is_still(container: InputContainer) -> bool:
-    """Whether a container without sound holds a single picture; it stands anywhere then."""
+    """Whether a container without audio holds a single picture; its position has moved afterwards."""
     video = video_stream(container)
     if video is None or audio_stream(container) is not None:
         return False

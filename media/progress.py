@@ -8,10 +8,10 @@ NO_FIGURES: Mapping[str, float] = MappingProxyType({})
 
 
 class OnProgress(Protocol):
-    """Told how far a stage of some work has come."""
+    """Called with how far a stage of some work has come."""
 
     def __call__(self, stage: str, done: int, total: int, figures: Mapping[str, float] = NO_FIGURES) -> None:
-        """Take note.
+        """Report progress.
 
         Args:
             stage: what is being done, in a word or two.
@@ -22,4 +22,4 @@ class OnProgress(Protocol):
 
 
 def ignore_progress(stage: str, done: int, total: int, figures: Mapping[str, float] = NO_FIGURES) -> None:
-    """An `OnProgress` that tells nobody."""
+    """An `OnProgress` that does nothing."""

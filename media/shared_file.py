@@ -1,4 +1,4 @@
-"""Several readers over one file object: each has a position of its own, and they take turns."""
+"""Several readers of one file object, each with its own position; one reads at a time."""
 
 import io
 import os
@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 
 class SharedFile(io.RawIOBase):
-    """A reader over a file that others read too, one call at a time. Closing it leaves the file open."""
+    """One of several readers of a file. Closing it leaves the file open."""
 
     def __init__(self, file: BinaryIO, lock: Lock) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""ClipSpec: every number that turns media into arrays, once.
+"""ClipSpec: every number that turns media into arrays, in one place.
 
-These are trained numbers: a model has learned from arrays made with them, so they travel in its checkpoint
-    and bundle, and a runtime refuses a graph whose `hash` differs. Means and standard deviations are applied
-    inside the graph; nothing in `media` uses them.
+A model has learned from arrays made with these numbers, so they are stored in its checkpoint and bundle, and
+a runtime refuses a graph whose `hash` differs. Means and standard deviations are applied inside the graph;
+nothing in `media` uses them.
 """
 
 import hashlib
@@ -55,7 +55,7 @@ class ClipSpec:
 
     @property
     def window_seconds(self) -> float:
-        """Length in seconds of one window, the same for sound and picture."""
+        """Length in seconds of one window, the same for audio and video."""
         return self.num_samples / self.sample_rate
 
     @property

@@ -1,7 +1,7 @@
-"""Pictures: the frame on display at a given time, turned upright, scaled to cover a square and cropped to it.
+"""Video: the frame on display at a given time, turned upright, scaled to cover a square and cropped to it.
 
-Frames are decoded forward once and only the chosen ones are converted. Between chosen frames that lie far
-apart the reader jumps to the last keyframe, where that leaves out more than it costs.
+Frames are decoded forward once, and only those needed are converted. Between needed frames that lie far apart
+the reader seeks to the last keyframe, where that saves more than it costs.
 """
 
 import numpy as np
@@ -14,8 +14,8 @@ from .decoding import TIME_TOLERANCE_SECONDS, Decoder
 from .errors import MissingVideo, TooManyFrames
 from .orientation import AS_STORED, Orientation, orientation
 
-MIN_SKIP_SECONDS = 0.5  # of frames that need not be decoded, for a seek to pay
-SEEK_GAP_SECONDS = 10.0  # for a seek in a file without an index
+MIN_SKIP_SECONDS = 0.5  # of frames that are not needed; a seek over fewer does not pay
+SEEK_GAP_SECONDS = 10.0  # the same, in a file without an index
 MAX_SHRINK = 128  # pixels into one; FFmpeg's scaler has no filters for more than 256
 MAX_SPILL = 8.0  # scaled pixels per kept pixel; a longer strip is cut to shape before it is scaled
 
@@ -46,20 +46,20 @@ class VideoReader:
 
     @property
     def is_turned(self) -> bool:
-        """Whether pictures are displayed on their side, as far as any has been converted."""
+        """Whether a frame converted so far is displayed on its side."""
         return any(found.swaps_axes for found in self._orientations.values())
 
     @property
     def faults(self) -> list[str]:
-        """What did not decode so far."""
+        """What has not decoded so far."""
         return self._decoder.faults
 
     def frame_at(self, seconds: float) -> VideoFrame | None:
         """The frame on display at `seconds` since the container's start; None if nothing decodes.
 
-        Before the first frame that is the first, after the last the last. Times must not decrease.
+        Before the first frame it is the first one, after the last frame the last. Times must not decrease.
         """
-        self._decoder.wanted_seconds = seconds
+        self._decoder.needed_seconds = seconds
         now = self._current[0] if self._current else 0.0
         if self.end_seconds is None and self._can_skip(seconds, now):
             self._seek(seconds, now)
@@ -97,10 +97,10 @@ class VideoReader:
         self._current = self._read()
         self._next = self._read()
         if self._current is not None and self._current[0] <= now:
-            self._patience *= 2  # keyframes are far apart: decoding on would have been quicker
+            self._patience *= 2  # keyframes are far apart: to go on decoding would have been quicker
 
     def _read(self) -> Timed | None:
-        """The next frame in order of time; those that come too late are dropped."""
+        """The next frame in order of time; frames that arrive too late are dropped."""
         for seconds, frame in self._frames:
             self._count(seconds)
             if self._current is None or seconds >= self._current[0]:
@@ -108,7 +108,7 @@ class VideoReader:
         return None
 
     def _count(self, seconds: float) -> None:
-        """Raise TooManyFrames if more pictures came, since the last jump, than their time allows."""
+        """Raise TooManyFrames if more frames came since the last seek than their time allows."""
         if not self._num_read:
             self._first_seconds = seconds
         self._num_read += 1
@@ -132,7 +132,7 @@ def to_rgb(
     width: int,
     pixel_aspect: float = 1.0,
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """The frame as shown - square pixels, upright - scaled to just cover height x width and cropped at its middle."""
+    """The displayed frame, with square pixels, scaled to just cover height x width and cropped at its middle."""
     target_height, target_width = (width, height) if displayed.swaps_axes else (height, width)
     shown_height, shown_width = float(frame.height), frame.width * pixel_aspect
     scale = max(target_height / shown_height, target_width / shown_width)

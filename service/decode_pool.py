@@ -1,4 +1,4 @@
-"""Decoding outside the server: processes that may crash, hang or swell, and take only their own request with them.
+"""Decoding outside the server: a process that crashes, hangs or grows fails its own request only.
 
 A chunk of windows is a task. A process whose task is cancelled ends itself, the pool (pebble) kills one whose
 task takes too long, and starts another. No more tasks are handed over than there are processes, so one that
@@ -153,7 +153,7 @@ class DecodePool:
                     request=request,
                     state=state,
                     out=out,
-                    # Idle, one film has all cores; busy, each has its own.
+                    # If the pool is idle, one clip has all cores; if it is busy, each has its own.
                     max_threads=max(1, self._num_workers // self._num_busy),
                     max_cpu_seconds=self._max_cpu_seconds,
                 )

@@ -1,4 +1,4 @@
-"""What runs in a decode process: strangers' bytes to windows, under limits, answered as files in shared memory.
+"""What runs in a decode process: an uploaded file becomes windows, under limits, in a shared-memory file.
 
 It imports `media` alone: no web framework, no engine, nothing worth stealing. Arrays go through a file in a
 folder that lies in memory, so nothing large is pickled, and a full memory is an error where it is written,
@@ -95,7 +95,7 @@ class UnexpectedDecodeError(Exception):
 
 
 def limit_process(max_memory_bytes: int) -> None:
-    """Bound this process for good: memory beyond what it has now, open files, no core dumps; it yields to the server.
+    """Limit this process for good: additional memory, open files, core dumps; the server has priority.
 
     It ends when its server does, however that ends, and with a task that nobody waits for any more; see
     `run_task`.
@@ -117,7 +117,7 @@ def limit_process(max_memory_bytes: int) -> None:
 
 @dataclass(slots=True, kw_only=True)
 class Lifetime:
-    """How long a decode process serves: a number of tasks, at random down to half of it, or fewer if it grows.
+    """How long a decode process serves: for a number of tasks, or fewer at random or because it grows.
 
     Processes begin together; with a number of their own they do not all end at once under load.
     """
@@ -136,7 +136,8 @@ class Lifetime:
         """
         if not num_done:
             self.max_tasks -= randint(0, self.max_tasks // 2)  # noqa: S311 - no secret
-        gc.collect()  # PyAV leaves frames and decoders in cycles, and a decoder's threads take memory for their stacks
+        # PyAV leaves frames and decoders in cycles, and a decoder's threads take memory for their stacks.
+        gc.collect()
         held = held_bytes()
         if num_done <= NUM_FIRST_TASKS:
             self.settled_bytes = max(self.settled_bytes, held)

@@ -147,7 +147,7 @@ def reordered(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], 
 def _compare(path: Path, times: list[float]) -> tuple[int, int]:
     """Pictures decoded with and without leaving any out; those on display are equal in every bit."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("media.decoding.SPARED_CODECS", frozenset())
+        patch.setattr("media.decoding.SKIPPABLE_CODECS", frozenset())
         wanted, num_all = _chosen(path, times)
     got, num_decoded = _chosen(path, times)
     for picture, other in zip(got, wanted, strict=True):
