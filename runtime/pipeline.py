@@ -20,18 +20,18 @@ from .options import (
     Space,
     WeightMemory,
     check_memory,
-    check_num_threads,
     check_space,
     check_threshold,
     check_top_k,
     parse_modalities,
     parse_times,
 )
-from .providers import CPU, ProviderOptions, check_provider_options, choose_providers
+from .providers import CPU, ProviderOptions
 from .result_assembly import OutputRequest, ResultBuilder
 from .results import ClipResult, LabelScore, StreamResult
 from .selftest import SelfTestReport, self_test
 from .session import GraphSession
+from .session_options import SessionOptions
 from .signature import OUTPUT_KINDS, STREAM_OF_MODALITY, graphs_for, input_tensors, stream_values
 
 DEFAULT_MAX_BATCH_SIZE = 8
@@ -54,19 +54,20 @@ class Zorro:
         engine_cache: str | Path | None = None,
         engine_context: bool = False,
     ) -> None:
-        chosen = choose_providers(providers, allow_fallback=allow_fallback)
-        check_num_threads(num_threads)
+        self._options = SessionOptions(
+            providers=providers,
+            num_threads=num_threads,
+            memory=check_memory(memory),
+            allow_fallback=allow_fallback,
+            provider_options=provider_options or {},
+        )
         self.bundle = bundle
-        self.variant = bundle.variant(variant, provider=chosen[0])
+        self.variant = bundle.variant(variant, provider=self._options.available_providers[0])
         """What answers; where a fallback was allowed and no variant asked for, that of the provider that really runs."""
         self._is_variant_asked_for = variant is not None
-        self._provider_options = provider_options or {}
-        check_provider_options(self._provider_options, providers)
         cache = None if engine_cache is None else Path(engine_cache).absolute()
         self._engines = Engines(max_batch_size=max_batch_size, cache=cache, as_context=engine_context)
-        self._engines.check(providers, self._provider_options)
-        self._providers, self._num_threads, self._allow_fallback = providers, num_threads, allow_fallback
-        self._memory = check_memory(memory)
+        self._engines.check(providers, self._options.provider_options)
         self._sessions: dict[Modality, GraphSession] = {}
         self._opening = Lock()
 
@@ -137,18 +138,18 @@ class Zorro:
 
     def _open_graph(self, modality: Modality) -> GraphSession:
         engine = self._engines.plan(
-            self.bundle, self.variant, modality, providers=self._providers, options=self._provider_options
+            self.bundle,
+            self.variant,
+            modality,
+            providers=self._options.providers,
+            options=self._options.provider_options,
         )
         return GraphSession(
             self.variant.graphs[modality],
             modality,
             self.bundle.clip_spec,
             num_labels=len(self.bundle.labels),
-            providers=self._providers,
-            num_threads=self._num_threads,
-            memory=self._memory,
-            allow_fallback=self._allow_fallback,
-            provider_options=self._provider_options,
+            options=self._options,
             engine=engine,
         )
 
@@ -243,12 +244,12 @@ class Zorro:
             limits: the most that the media may ask.
 
         Raises:
-            InvalidOption: an option that means nothing.
+            InvalidOption: an option is out of range or unknown.
             MediaError: the media; see `media.errors`.
         """
         times = parse_times(start_seconds, end_seconds, stride_seconds)
-        question = self.label_request(top_k=top_k, threshold=threshold)
-        return self._answer(source, question, modalities, times, skip_missing=skip_missing, limits=limits)
+        request = self.label_request(top_k=top_k, threshold=threshold)
+        return self._answer(source, request, modalities, times, skip_missing=skip_missing, limits=limits)
 
     def embed(
         self,
@@ -278,18 +279,18 @@ class Zorro:
             limits: the most that the media may ask.
 
         Raises:
-            InvalidOption: an option that means nothing.
+            InvalidOption: an option is out of range or unknown.
             MediaError: the media; see `media.errors`.
         """
         times = parse_times(start_seconds, end_seconds, stride_seconds)
-        question = self.embedding_request(space=space, normalize=normalize)
-        return self._answer(source, question, modalities, times, skip_missing=skip_missing, limits=limits)
+        request = self.embedding_request(space=space, normalize=normalize)
+        return self._answer(source, request, modalities, times, skip_missing=skip_missing, limits=limits)
 
     def label_request(self, *, top_k: int = 5, threshold: float = 0.0) -> OutputRequest:
-        """The question that `classify` asks of a clip.
+        """The output that `classify` needs, and how it becomes labels.
 
         Raises:
-            InvalidOption: an option that means nothing.
+            InvalidOption: an option is out of range or unknown.
         """
         check_top_k(top_k)
         check_threshold(threshold)
@@ -303,10 +304,10 @@ class Zorro:
     def embedding_request(
         self, *, space: Space | str = Space.SHARED, normalize: bool = True
     ) -> OutputRequest:
-        """The question that `embed` asks of a clip.
+        """The output that `embed` needs, and how it becomes embeddings.
 
         Raises:
-            InvalidOption: an option that means nothing.
+            InvalidOption: an option is out of range or unknown.
         """
         kind = "embedding" if check_space(space) == Space.SHARED else "features"
         return OutputRequest(
@@ -317,7 +318,7 @@ class Zorro:
     def _answer(
         self,
         source: Source,
-        question: OutputRequest,
+        request: OutputRequest,
         modalities: Iterable[Modality | str] | str | None,
         times: TimeRange,
         *,
@@ -334,20 +335,20 @@ class Zorro:
             times=times,
             limits=limits,
         )
-        collected = ResultBuilder(present)
+        builder = ResultBuilder(present)
         for batch in _batches(reader, self._engines.max_batch_size):
-            collected.add(batch, self._run_streams(present, batch, question.kind, collected))
-        decode_seconds = time.perf_counter() - started - collected.inference_seconds
-        return collected.build(
-            question, reader.info, requested=asked, warnings=reader.warnings, decode_seconds=decode_seconds
+            builder.add(batch, self._run_streams(present, batch, request.kind, builder))
+        decode_seconds = time.perf_counter() - started - builder.inference_seconds
+        return builder.build(
+            request, reader.info, requested=asked, warnings=reader.warnings, decode_seconds=decode_seconds
         )
 
     def _run_streams(
-        self, present: Sequence[Modality], batch: Sequence[Clip], kind: str, collected: ResultBuilder
+        self, present: Sequence[Modality], batch: Sequence[Clip], kind: str, builder: ResultBuilder
     ) -> dict[Modality, np.ndarray]:
         started = time.perf_counter()
         outputs = [self.run(graph, batch) for graph in graphs_for(present)]
-        collected.inference_seconds += time.perf_counter() - started
+        builder.inference_seconds += time.perf_counter() - started
         return stream_values(outputs, present, kind)
 
     def _top(self, probabilities: np.ndarray, *, top_k: int, threshold: float) -> list[StreamResult]:

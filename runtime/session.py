@@ -6,7 +6,6 @@ The surprising fact: asked for a provider that does not load, ONNX Runtime takes
 """
 
 import logging
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,8 +18,8 @@ from .binding import device_of, run_bound
 from .engines import EnginePlan
 from .errors import BundleIncompatible, ProviderUnavailable
 from .opening import Opening, open_graph, open_with_engine
-from .options import WeightMemory, check_num_threads
-from .providers import CPU, ProviderOptions, choose_providers
+from .providers import CPU
+from .session_options import SessionOptions
 from .signature import TensorInfo, input_tensors, output_names
 
 logger = logging.getLogger("zorro.runtime")
@@ -37,42 +36,40 @@ class GraphSession:
         spec: ClipSpec,
         *,
         num_labels: int,
-        providers: Sequence[str] = (CPU,),
-        num_threads: int | None = None,
-        memory: WeightMemory = WeightMemory.FAST,
-        allow_fallback: bool = False,
-        provider_options: ProviderOptions | None = None,
+        options: SessionOptions,
         engine: EnginePlan | None = None,
     ) -> None:
-        check_num_threads(num_threads)
-        chosen = choose_providers(providers, allow_fallback=allow_fallback)
-        given = provider_options or {}
         opening = Opening(
             path=path,
-            configured={name: dict(given.get(name, {})) for name in chosen},
-            num_threads=num_threads,
-            memory=memory,
-            allow_fallback=allow_fallback,
+            configured={name: dict(options.of_provider(name)) for name in options.available_providers},
+            num_threads=options.num_threads,
+            memory=options.memory,
+            allow_fallback=options.allow_fallback,
             check=partial(_check_graph, path, modality, spec, num_labels),
         )
         self._session = open_graph(opening) if engine is None else open_with_engine(opening, engine)
         self.providers: list[str] = self._session.get_providers()
         """What really runs; never what was asked for."""
-        missing = [name for name in providers if name not in self.providers]
-        if missing and not allow_fallback:
-            raise ProviderUnavailable(
-                f"asked for {list(providers)}, got {self.providers}; install what {missing} needs, or allow a fallback"
-            )
-        if missing:
-            logger.warning("%s: asked for %s, runs on %s", path.name, list(providers), self.providers)
+        self._check_providers(path, options)
         self.inputs = [_tensor_info(value) for value in self._session.get_inputs()]
         self.outputs = [_tensor_info(value) for value in self._session.get_outputs()]
         self.input_names = [tensor.name for tensor in self.inputs]
         self.output_names = [tensor.name for tensor in self.outputs]
-        self._device = device_of(self.providers[0], given.get(self.providers[0], {}))
+        self._device = device_of(self.providers[0], options.of_provider(self.providers[0]))
         self._max_batch_size = (
             engine.profile.max if engine is not None and engine.provider in self.providers else None
         )
+
+    def _check_providers(self, path: Path, options: SessionOptions) -> None:
+        """Refuse a provider that was not requested, or log it where a fallback is allowed."""
+        requested = list(options.providers)
+        missing = [name for name in requested if name not in self.providers]
+        if missing and not options.allow_fallback:
+            raise ProviderUnavailable(
+                f"asked for {requested}, got {self.providers}; install what {missing} needs, or allow a fallback"
+            )
+        if missing:
+            logger.warning("%s: asked for %s, runs on %s", path.name, requested, self.providers)
 
     def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """All outputs by name; a batch that is larger than the engine's runs in parts, so that no engine is built for it."""
