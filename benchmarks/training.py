@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 
 from datasets.manifests import Item
-from training.loop import model_config
 from training.paired_task import PairedTask
 from training.ranks import ranks_from_environment
 from training.recipe import Recipe
@@ -41,7 +40,7 @@ def run(rounds: int = 5) -> Result:
         task = PairedTask(
             recipe, _items(Path(folder)), Path(folder), lambda *_: None, ranks_from_environment()
         )
-        training = TrainingRun(recipe, Path(folder), model_config(recipe, len(task.labels)), task)
+        training = TrainingRun(Path(folder), task)
         batch, drawn = task.drawn[0], task.batches(0)
         sides = {ONE: _steps(training, lambda: batch), DRAWN: _steps(training, lambda: next(drawn))}
         result.entries |= interleave(sides, rounds=rounds)

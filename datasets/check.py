@@ -18,11 +18,11 @@ from pebble import ProcessExpired, ProcessPool
 
 from media.clip import ClipReader, read_clips
 from media.container import MediaLimits
-from media.errors import MediaError
 from media.probe import probe
 from media.spec import ClipSpec
 
 from .manifests import Item
+from .read_failure import read_failure
 
 CHECK_SPEC = ClipSpec(num_mel_frames=256, num_video_frames=8, frame_size=64)
 CHECK_LIMITS = MediaLimits(max_threads=1)
@@ -74,7 +74,7 @@ class Finding:
     split: str
     fault: ItemFault
     code: str = ""
-    """Of a broken file: a `MediaError`'s code, "unreadable", "crashed" or "timeout"."""
+    """Of a broken file: a `MediaError`'s code, "unreadable", "decoder_failed", "crashed" or "timeout"."""
     message: str = ""
 
 
@@ -136,10 +136,9 @@ def inspect_file(path: Path, audio: bool, video: bool) -> FileFacts:
             return FileFacts(num_seconds=info.duration_seconds or 0.0, is_still=info.is_still)
         facts = _watch(read_clips(path, CHECK_SPEC, audio=audio, video=video, limits=CHECK_LIMITS))
         return replace(facts, is_still=info.is_still)
-    except MediaError as error:
-        return FileFacts(code=error.code, message=str(error))
-    except OSError as error:
-        return FileFacts(code="unreadable", message=str(error))
+    except Exception as error:  # whatever a decoder raises costs its file alone
+        failure = read_failure(path, error)
+        return FileFacts(code=failure.code, message=failure.message)
 
 
 def _watch(reader: ClipReader) -> FileFacts:
@@ -209,3 +208,5 @@ def _next_of(facts: Iterator[FileFacts]) -> FileFacts:
         return FileFacts(code="timeout", message=f"it does not decode within {CHECK_TIMEOUT_SECONDS:g} s")
     except (ProcessExpired, MemoryError) as error:
         return FileFacts(code="crashed", message=f"its decoder ended: {error}")
+    except Exception as error:  # of an inspector of another kind; it costs its file alone too
+        return FileFacts(code="decoder_failed", message=f"{type(error).__name__}: {error}")

@@ -187,6 +187,17 @@ def spanned(item: Item, where: str) -> Item:
     return item
 
 
+def is_unpaired(items: Iterable[Item]) -> bool:
+    """Whether sounds and pictures are whole files of their own, with one label at most: pairs are made by label."""
+    return all(
+        item.modality != "both"
+        and len(item.labels) <= 1
+        and not item.start_seconds
+        and item.end_seconds is None
+        for item in items
+    )
+
+
 def whole_files(items: Iterable[Item]) -> list[Item]:
     """Each file once, from its start to its end, with the labels of all its spans in order of time.
 

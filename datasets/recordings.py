@@ -11,7 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +21,13 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from media.clip import read_frames, read_waveform
-from media.errors import MediaError
 from media.log_mel import log_mel
 from media.probe import probe
+from media.progress import OnProgress, ignore_progress
 from media.spec import ClipSpec
 
 from .manifests import Item
+from .read_failure import ReadFailure, read_failure
 
 MAX_FRAME_SECONDS = 0.25  # frames are kept at least this densely, so that windows may start nearly anywhere
 
@@ -64,6 +65,8 @@ class Recordings:
 
     by_path: dict[Path, Recording]
     counts: dict[str, int]
+    failures: dict[Path, ReadFailure] = field(default_factory=dict)
+    """Files that do not decode; of arrays that an earlier version kept, they are counted only."""
 
 
 def frame_seconds(spec: ClipSpec) -> float:
@@ -76,7 +79,9 @@ def load_recordings(
     items: Sequence[Item],
     spec: ClipSpec,
     cache_dir: Path,
-    on_progress: Callable[[int, int], None],
+    on_progress: OnProgress = ignore_progress,
+    *,
+    stage: str = "decode",
 ) -> Recordings:
     """Decode the files of the items, or read what an earlier run decoded.
 
@@ -85,16 +90,18 @@ def load_recordings(
         spec: the model's numbers.
         cache_dir: where decoded arrays are kept.
         on_progress: told how many of how many files are done.
+        stage: what to call that.
     """
     paths = list(dict.fromkeys((item.path, item.modality) for item in items))
-    stamps = [(str(path), modality, path.stat().st_size) for path, modality in paths]
-    key = hashlib.sha256(repr((_decoding_numbers(spec), stamps)).encode()).hexdigest()
+    identities = [(str(path), modality, path.stat().st_size) for path, modality in paths]
+    key = hashlib.sha256(repr((_decoding_numbers(spec), identities)).encode()).hexdigest()
     file = cache_dir / f"{key[:16]}.clips.pt"
     if not file.is_file():
-        _decode_all(paths, spec, file, on_progress)
+        _decode_all(paths, spec, file, lambda done: on_progress(stage, done, len(paths)))
     stored = torch.load(file, weights_only=True, mmap=True)
     by_path = {Path(name): Recording(*arrays) for name, arrays in stored["recordings"].items()}
-    return Recordings(by_path, stored["counts"])
+    failures = {Path(name): ReadFailure(*why) for name, why in stored.get("broken", {}).items()}
+    return Recordings(by_path, stored["counts"], failures)
 
 
 def _decoding_numbers(spec: ClipSpec) -> dict[str, object]:
@@ -103,31 +110,38 @@ def _decoding_numbers(spec: ClipSpec) -> dict[str, object]:
 
 
 def _decode_all(
-    paths: Sequence[tuple[Path, str]], spec: ClipSpec, file: Path, on_progress: Callable[[int, int], None]
+    paths: Sequence[tuple[Path, str]], spec: ClipSpec, file: Path, on_done: Callable[[int], None]
 ) -> None:
     found: dict[str, tuple[Tensor | None, Tensor | None]] = {}
+    broken: dict[str, tuple[str, str]] = {}
     counts: Counter[str] = Counter()
-    with ThreadPoolExecutor(2) as pool:
-        for (path, _), done in zip(paths, pool.map(lambda job: _decode(*job, spec), paths), strict=True):
-            if isinstance(done, Recording):
-                found[str(path)] = (done.log_mel, done.frames)
-            counts[_kind(done)] += 1
-            on_progress(sum(counts.values()), len(paths))
+    pool = ThreadPoolExecutor(2)
+    try:
+        results = pool.map(lambda job: _decode(job[0], job[1], spec), paths)
+        for (path, _), result in zip(paths, results, strict=True):
+            if isinstance(result, Recording):
+                found[str(path)] = (result.log_mel, result.frames)
+            else:
+                broken[str(path)] = (result.code, result.message)
+            counts[_kind(result)] += 1
+            on_done(sum(counts.values()))
+    finally:
+        pool.shutdown(cancel_futures=True)  # else an interrupt would wait for all that is queued
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(f".{os.getpid()}.part")  # several runs may decode the same files at once
-    torch.save({"recordings": found, "counts": dict(counts)}, part)
+    torch.save({"recordings": found, "counts": dict(counts), "broken": broken}, part)
     part.replace(file)
 
 
-def _kind(done: Recording | MediaError) -> str:
-    if isinstance(done, MediaError):
-        return f"broken: {done.code}"
-    if done.log_mel is None:
+def _kind(result: Recording | ReadFailure) -> str:
+    if isinstance(result, ReadFailure):
+        return f"broken: {result.code}"
+    if result.log_mel is None:
         return "picture only"
-    return "sound only" if done.frames is None else "sound and picture"
+    return "sound only" if result.frames is None else "sound and picture"
 
 
-def _decode(path: Path, modality: str, spec: ClipSpec) -> Recording | MediaError:
+def _decode(path: Path, modality: str, spec: ClipSpec) -> Recording | ReadFailure:
     try:
         info = probe(path)
         sound = frames = None
@@ -142,8 +156,8 @@ def _decode(path: Path, modality: str, spec: ClipSpec) -> Recording | MediaError
             )
             times, size = [(i + 0.5) * interval for i in range(count)], spec.frame_size
             frames = torch.from_numpy(np.ascontiguousarray(read_frames(path, times, height=size, width=size)))
-    except MediaError as error:
-        return error
+    except Exception as error:  # whatever a decoder raises costs its file alone
+        return read_failure(path, error)
     return Recording(sound, frames)
 
 

@@ -18,10 +18,10 @@ from typing import Any
 
 import webdataset
 
-from media.errors import MediaError
 from media.probe import probe
 
 from .manifests import Item, Listing
+from .read_failure import read_failure
 from .shard_index import INDEX_FILE, Shard, ShardError, ShardIndex
 
 MEGABYTE = 1_000_000
@@ -156,8 +156,8 @@ def _code(file: _File) -> str:
     """Why a file does not open, or nothing."""
     try:
         probe(file.path)
-    except MediaError as error:
-        return error.code
+    except Exception as error:  # whatever a decoder raises costs its file alone
+        return read_failure(file.path, error).code
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Training material in memory: log-mel spectrograms of whole recordings, whole pictures, and a balanced sampler.
+"""Sounds and pictures that are files of their own, in memory: log-mel spectrograms and square frames.
 
 Files are decoded once, by `media`, and kept on disk as one array file per manifest and `ClipSpec`. Pictures
 keep all of what they show, squeezed into a square with their aspect remembered, so that random crops can be
@@ -6,7 +6,8 @@ taken anywhere.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +17,13 @@ import torch
 from torch import Tensor
 
 from media.clip import read_frames, read_waveform
-from media.errors import MediaError
 from media.log_mel import log_mel
 from media.probe import probe
+from media.progress import OnProgress, ignore_progress
 from media.spec import ClipSpec
 
 from .manifests import Item
+from .read_failure import ReadFailure, nothing_decodes, read_failure
 
 PICTURE_SIZE = 160  # pixels: room for crops above the model's frame size
 NUM_FILM_FRAMES = 8  # kept of a film, evenly spread
@@ -51,93 +53,107 @@ class UnpairedVideo:
 class UnpairedMaterial:
     """What one split teaches."""
 
-    sounds: list[UnpairedAudio]
-    sights: list[UnpairedVideo]
+    audio: list[UnpairedAudio]
+    video: list[UnpairedVideo]
+    failures: dict[Path, ReadFailure]
+    """Files that do not decode."""
 
 
 def load_unpaired(
-    items: list[Item],
+    items: Sequence[Item],
     spec: ClipSpec,
-    targets: dict[str, int],
+    targets: Mapping[str, int],
     cache_dir: Path,
-    on_progress: Callable[[int, int], None],
+    on_progress: OnProgress = ignore_progress,
+    *,
+    stage: str = "decode",
 ) -> UnpairedMaterial:
-    """Decode the items, or read what an earlier run decoded.
+    """Decode the items, or read what an earlier run decoded; files that do not decode are passed over.
+
+    Args:
+        items: each with one label.
+        spec: the model's numbers.
+        targets: index of each label.
+        cache_dir: where decoded arrays are kept.
+        on_progress: told how many of how many files are done.
+        stage: what to call that.
 
     Raises:
-        MediaError: a file does not decode; the message names it.
+        ManifestError: an item has not exactly one label.
+        ValueError: no file decodes.
     """
     key = hashlib.sha256(
-        repr((spec.hash, PICTURE_SIZE, NUM_FILM_FRAMES, [_stamp(i) for i in items])).encode()
+        repr((spec.hash, PICTURE_SIZE, NUM_FILM_FRAMES, [_identity(i) for i in items])).encode()
     )
     path = cache_dir / f"{key.hexdigest()[:16]}.pt"
-    if path.is_file():
-        stored = torch.load(path, weights_only=True)
-        return UnpairedMaterial(
-            [UnpairedAudio(*s) for s in stored["sounds"]], [UnpairedVideo(*s) for s in stored["sights"]]
-        )
-    decoded: list[UnpairedAudio | UnpairedVideo] = []
-    with ThreadPoolExecutor(2) as pool:
-        for done in pool.map(lambda item: _decode(item, spec, targets[item.label]), items):
-            decoded.append(done)
-            on_progress(len(decoded), len(items))
-    sounds = [x for x in decoded if isinstance(x, UnpairedAudio)]
-    sights = [x for x in decoded if isinstance(x, UnpairedVideo)]
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    torch.save(
-        {
-            "sounds": [(s.log_mel, s.target) for s in sounds],
-            "sights": [(s.frames, s.aspect, s.target) for s in sights],
-        },
-        part,
-    )
+    if not path.is_file():
+        _decode_all(items, spec, path, lambda done: on_progress(stage, done, len(items)))
+    stored = torch.load(path, weights_only=True)
+    broken = {i: ReadFailure(*why) for i, why in stored.get("broken", {}).items()}
+    good = [item for i, item in enumerate(items) if i not in broken]
+    audio_items = [item for item in good if item.modality == "audio"]
+    video_items = [item for item in good if item.modality != "audio"]
+    # Targets come from the labels of today: which index a label has depends on the other splits too.
+    audio = [
+        UnpairedAudio(arrays[0], targets[item.label])
+        for item, arrays in zip(audio_items, stored["sounds"], strict=True)
+    ]
+    video = [
+        UnpairedVideo(arrays[0], arrays[1], targets[item.label])
+        for item, arrays in zip(video_items, stored["sights"], strict=True)
+    ]
+    failures = {items[i].path: failure for i, failure in broken.items()}
+    if not good:
+        raise ValueError(nothing_decodes(items, failures))
+    return UnpairedMaterial(audio, video, failures)
+
+
+def _decode_all(items: Sequence[Item], spec: ClipSpec, path: Path, on_done: Callable[[int], None]) -> None:
+    audio: list[tuple[Tensor]] = []
+    video: list[tuple[Tensor, float]] = []
+    broken: dict[int, tuple[str, str]] = {}
+    pool = ThreadPoolExecutor(2)
+    try:
+        for i, found in enumerate(pool.map(lambda item: _decode(item, spec), items)):
+            if isinstance(found, ReadFailure):
+                broken[i] = tuple(found)
+            elif isinstance(found, Tensor):
+                audio.append((found,))
+            else:
+                video.append(found)
+            on_done(i + 1)
+    finally:
+        pool.shutdown(cancel_futures=True)  # else an interrupt would wait for all that is queued
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}.part")  # several runs may decode the same files at once
+    torch.save({"sounds": audio, "sights": video, "broken": broken}, part)
     part.replace(path)
-    return UnpairedMaterial(sounds, sights)
 
 
-def _stamp(item: Item) -> tuple[str, str, int]:
+def _identity(item: Item) -> tuple[str, str, int]:
     return (str(item.path), item.label, item.path.stat().st_size)
 
 
-def _decode(item: Item, spec: ClipSpec, target: int) -> UnpairedAudio | UnpairedVideo:
+def _decode(item: Item, spec: ClipSpec) -> Tensor | tuple[Tensor, float] | ReadFailure:
+    """A log-mel spectrogram, or square frames and their aspect, or why there are none."""
     try:
         if item.modality == "audio":
-            return UnpairedAudio(torch.from_numpy(log_mel(read_waveform(item.path, spec), spec)), target)
-        info = probe(item.path)
-        width, height = info.width or 1, info.height or 1
-        times = [0.0]
-        if not info.is_still and info.duration_seconds:
-            times = [(i + 0.5) * info.duration_seconds / NUM_FILM_FRAMES for i in range(NUM_FILM_FRAMES)]
-        scale = PICTURE_SIZE / min(width, height)
-        whole = read_frames(item.path, times, height=round(height * scale), width=round(width * scale))
-    except MediaError as error:
-        raise type(error)(f"{item.path}: {error}") from error
+            return torch.from_numpy(log_mel(read_waveform(item.path, spec), spec))
+        return _square_frames(item.path)
+    except Exception as error:  # whatever a decoder raises costs its file alone
+        return read_failure(item.path, error)
+
+
+def _square_frames(path: Path) -> tuple[Tensor, float]:
+    info = probe(path)
+    width, height = info.width or 1, info.height or 1
+    times = [0.0]
+    if not info.is_still and info.duration_seconds:
+        times = [(i + 0.5) * info.duration_seconds / NUM_FILM_FRAMES for i in range(NUM_FILM_FRAMES)]
+    scale = PICTURE_SIZE / min(width, height)
+    whole = read_frames(path, times, height=round(height * scale), width=round(width * scale))
     frames = torch.from_numpy(np.ascontiguousarray(whole)).permute(0, 3, 1, 2).float()
     square = torch.nn.functional.interpolate(
         frames, (PICTURE_SIZE, PICTURE_SIZE), mode="bilinear", antialias=True
     )
-    return UnpairedVideo(square.round().clamp(0, 255).to(torch.uint8), width / height, target)
-
-
-class BalancedSampler:
-    """Draws items with every label equally likely; all randomness is from one generator, whose state can be kept."""
-
-    def __init__(self, targets: Iterable[int], generator: torch.Generator) -> None:
-        self.generator = generator
-        self.items_of: dict[int, list[int]] = {}
-        for i, target in enumerate(targets):
-            self.items_of.setdefault(target, []).append(i)
-        self.labels = sorted(self.items_of)
-
-    def draw(self, count: int) -> list[int]:
-        """Indices of `count` items: labels without repetition as far as they go, items at random."""
-        labels: list[int] = []
-        while len(labels) < count:
-            labels += [self.labels[i] for i in torch.randperm(len(self.labels), generator=self.generator)]
-        return [self.draw_of(label) for label in labels[:count]]
-
-    def draw_of(self, label: int) -> int:
-        """Index of a random item of this label."""
-        items = self.items_of[label]
-        return items[int(torch.randint(len(items), (), generator=self.generator))]
+    return square.round().clamp(0, 255).to(torch.uint8), width / height

@@ -19,6 +19,8 @@ from .recipe import Augmentation
 
 def audio_batch(sounds: list[UnpairedAudio], spec: ClipSpec, how: Augmentation) -> Tensor:
     """Augmented log-mel spectrograms, [batch, mel_frames, mel_bins]."""
+    if not sounds:
+        return torch.zeros(0, *spec.audio_shape)
     floor = math.log(spec.log_offset)
     x = torch.stack([_random_time_crop(sound.log_mel, spec.num_mel_frames, floor) for sound in sounds])
     return augment_audio(x, spec, how)
@@ -49,6 +51,8 @@ def add_noise_power(power: Tensor, snr_db: Tensor) -> Tensor:
 
 def video_batch(sights: list[UnpairedVideo], spec: ClipSpec, how: Augmentation) -> Tensor:
     """Augmented video, float 0 to 255, [batch, frames, height, width, 3]."""
+    if not sights:
+        return torch.zeros(0, *spec.video_shape)
     source = torch.stack([_random_frames(sight.frames, spec.num_video_frames) for sight in sights])
     B, T, C, _, _ = source.shape
     aspect = torch.tensor([sight.aspect for sight in sights])
@@ -112,6 +116,8 @@ def mix_items(x: Tensor, targets: Tensor, how: Augmentation, *, cut: bool) -> tu
         how: the strengths.
         cut: whether CutMix may be chosen.
     """
+    if not len(x):
+        return x, targets
     choice = float(torch.rand(()))
     other = torch.randperm(len(x))
     beta = torch.distributions.Beta(how.mixup_alpha, how.mixup_alpha)

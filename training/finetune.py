@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from datasets.manifests import Item, ManifestError
+from datasets.manifests import Item, ManifestError, is_unpaired
 from models.weights import Checkpoint
 
 from .recipe import Pairs, Recipe, trained_spans
@@ -46,7 +46,7 @@ def finetuning_recipe(start: Checkpoint, items: Sequence[Item], *, seed: int = 0
             f"{len(unlabelled)} clips have no label, the first is {unlabelled[0]}; fine-tuning needs labels"
         )
     kinds = {item.modality for item in items}
-    pairs = Pairs.BY_LABEL if kinds == {"audio", "video"} else Pairs.BY_CLIP
+    pairs = Pairs.BY_LABEL if kinds == {"audio", "video"} and is_unpaired(items) else Pairs.BY_CLIP
     num_clips = min(MAX_CLIPS_PER_STEP, len(learned))
     num_steps = min(MAX_STEPS, max(MIN_STEPS, EPOCHS * len(learned) // num_clips))
     return Recipe(

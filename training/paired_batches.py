@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datasets.manifests import Item
+from datasets.read_failure import nothing_decodes
 from datasets.recordings import Recording, Recordings, RecordingWindow, cut_window, window_start
 from media.spec import ClipSpec
 from models.attention import Pairing
@@ -56,7 +57,11 @@ class RecordedClips:
     def __init__(self, items: Sequence[Item], recordings: Recordings, recipe: Recipe) -> None:
         self.items = [item for item in items if _has_material(recordings.by_path.get(item.path))]
         if not self.items:
-            raise ValueError(f"none of {len(items)} clips decodes: {recordings.counts}")
+            raise ValueError(
+                f"nothing to train on: {nothing_decodes(items, recordings.failures)}"
+                if recordings.failures or not items
+                else f"none of {len(items)} clips decodes: {recordings.counts}"
+            )
         self._recordings, self._recipe = recordings.by_path, recipe
 
     def draw(self, chosen: list[int]) -> DrawnClips:

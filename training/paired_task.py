@@ -8,6 +8,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from datasets.manifests import Item, label_table
+from datasets.read_failure import log_failures
 from datasets.recordings import Recordings, load_recordings, mean_picture
 from evaluation.calibration import fit_temperature, fold_temperatures
 from media.progress import OnProgress
@@ -15,6 +16,7 @@ from models.config import Centre
 from models.zorro import ZorroModel
 
 from .batch import TrainingBatch
+from .interrupts import ignore_interrupts
 from .paired_batches import PairedBatches, RecordedClips
 from .ranks import Ranks
 from .recipe import Recipe
@@ -39,15 +41,14 @@ class PairedTask:
         self.recipe, self.labels = recipe, label_table(items, names)
         self.targets = {str(label["id"]): i for i, label in enumerate(self.labels)}
 
+        self.clips_per_step = recipe.num_clips
+
         def load(split: str) -> tuple[list[Item], Recordings]:
             chosen, stage = items_of_split(items, split), f"decode {split}"
-            found = load_recordings(
-                chosen, recipe.spec, cache_dir, lambda done, total: on_progress(stage, done, total, {})
-            )
+            found = load_recordings(chosen, recipe.spec, cache_dir, on_progress, stage=stage)
+            log_failures(found.failures)
             num_files = sum(found.counts.values())
-            on_progress(
-                stage, num_files, num_files, dict(found.counts)
-            )  # what is broken or lacks a modality is said
+            on_progress(stage, num_files, num_files, found.counts)
             return chosen, found
 
         learned, recordings = load("train")
@@ -69,7 +70,13 @@ class PairedTask:
         # would wait for ever for its threads, which are not there.
         gc.collect()
         steps = range(first_step, self.recipe.num_steps)
-        yield from DataLoader(self.drawn, batch_size=None, sampler=steps, num_workers=self.recipe.num_workers)
+        yield from DataLoader(
+            self.drawn,
+            batch_size=None,
+            sampler=steps,
+            num_workers=self.recipe.num_workers,
+            worker_init_fn=ignore_interrupts,
+        )
 
     def validate(self, model: ZorroModel) -> dict[str, float]:
         """Accuracy or mean average precision by stream, or recall@1 in all directions."""

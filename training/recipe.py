@@ -1,15 +1,16 @@
-"""Recipe: every number of a training run, read from one TOML file; a key that means nothing is an error."""
+"""Recipe: every number of a training run, read from one TOML file; an unknown key is an error."""
 
 import json
 import tomllib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
-from datasets.manifests import Spans
+from datasets.manifests import Item, Spans, is_unpaired
 from media.spec import ClipSpec
+from models.presets import preset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +42,11 @@ class Augmentation:
 class Pairs(StrEnum):
     """Where a sound's picture comes from."""
 
-    BY_LABEL = "by_label"  # a patchwork: any picture of its label
-    BY_CLIP = "by_clip"  # co-recorded: its own
+    AUTO = (
+        "auto"  # by label where sounds and pictures are files of their own with one label each, else by clip
+    )
+    BY_LABEL = "by_label"  # any picture of its label
+    BY_CLIP = "by_clip"  # its own: the two were recorded together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,14 +63,14 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
     seed: int = 0
     num_steps: int = 2_500
-    pairs: Pairs = Pairs.BY_LABEL
+    pairs: Pairs = Pairs.AUTO
     supervised: bool = True  # if not, contrast between the streams alone: pre-training, no labels are read
     multi_label: bool = False  # any number of labels per clip: binary cross-entropy
     spans: Spans = (
         Spans.EACH
     )  # or "whole": a file that a list names spans of is one clip, with all their labels
     num_clips: int = 64  # co-recorded clips per step, over all ranks
-    modality: str = "both"  # or "audio", "video": a run by sound or by sight alone
+    modality: str = "both"  # or "audio", "video": a run on sound or on picture alone
     alone_share: float = (
         0.25  # of the clips of a step, read by fusion once more by sound, and by sight, alone
     )
@@ -117,7 +121,7 @@ class Recipe:
             )
         if min(self.num_steps, self.num_audio, self.num_video, self.num_clips) < 1:
             raise ValueError("num_steps, num_audio, num_video and num_clips must be at least 1")
-        if not (self.supervised or (self.contrastive_weight and self.pairs == Pairs.BY_CLIP)):
+        if not (self.supervised or (self.contrastive_weight and self.pairs != Pairs.BY_LABEL)):
             raise ValueError(
                 "without supervision nothing is learned but by contrast of co-recorded pairs: "
                 "set contrastive_weight, and pairs = 'by_clip'"
@@ -126,25 +130,36 @@ class Recipe:
             raise ValueError(f"{self.num_pairs=} exceeds {self.num_audio=} or {self.num_video=}")
 
     @property
-    def clips_per_step(self) -> int:
-        """Clips of a step over all ranks; of a patchwork, sounds and sights."""
-        return self.num_clips if self.pairs == Pairs.BY_CLIP else self.num_audio + self.num_video
-
-    @property
     def spec(self) -> ClipSpec:
-        """The preprocessing numbers of the run."""
-        return ClipSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in self.clip_spec.items()})
+        """The preprocessing numbers of the run: those of the preset, with the changes of `clip_spec`.
+
+        Raises:
+            ValueError: there is no such preset, or `clip_spec` has an unknown key.
+        """
+        numbers = preset_clip_spec(self.preset).to_dict() | self.clip_spec
+        unknown = sorted(numbers.keys() - {f.name for f in fields(ClipSpec)})
+        if unknown:
+            raise ValueError(f"unknown keys {unknown} for clip_spec; see media/spec.py for those there are")
+        return ClipSpec.from_dict(numbers)
+
+    def with_pairs_for(self, items: Sequence[Item]) -> Self:
+        """The recipe with `pairs` decided by what the items hold, where it is "auto"."""
+        if self.pairs != Pairs.AUTO:
+            return self
+        by_label = self.supervised and self.modality == "both" and is_unpaired(items)
+        return replace(self, pairs=Pairs.BY_LABEL if by_label else Pairs.BY_CLIP)
 
     def to_dict(self) -> dict[str, Any]:
         """As it would stand in TOML."""
-        return json.loads(json.dumps(asdict(self)))
+        numbers: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return numbers
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read a recipe file.
 
         Raises:
-            ValueError: it is no TOML, or has a key that means nothing.
+            ValueError: it is no TOML, or has an unknown key.
         """
         try:
             keys = tomllib.loads(Path(path).read_text())
@@ -157,6 +172,21 @@ class Recipe:
                 raise ValueError(f"{path}: unknown keys {unknown} for {known.__name__}")
         lists = {k: tuple(v) if isinstance(v, list) else v for k, v in augmentation.items()}
         return cls(**keys, augmentation=Augmentation(**lists))
+
+
+def preset_clip_spec(name: str) -> ClipSpec:
+    """The default preprocessing for a preset's input shapes.
+
+    Raises:
+        ValueError: there is no such preset.
+    """
+    config = preset(name, num_classes=1)
+    return ClipSpec(
+        num_mel_frames=config.audio_shape[0],
+        num_mel_bins=config.audio_shape[1],
+        num_video_frames=config.video_shape[0],
+        frame_size=config.video_shape[1],
+    )
 
 
 def trained_spans(run: Mapping[str, Any]) -> Spans:

@@ -6,6 +6,7 @@ paths, is seeded by the recipe's seed, the step and the rank, so there is little
 
 import hashlib
 import json
+import logging
 import os
 import time
 from contextlib import nullcontext
@@ -17,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from models.config import ZorroConfig
 from models.transfer import transfer
 from models.weights import Checkpoint, save_checkpoint
 from models.zorro import ZorroModel
@@ -35,48 +35,52 @@ from .distributed import (
     wrap,
     zorro_of,
 )
+from .model_config import model_config
 from .objective import contrast_loss, contrast_rows, step_losses
 from .ranks import Ranks, average_gradients, ranks_from_environment
-from .recipe import Recipe
+from .recipe import Pairs, Recipe
+from .run_origin import RunOrigin
 from .schedule import WeightAverage, warmup_cosine
 from .task import Task
 
 STATE_FILE, METRICS_FILE = "state.pt", "metrics.jsonl"
+RECIPE_OF_OLD_STATES = Recipe().to_dict() | {"pairs": str(Pairs.BY_LABEL)}
+"""What a key meant where the state of a run is older than the key."""
+logger = logging.getLogger(__name__)
 
 
 class TrainingRun:
     """A model in training.
 
     Args:
-        recipe: all numbers.
         run_dir: a folder; a state that is found there is gone on from.
-        config: of the model.
-        task: what is learned.
+        task: what is learned, by which recipe.
         start: weights to start from.
+        origin: what the run belongs to; None where a state need not know.
         ranks: this process among those of the run; default what `torchrun` says, or one alone.
-        engine: how ranks share the model.
+        strategy: how ranks share the model.
 
     Raises:
-        ValueError: the folder holds a run of another recipe.
+        ValueError: the folder holds a run of another recipe or origin.
         CheckpointError: the weights to start from do not fit.
     """
 
     def __init__(
         self,
-        recipe: Recipe,
         run_dir: Path,
-        config: ZorroConfig,
         task: Task,
         start: Checkpoint | None = None,
         *,
+        origin: RunOrigin | None = None,
         ranks: Ranks | None = None,
-        engine: ParallelStrategy = ParallelStrategy.NONE,
+        strategy: ParallelStrategy = ParallelStrategy.NONE,
     ) -> None:
-        self.recipe, self.run_dir, self.task = recipe, run_dir, task
+        recipe = task.recipe
+        self.recipe, self.run_dir, self.task, self.origin = recipe, run_dir, task, origin
         self.ranks = ranks or ranks_from_environment()
         torch.manual_seed(recipe.seed)
-        model = ZorroModel(config)
-        if engine != ParallelStrategy.FSDP:  # which takes contiguous weights only
+        model = ZorroModel(model_config(recipe, max(1, len(task.labels))))
+        if strategy != ParallelStrategy.FSDP:  # which takes contiguous weights only
             model = model.to(memory_format=torch.channels_last)
         if start is None:
             task.prepare(model)
@@ -87,8 +91,8 @@ class TrainingRun:
             add_lora(model, recipe.lora_rank, recipe.lora_alpha)
         self.wrapped = wrap(
             model.to(self.ranks.device),
-            engine,
-            bfloat16_blocks=recipe.bfloat16 and engine == ParallelStrategy.FSDP,
+            strategy,
+            bfloat16_blocks=recipe.bfloat16 and strategy == ParallelStrategy.FSDP,
             checkpoint_activations=recipe.checkpoint_activations,
         )
         self.model = zorro_of(self.wrapped)
@@ -103,6 +107,8 @@ class TrainingRun:
         self.scores: dict[str, float] = {}
         if (run_dir / STATE_FILE).exists():
             self._restore()
+        elif self.is_first:
+            self._forget_after(0)  # lines of a run that ended before it had saved anything
 
     @property
     def is_first(self) -> bool:
@@ -241,6 +247,7 @@ class TrainingRun:
         """Write all that exact resume needs, atomically; every rank makes this call."""
         state = {
             "recipe": self.recipe.to_dict(),
+            "origin": self.origin.to_dict() if self.origin else None,
             "step": self.step,
             "seconds": self.seconds,
             "model": full_state(self.wrapped),
@@ -258,16 +265,30 @@ class TrainingRun:
             torch.save(state, part)
             os.replace(part, self.run_dir / STATE_FILE)
 
+    @staticmethod
+    def check_origin(run_dir: Path, origin: RunOrigin) -> None:
+        """Refuse a run in the folder that belongs to something else, if there is one.
+
+        Raises:
+            ValueError: see `RunOrigin.check_same`.
+        """
+        if not (run_dir / STATE_FILE).exists():
+            return
+        state = torch.load(run_dir / STATE_FILE, weights_only=True, map_location="cpu", mmap=True)
+        if state.get("origin") is None:
+            logger.warning("the run in %s is of a version that did not keep what its data was", run_dir)
+        else:
+            origin.check_same(RunOrigin(**state["origin"]), run_dir)
+
     def _restore(self) -> None:
         state = torch.load(self.run_dir / STATE_FILE, weights_only=True, map_location="cpu")
-        before, now = (
-            Recipe().to_dict() | state["recipe"],
-            self.recipe.to_dict(),
-        )  # a key that is newer has its default
+        before = RECIPE_OF_OLD_STATES | state["recipe"]
+        now = self.recipe.to_dict()
         if before != now:
             changed = [k for k, v in now.items() if before[k] != v]
             raise ValueError(
-                f"{self.run_dir} holds a run of another recipe (differs in {changed}); choose another"
+                f"{self.run_dir} holds a run of another recipe (differs in {changed}); "
+                "give this run another folder with --run"
             )
         self.step, self.seconds, self.scores = state["step"], state["seconds"], state["scores"]
         restore(self.wrapped, state["model"])

@@ -16,11 +16,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from datasets.manifests import Item
+from datasets.read_failure import read_failure
 from datasets.recordings import RecordingWindow, window_start
+from datasets.shard_index import ShardError
 from datasets.shard_reader import ShardReader
 from media.clip import read_clips
 from media.container import MediaLimits
-from media.errors import MediaError
 from media.probe import probe
 from models.zorro import ZorroModel
 
@@ -94,8 +95,10 @@ class ShardClips:
         item = self.items[number]
         try:
             window = decode_window(self._stored.read(item), item, self.recipe, place=place, jitter=jitter)
-        except MediaError as error:
-            faults[str(item.path)] = f"broken: {error.code}"
+        except ShardError:
+            raise
+        except Exception as error:  # whatever a decoder raises costs its file alone
+            faults[str(item.path)] = f"broken: {read_failure(item.path, error).code}"
             return None
         lacks = [MUTE] if item.modality != "video" and window.audio is None else []
         lacks += [BLIND] if item.modality != "audio" and window.video is None else []

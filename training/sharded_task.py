@@ -31,6 +31,7 @@ class ShardedTask(PairedTask):
             )
         self.recipe, self.labels = recipe, label_table(items, stored.index.names)
         self.targets = {str(label["id"]): i for i, label in enumerate(self.labels)}
+        self.clips_per_step = recipe.num_clips
         self.drawn = PairedBatches(
             ShardClips(stored, items_of_split(items, "train"), recipe), self.targets, recipe, ranks
         )

@@ -7,11 +7,16 @@ from datasets.manifests import Item
 from models.zorro import ZorroModel
 
 from .batch import TrainingBatch
+from .recipe import Recipe
 
 
 class Task(Protocol):
     """Where batches come from, and how well a model does."""
 
+    recipe: Recipe
+    """The run's, with `pairs` decided."""
+    clips_per_step: int
+    """Over all ranks; where sounds and pictures are files of their own, both are counted."""
     labels: list[dict[str, Any]]
     """`{"id", "label", "modalities"}` of each class."""
 

@@ -21,16 +21,19 @@ def open_task(
     """The task that `recipe.pairs` names, over a collection or shards of it.
 
     Raises:
-        ValueError: a patchwork, whose pairs are drawn from all of it, from shards or on several ranks.
+        ValueError: pairs by label, which are drawn from all of a collection, from shards or on several ranks.
         ManifestError: clips of several labels, where the recipe wants one; or see `manifests.whole_files`.
     """
     items = _as_learned(data.items, recipe)
     if isinstance(data, ShardReader):
+        if recipe.pairs == Pairs.AUTO:
+            recipe = replace(recipe, pairs=Pairs.BY_CLIP)
         if recipe.pairs != Pairs.BY_CLIP:
             raise ValueError(
                 f"pairs = '{recipe.pairs}' draws from all of a collection at once; train on its folder instead"
             )
         return ShardedTask(recipe, data, items, on_progress, ranks)
+    recipe = recipe.with_pairs_for(items)
     if recipe.pairs == Pairs.BY_CLIP:
         return PairedTask(recipe, items, cache_dir, on_progress, ranks, names=data.names)
     if ranks.world_size > 1:
@@ -41,7 +44,7 @@ def open_task(
 
 
 def _as_learned(items: list[Item], recipe: Recipe) -> list[Item]:
-    """Spans or whole files, by sound or by sight alone, as the recipe says; whole files, where no labels are read."""
+    """Spans or whole files, of one modality or both, as the recipe says; whole files, where no labels are read."""
     if recipe.modality != "both":
         items = [replace(item, modality=recipe.modality) for item in items]
     if not recipe.supervised:

@@ -4,11 +4,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datasets.unpaired import BalancedSampler, UnpairedMaterial
+from datasets.unpaired import UnpairedMaterial
 from media.spec import ClipSpec
 from models.attention import Pairing
 
 from .augment import audio_batch, corrupt_audio, corrupt_video, mix_items, video_batch
+from .balanced_sampler import BalancedSampler
 from .batch import TrainingBatch, row_target
 from .recipe import Recipe
 
@@ -21,34 +22,40 @@ class UnpairedBatches:
     ) -> None:
         self.material, self.recipe, self.num_classes = material, recipe, num_classes
         self.spec: ClipSpec = recipe.spec
-        self.sounds = BalancedSampler([s.target for s in material.sounds], generator)
-        self.sights = BalancedSampler([s.target for s in material.sights], generator)
-        double = sorted(set(self.sounds.labels) & set(self.sights.labels))
-        self.doubles = BalancedSampler(double, generator) if double else None
+        self.audio = BalancedSampler([x.target for x in material.audio], generator)
+        self.video = BalancedSampler([x.target for x in material.video], generator)
+        shared = sorted(set(self.audio.labels) & set(self.video.labels))
+        self.shared = BalancedSampler(shared, generator)
+        self.num_audio = recipe.num_audio if material.audio else 0
+        self.num_video = recipe.num_video if material.video else 0
+        self.num_pairs = recipe.num_pairs if shared else 0
+        self.num_mixed_pairs = recipe.num_mixed_pairs if material.audio and material.video else 0
 
     def draw(self) -> TrainingBatch:
-        """A batch of random items, augmented."""
-        recipe, how = self.recipe, self.recipe.augmentation
-        num_pairs = recipe.num_pairs if self.doubles else 0
-        labels = [self.doubles.labels[i] for i in self.doubles.draw(num_pairs)] if self.doubles else []
-        sound_ids = [self.sounds.draw_of(x) for x in labels] + self.sounds.draw(recipe.num_audio - num_pairs)
-        sight_ids = [self.sights.draw_of(x) for x in labels] + self.sights.draw(recipe.num_video - num_pairs)
-        sounds, sights = (
-            [self.material.sounds[i] for i in sound_ids],
-            [self.material.sights[i] for i in sight_ids],
+        """A batch of random items, augmented; of one modality alone, where the collection has no other."""
+        options, num_pairs = self.recipe.augmentation, self.num_pairs
+        labels = [self.shared.labels[i] for i in self.shared.draw(num_pairs)]
+        audio_ids = [self.audio.draw_of(x) for x in labels] + self.audio.draw(self.num_audio - num_pairs)
+        video_ids = [self.video.draw_of(x) for x in labels] + self.video.draw(self.num_video - num_pairs)
+        audio_items = [self.material.audio[i] for i in audio_ids]
+        video_items = [self.material.video[i] for i in video_ids]
+        audio = audio_batch(audio_items, self.spec, options)
+        video = video_batch(video_items, self.spec, options)
+        audio, audio_targets = mix_items(
+            audio, self._one_hot([x.target for x in audio_items]), options, cut=False
         )
-        audio, video = audio_batch(sounds, self.spec, how), video_batch(sights, self.spec, how)
-        audio, audio_targets = mix_items(audio, self._one_hot([s.target for s in sounds]), how, cut=False)
-        video, video_targets = mix_items(video, self._one_hot([s.target for s in sights]), how, cut=True)
-        audio_ruined = torch.rand(len(audio)) < how.ruin_probability
-        video_ruined = torch.rand(len(video)) < how.ruin_probability
-        pairing = self._pairing(num_pairs)
-        audio_kept, video_kept = (~audio_ruined).float(), (~video_ruined).float()
+        video, video_targets = mix_items(
+            video, self._one_hot([x.target for x in video_items]), options, cut=True
+        )
+        audio_corrupted = torch.rand(len(audio)) < options.ruin_probability
+        video_corrupted = torch.rand(len(video)) < options.ruin_probability
+        pairing = self._pairing()
+        audio_kept, video_kept = (~audio_corrupted).float(), (~video_corrupted).float()
         row_targets, row_kept = row_target(pairing, audio_targets, video_targets, audio_kept, video_kept)
-        start = recipe.num_audio + recipe.num_video
+        start = self.num_audio + self.num_video
         return TrainingBatch(
-            audio=corrupt_audio(audio, audio_ruined),
-            video=corrupt_video(video, video_ruined),
+            audio=corrupt_audio(audio, audio_corrupted),
+            video=corrupt_video(video, video_corrupted),
             pairing=pairing,
             audio_targets=audio_targets,
             video_targets=video_targets,
@@ -58,20 +65,21 @@ class UnpairedBatches:
             row_kept=row_kept,
             pairs=slice(start, start + num_pairs),
             contrast_rows=torch.arange(start, start + num_pairs),
-            contrast_groups=torch.tensor(labels),
+            contrast_groups=torch.tensor(labels, dtype=torch.long),
         )
 
     def _one_hot(self, targets: list[int]) -> Tensor:
-        return F.one_hot(torch.tensor(targets), self.num_classes).float()
+        return F.one_hot(torch.tensor(targets, dtype=torch.long), self.num_classes).float()
 
-    def _pairing(self, num_pairs: int) -> Pairing:
-        """Rows: each sound alone, each sight alone, pairs of one label, pairs at random."""
-        recipe = self.recipe
-        sounds, sights, pairs = (torch.arange(n) for n in (recipe.num_audio, recipe.num_video, num_pairs))
-        absent = torch.full((max(len(sounds), len(sights)),), -1)
-        mixed_sounds = torch.randint(len(sounds), (recipe.num_mixed_pairs,))
-        mixed_sights = torch.randint(len(sights), (recipe.num_mixed_pairs,))
+    def _pairing(self) -> Pairing:
+        """Rows: each sound alone, each picture alone, pairs of one label, pairs at random."""
+        audio, video, pairs = (torch.arange(n) for n in (self.num_audio, self.num_video, self.num_pairs))
+        absent = torch.full((max(len(audio), len(video)),), -1)
+        mixed_audio = mixed_video = torch.arange(0)
+        if self.num_mixed_pairs:
+            mixed_audio = torch.randint(len(audio), (self.num_mixed_pairs,))
+            mixed_video = torch.randint(len(video), (self.num_mixed_pairs,))
         return Pairing(
-            torch.cat([sounds, absent[: len(sights)], pairs, mixed_sounds]),
-            torch.cat([absent[: len(sounds)], sights, pairs, mixed_sights]),
+            torch.cat([audio, absent[: len(video)], pairs, mixed_audio]),
+            torch.cat([absent[: len(audio)], video, pairs, mixed_video]),
         )

@@ -49,6 +49,10 @@ class ValidationTable:
         self, items: Sequence[Item], recordings: Recordings, targets: dict[str, int], recipe: Recipe
     ) -> None:
         known = [(item, recordings.by_path[item.path]) for item in items if item.path in recordings.by_path]
+        if not items:
+            raise ValueError(
+                "no clip is of the split 'val' to validate by; put some into folders val/LABEL, or set their split"
+            )
         if not known:
             raise ValueError(f"none of {len(items)} clips to validate by decodes: {recordings.counts}")
         spec = recipe.spec

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets.layouts.grid import SLOT_OF
-from datasets.manifests import Item, Listing, Spans
+from datasets.manifests import Item, Listing, Spans, is_unpaired
 from evaluation.clip_predictions import SERVED, Progress, answer_clips
 from evaluation.clip_probes import probe_clips
 from evaluation.clip_scores import common_embeddings, score_clips, score_degraded
@@ -45,7 +45,7 @@ def score_target(
             f"{folder} was trained without labels; --probe fits a linear probe of those of {data} to it"
         )
     listing, items = read_split(data, split, spans or target.spans)
-    if _is_unpaired(listing):
+    if is_unpaired(listing.items):
         return _score_unpaired(target.predictor, items, target.targets, target.spec)["tables"]
     manner = _manner(listing) | {"streams": target.streams, "sigmoid": target.is_sigmoid}
     return score_clips(target.predictor, items, target.targets, target.spec, **manner)["tables"]
@@ -116,7 +116,7 @@ def report_target(
     target = open_target(folder, variant)
     listing, items = read_split(data, split, spans or target.spans)
     record: dict[str, Any] = {}
-    if not _is_unpaired(listing):
+    if not is_unpaired(listing.items):
         record = _report_streams(target, items, _manner(listing) | {"on_progress": on_progress})
     elif target.targets:
         record["unpaired"] = _score_unpaired(target.predictor, items, target.targets, target.spec)
@@ -156,11 +156,6 @@ def _report_streams(target: Target, items: list[Item], manner: dict[str, Any]) -
         if levels:
             record["degraded"] = score_degraded(*what, **manner | {"streams": SERVED, "levels": levels})
     return record
-
-
-def _is_unpaired(listing: Listing) -> bool:
-    """Whether sounds and pictures are files of their own with one label each, so that pairs are made by label."""
-    return all(item.modality != "both" and len(item.labels) <= 1 for item in listing.items)
 
 
 def _manner(listing: Listing) -> dict[str, Any]:

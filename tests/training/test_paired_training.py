@@ -338,12 +338,13 @@ def test_recipes_that_contradict_themselves_fail(tmp_path: Path) -> None:
         with pytest.raises(
             ValueError, match=f"modality='{modality}' with pairs='by_label'.*set pairs = 'by_clip', or"
         ):
-            Recipe(modality=modality)
+            Recipe(modality=modality, pairs="by_label")
+        assert Recipe(modality=modality).with_pairs_for([]).pairs == "by_clip"
         assert Recipe(modality=modality, pairs="by_clip").modality == modality
     with pytest.raises(ValueError, match="num_clips must be at least 1"):
         Recipe(num_clips=0)
     with pytest.raises(ValueError, match="without supervision nothing is learned"):
-        Recipe(supervised=False)
+        Recipe(supervised=False, pairs="by_label")
 
 
 STILL_RECIPE = (

@@ -18,8 +18,9 @@ from models.zorro import ZorroModel
 from tests.made_media import jpeg_bytes, tone, write_clip
 from tests.training.small_runs import CLIP_SPEC, MODEL, train_interrupted
 from training.batch import row_target
-from training.loop import model_config, train
+from training.loop import TrainingOptions, train
 from training.losses import distillation, info_nce, soft_cross_entropy
+from training.model_config import model_config
 from training.ranks import Ranks
 from training.recipe import Recipe
 from training.schedule import WeightAverage, warmup_cosine
@@ -91,7 +92,7 @@ def test_a_run_of_another_recipe_is_not_continued(data: Path, tmp_path: Path) ->
     with pytest.raises(ValueError, match="another recipe"):
         train(_recipe(tmp_path, 4), tmp_path / "run", data_dir=data)
     with pytest.raises(ValueError, match="holds a run already"):
-        train(_recipe(tmp_path, 2), tmp_path / "run", data_dir=data, resume=False)
+        train(_recipe(tmp_path, 2), tmp_path / "run", data_dir=data, options=TrainingOptions(resume=False))
 
 
 def test_a_run_from_before_a_key_was_there_is_continued(data: Path, tmp_path: Path) -> None:
