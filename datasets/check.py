@@ -118,7 +118,9 @@ def check_items(
         (path, any(x.modality != "video" for x in of_file), any(x.modality != "audio" for x in of_file))
         for path, of_file in spans.items()
     ]
-    by_item = [(item, (Finding(str(item.path), item.split, ItemFault.MISSING),)) for item in missing]
+    by_item: list[tuple[Item, tuple[Finding, ...]]] = [
+        (item, (Finding(str(item.path), item.split, ItemFault.MISSING),)) for item in missing
+    ]
     facts_of = _inspect_all(jobs, inspect or inspect_file, num_workers or os.cpu_count() or 1)
     for done, (of_file, facts) in enumerate(zip(spans.values(), facts_of, strict=True), 1):
         by_item += [(item, tuple(_findings(item, facts))) for item in of_file]

@@ -116,7 +116,7 @@ def _decode_all(items: Sequence[Item], spec: ClipSpec, path: Path, on_done: Call
     try:
         for i, found in enumerate(pool.map(lambda item: _decode(item, spec), items)):
             if isinstance(found, ReadFailure):
-                broken[i] = tuple(found)
+                broken[i] = (found.code, found.message)
             elif isinstance(found, Tensor):
                 audio.append((found,))
             else:

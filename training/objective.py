@@ -21,7 +21,7 @@ def step_losses(
     out: ZorroOutput, batch: TrainingBatch, recipe: Recipe, temperature: float | Tensor
 ) -> dict[str, Tensor]:
     """Weighted losses of one step by name."""
-    losses = {}
+    losses: dict[str, Tensor] = {}
     if recipe.supervised:
         losses |= _supervised(out, batch, recipe)
     count = batch.pairs.stop - batch.pairs.start

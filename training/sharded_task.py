@@ -35,9 +35,10 @@ class ShardedTask(PairedTask):
         self.drawn = PairedBatches(
             ShardClips(stored, items_of_split(items, "train"), recipe), self.targets, recipe, ranks
         )
-        self.validation = ShardValidationTable(
+        self._shard_validation = ShardValidationTable(
             ShardClips(stored, items_of_split(items, "val"), recipe), self.targets
         )
+        self.validation = self._shard_validation
         self._faults: dict[str, str] = {}
         self._shards, self._on_progress = stored.index.items_sha256, on_progress
         self._num_files = len({item.path for item in items})
@@ -52,7 +53,7 @@ class ShardedTask(PairedTask):
     def validate(self, model: ZorroModel) -> dict[str, float]:
         """See `Task`."""
         scores = super().validate(model)
-        self._tell(self.validation.faults)
+        self._tell(self._shard_validation.faults)
         return scores
 
     def state(self) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def window_outputs(
         (("video", "fusion_by_video"), seen, None, video),
         (("fusion",), both, audio[sound_of], video[sight_of]),
     )
-    found = {}
+    found: dict[str, WindowOutputs] = {}
     for names, numbers, sounds, sights in asked:
         if len(numbers):
             found |= _answers(model, names, numbers, sounds, sights)
