@@ -21,7 +21,7 @@ from media import Modality
 from runtime import Bundle, Zorro, read_bundle
 from runtime.selftest import GOLDEN_INPUTS_FILE
 from runtime.signature import GRAPH_INPUTS
-from verification.scoring import score_target
+from verification.scoring import EvaluationRequest, score_split
 
 from .machine import ROOT
 from .measure import NUM_THREADS, interleave
@@ -103,7 +103,7 @@ def _record(result: Result, bundle: Bundle, variant: str) -> dict[str, Any]:
             "ZORRO_SHARED is not set; give the folder that holds data/sights_sounds and data/grid_s1"
         )
     data = Path(os.environ["ZORRO_SHARED"]) / DATA[bundle.name]
-    tables = score_target(bundle.path, data, split="test", variant=variant)
+    tables = score_split(EvaluationRequest(model=bundle.path, data=data, split="test", variant=variant))
     kind = "within_groups" if bundle.name == "grid-words" else "top1"
     return {
         "bundle": bundle.name,

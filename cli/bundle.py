@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -46,14 +46,14 @@ def verify(path: BundleOrDefault = None, as_json: AsJson = False) -> None:
 @bundle_app.command("prove")
 def prove(
     path: BundleArgument,
-    data: Annotated[Path, typer.Option("--data", help="Collection whose files are asked.")],
+    data: Annotated[Path, typer.Option("--data", help="Collection whose files are sent.")],
     checkpoint: Annotated[
         Path | None, typer.Option(help="What it was exported from; default the bundle's own.")
     ] = None,
     split: Annotated[str, typer.Option(help="Of the collection.")] = "test",
     as_json: AsJson = False,
 ) -> None:
-    """Answer real files by the model, by every variant's graphs and over HTTP; if all agree, write that into the bundle."""
+    """Compare model, graphs and a real server on real files; if all agree, write that into the bundle."""
     with explained():
         from verification.proof import prove_bundle
 
@@ -62,30 +62,8 @@ def prove(
         if as_json:
             print(json.dumps(report))
             return
-        titles = (
-            "variant",
-            "way",
-            "stream",
-            "clips",
-            "windows",
-            "score error",
-            "cosine",
-            "same top-1",
-            "top-1",
-            "model's",
-        )
-        table = Table(*titles)
         for name, found in report.items():
-            for way in ("graph", "http"):
-                for stream, x in found[way].items():
-                    cells = [
-                        f"{x['max_score_error']:.2g}",
-                        f"{x['min_cosine']:.6f}",
-                        f"{x['top1_agreement']:.2%}",
-                    ]
-                    scores = [f"{x[key]:.2%}" if key in x else "" for key in ("top1", "top1_wanted")]
-                    table.add_row(name, way, stream, str(x["clips"]), str(x["windows"]), *cells, *scores)
-        out.print(table)
+            out.print(_proof_table(name, found))
 
 
 @bundle_app.command("inspect")
@@ -180,3 +158,16 @@ def triton(
         for model in written.models:
             out.print(f"model: {model}")
         out.print(f"triton: {written.path} (weights {'linked' if written.linked else 'copied'})")
+
+
+def _proof_table(variant: str, found: dict[str, Any]) -> Table:
+    """How far a variant's graphs and its server are from the model, by stream."""
+    table = make_table("by", "stream", title=f"{variant}, against the model")
+    for title in ("clips", "windows", "score error", "cosine", "same top-1", "top-1", "model's top-1"):
+        table.add_column(title, justify="right")
+    for source in ("graph", "http"):
+        for stream, x in found[source].items():
+            cells = [f"{x['max_score_error']:.2g}", f"{x['min_cosine']:.6f}", f"{x['top1_agreement']:.2%}"]
+            scores = [f"{x[key]:.2%}" if key in x else "" for key in ("top1", "top1_wanted")]
+            table.add_row(source, stream, str(x["clips"]), str(x["windows"]), *cells, *scores)
+    return table

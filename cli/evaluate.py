@@ -1,15 +1,16 @@
 """`zorro evaluate`: score a checkpoint or a bundle, and print the scores as tables."""
 
 import json
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from .arguments import AsJson, VariantOption
-from .console import explained, out, stage_bars
+from .console import explained, make_table, out, stage_bars
+
+if TYPE_CHECKING:
+    from verification.scoring import Tables
 
 DataOption = Annotated[
     Path, typer.Option("--data", help="Clips in label folders, a manifest.csv, or a known collection.")
@@ -44,56 +45,64 @@ def evaluate(
     """Score a checkpoint or a bundle on a split: the same tables for both. A probe needs no labels in the checkpoint."""
     with explained():
         from datasets.manifests import Spans
+        from verification.scoring import EvaluationRequest, probe_split, report_split, score_split
 
         if checkpoint:
-            from verification.checkpoint_source import open_origin
+            from verification.checkpoint_source import open_checkpoint_source
 
-            target = open_origin(target).checkpoint
-        from verification.scoring import probe_target, report_target, score_target
-
-        asked = {"split": split, "variant": variant, "spans": Spans(spans) if spans else None}
-        if report is None and not probe:
-            _print_scores(score_target(target, data, **asked), as_json=as_json)
-            return
-        with stage_bars() as on_stage:
-            asked["on_progress"] = partial(on_stage, "score")
-            if report is None:
-                found = probe_target(target, data, **asked)
+            target = open_checkpoint_source(target).checkpoint
+        request = EvaluationRequest(
+            model=target, data=data, split=split, variant=variant, spans=Spans(spans) if spans else None
+        )
+        with stage_bars() as on_progress:
+            if report is not None:
+                path = report_split(request, report, with_probes=probe, on_progress=on_progress)
+                tables = None
             else:
-                found = report_target(target, data, report, probe=probe, **asked)
-        if report is None:
-            _print_scores(found, as_json=as_json)
+                score = probe_split if probe else score_split
+                tables = score(request, on_progress=on_progress)
+        if tables is None:
+            out.print(f"report: {path}")
+        elif as_json:
+            print(json.dumps(tables, indent=1))
         else:
-            out.print(f"report: {found}")
+            _print_scores(tables)
 
 
-SCORES = {
+METRICS = {
     "top-1": ("top1", ".1%"),
     "top-5": ("top5", ".1%"),
     "within groups": ("within_groups", ".1%"),
     "mAP": ("map", ".3f"),
-    "calibration error": ("calibration_error", ".3f"),
+    "ECE": ("calibration_error", ".3f"),
     "C": ("c", "g"),
 }
-"""Titles of what a table of scores may hold."""
+"""Titles of what a table of scores may hold, its key, and its format."""
+MAIN_TABLES = ("audio", "video", "fused", "sounds", "sights", "pairs_fused")
+"""Tables whose scores are printed by label too; JSON has those of all."""
 
 
-def _print_scores(tables: dict[str, dict[str, Any]], *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(tables, indent=1))
-        return
-    shown = {
-        title: score for title, score in SCORES.items() if any(score[0] in table for table in tables.values())
+def _print_scores(tables: "Tables") -> None:
+    """One row per table; then one row per label, of the main tables."""
+    metrics = {
+        title: metric
+        for title, metric in METRICS.items()
+        if any(metric[0] in table for table in tables.values())
     }
-    summary = Table("table", "clips", *shown)
+    summary = make_table("table", title="scores")
+    for title in ("clips", *metrics):
+        summary.add_column(title, justify="right")
     for name, scores in tables.items():
-        cells = [_score(scores, key, style) for key, style in shown.values()]
+        cells = [_score(scores, key, style) for key, style in metrics.values()]
         summary.add_row(name, str(scores["clips"]), *cells)
     out.print(summary)
-    per_label = {name: scores["labels"] for name, scores in tables.items() if "labels" in scores}
-    labels = Table("label", *per_label, title="per label")
-    for label in sorted({label for column in per_label.values() for label in column}):
-        labels.add_row(label, *[_share(column.get(label)) for column in per_label.values()])
+    out.print("In brackets: 95 % intervals. ECE: expected calibration error.", highlight=False)
+    by_label = {name: tables[name]["labels"] for name in MAIN_TABLES if "labels" in tables.get(name, {})}
+    labels = make_table("label", title="share right of the clips of each label")
+    for name in by_label:
+        labels.add_column(name, justify="right")
+    for label in sorted({label for column in by_label.values() for label in column}):
+        labels.add_row(label, *[_label_score(column.get(label)) for column in by_label.values()])
     out.print(labels)
 
 
@@ -101,13 +110,11 @@ def _score(scores: dict[str, Any], key: str, style: str) -> str:
     """A score, and its interval if it has one."""
     if key not in scores:
         return ""
-    ends = scores.get(f"{key}_interval")
-    return format(scores[key], style) + (
-        " ({:{style}} to {:{style}})".format(*ends, style=style) if ends else ""
-    )
+    ends = [format(end, style).removesuffix("%") for end in scores.get(f"{key}_interval") or ()]
+    return format(scores[key], style) + (f" ({'-'.join(ends)})" if ends else "")
 
 
-def _share(cell: dict[str, float] | None) -> str:
+def _label_score(cell: dict[str, float] | None) -> str:
     if cell is None:
         return ""
     return f"{cell.get('accuracy', cell.get('average_precision', 0)):.0%} of {cell['clips']}"

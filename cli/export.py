@@ -48,10 +48,10 @@ def export(
         from export.bundle_writer import ExportOptions, export_checkpoint
         from export.variants import VARIANTS, Calibration
         from runtime import read_bundle
-        from verification.checkpoint_source import open_origin
+        from verification.checkpoint_source import open_checkpoint_source
         from verification.export_clips import calibration_clips, parity_clips
 
-        origin = open_origin(source)
+        origin = open_checkpoint_source(source)
         name, version = folder.resolve().parts[-2:]
         options = ExportOptions(
             variants=variant or (VARIANTS if data else ("fp32", "fp16")),

@@ -39,7 +39,7 @@ def train(
         from training.interrupts import TrainingInterrupted
         from training.loop import TrainingOptions
         from training.loop import train as run_training
-        from verification.checkpoint_source import open_origin
+        from verification.checkpoint_source import open_checkpoint_source
 
         from .training_output import TrainingLines
 
@@ -54,7 +54,7 @@ def train(
                 recipe,
                 folder,
                 data_dir=data,
-                start_from=open_origin(start_from).checkpoint if start_from else None,
+                start_from=open_checkpoint_source(start_from).checkpoint if start_from else None,
                 options=options,
                 on_progress=TrainingLines(err),
             )

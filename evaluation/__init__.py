@@ -1,1 +1,1 @@
-"""A predictor into scores: accuracy, retrieval, linear probes, corruptions and calibration, by stream."""
+"""Scores of models: predictions for clips, metrics, corruptions, linear probes, retrieval, and reports of them."""

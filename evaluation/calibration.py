@@ -1,7 +1,8 @@
 """Temperatures: one positive factor per stream that makes confidence mean what it says (Guo et al. 2017).
 
-Mixed and smoothed targets leave a model right but shy. A temperature changes no order of labels; fitted on
-the validation split, it is folded into the classifier, so that graphs and embeddings stay as they are.
+Mixed and smoothed targets make a model less confident than it is accurate. A temperature changes no order of
+labels. It is fitted on the validation split and folded into the classifier, so graphs and embeddings stay as
+they are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from scipy.special import log_softmax
 from datasets.manifests import Item
 from media.clip import Clip
 from media.spec import ClipSpec
+from models.heads import StreamHead
 from models.mask import Stream
 from models.zorro import ZorroModel
 
@@ -25,8 +27,8 @@ from .unpaired_scores import split_logits
 MAX_LOG_TEMPERATURE = 3.0  # a factor of 20 either way; beyond that there is nothing to calibrate
 
 
-STREAM_OF = {"sounds": Stream.AUDIO, "sights": Stream.VIDEO, "pairs_fused": Stream.FUSION}
-"""Which table of `evaluate` calibrates which stream."""
+STREAM_OF_TABLE = {"sounds": Stream.AUDIO, "sights": Stream.VIDEO, "pairs_fused": Stream.FUSION}
+"""The stream that each table of `unpaired_scores` calibrates."""
 
 
 def calibrate(
@@ -50,9 +52,11 @@ def calibrate(
         MediaError: a file does not decode.
     """
     found = split_logits(ModelPredictor(model), items, targets, clips or read_windows(items, spec))
-    fitted = {STREAM_OF[name]: fit_temperature(*found[name]) for name in STREAM_OF if name in found}
+    fitted = {
+        STREAM_OF_TABLE[name]: fit_temperature(*found[name]) for name in STREAM_OF_TABLE if name in found
+    }
     fold_temperatures(model, fitted)
-    return {stream.key: fitted.get(stream, 1.0) for stream in STREAM_OF.values()}
+    return {stream.key: fitted.get(stream, 1.0) for stream in STREAM_OF_TABLE.values()}
 
 
 def fit_temperature(logits: Float[np.ndarray, "clips classes"], truth: Int[np.ndarray, " clips"]) -> float:
@@ -77,5 +81,6 @@ def fold_temperatures(model: ZorroModel, temperatures: Mapping[Stream, float]) -
     """Divide each stream's logits by its temperature, in the weights of its classifier."""
     for stream, temperature in temperatures.items():
         head = model.heads[stream.key]
+        assert isinstance(head, StreamHead)
         for parameter in head.classify.parameters():
-            parameter /= temperature
+            parameter.div_(temperature)

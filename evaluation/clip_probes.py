@@ -4,36 +4,38 @@ Clips are read from their files as a server reads them, one window of each. What
 knows, if any, does not matter.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from datasets.manifests import Item
+from media.progress import OnProgress, as_stage, ignore_progress
 from media.spec import ClipSpec
 
-from .clip_predictions import STREAMS, ClipAnswers, Progress, answer_clips
-from .clip_scores import Judge
-from .linear_probe import Labelled, linear_probe
+from .clip_predictions import ClipPredictions, PredictionPlan, predict_clips
+from .linear_probe import LabelledFeatures, linear_probe
 from .predictors import Predictor
+from .scorer import Scorer, ScoringPlan
+from .stream_inputs import STREAM_INPUTS
 
 FITTED_ON, CHOSEN_ON = "train", "val"
 
 
 @dataclass(frozen=True, slots=True)
 class _Split:
-    """Answers to the clips of a split, and the judge of their labels."""
+    """Predictions for the clips of a split, and the scorer of their labels."""
 
     name: str
-    answers: ClipAnswers
-    judge: Judge
+    predictions: ClipPredictions
+    scorer: Scorer
 
-    def labelled(self, stream: str) -> Labelled:
-        found = self.answers.streams.get(None, {}).get(stream)
-        if found is None:
+    def labelled(self, stream: str) -> LabelledFeatures:
+        found = self.predictions.clean.get(stream)
+        if found is None or found.features is None:
             raise ValueError(
                 f"no clip of {self.name!r} answers for the stream {stream!r}; a probe needs some there"
             )
-        return Labelled(features=found.features, items=found.items, judge=self.judge)
+        return LabelledFeatures(features=found.features, items=found.items, scorer=self.scorer)
 
 
 def probe_clips(
@@ -42,11 +44,9 @@ def probe_clips(
     spec: ClipSpec,
     *,
     split: str,
-    streams: Sequence[str] = tuple(STREAMS),
-    multi_label: bool = False,
-    groups: Mapping[str, str] | None = None,
-    num_resamples: int = 1000,
-    on_progress: Progress | None = None,
+    streams: Sequence[str] = tuple(STREAM_INPUTS),
+    scoring: ScoringPlan | None = None,
+    on_progress: OnProgress = ignore_progress,
 ) -> dict[str, dict[str, Any]]:
     """Tables of a split by stream.
 
@@ -54,19 +54,17 @@ def probe_clips(
         predictor: whose features are weighed.
         items: of all splits, with labels.
         spec: the predictor's.
-        split: to report; of "val", by which probes are chosen, the scores flatter.
-        streams: see `answer_clips`.
-        multi_label: see `Judge`.
-        groups: see there.
-        num_resamples: see there.
-        on_progress: told how many of how many clips are read.
+        split: to report; scores of "val", on which probes are chosen, flatter.
+        streams: see `PredictionPlan`.
+        scoring: see `Scorer`.
+        on_progress: told how many clips of the stage `clips to probe` are read.
 
     Returns:
         What `linear_probe` says, or no more than that there are 0 `clips`; and `unanswered` by reason.
 
     Raises:
-        ValueError: no labels, no clips of a split, or clips that answer for a stream in `split` but not where
-            it is fitted or chosen.
+        ValueError: no labels, no clips of a split, or clips of `split` that have a stream's features where
+            those that it is fitted to or chosen on have none.
     """
     targets = {label: i for i, label in enumerate(sorted({label for item in items for label in item.labels}))}
     if not targets:
@@ -76,25 +74,25 @@ def probe_clips(
         raise ValueError(
             f"no clip is of the splits {lacking}; a probe is fitted on {FITTED_ON!r}, chosen on {CHOSEN_ON!r}"
         )
-    total, done, found = sum(map(len, chosen.values())), 0, {}
+    total, done = sum(map(len, chosen.values())), 0
+    found: dict[str, _Split] = {}
     for name, of_split in chosen.items():
-        judge = Judge(of_split, targets, multi_label=multi_label, groups=groups, num_resamples=num_resamples)
-        answers = answer_clips(
+        scorer = Scorer(of_split, targets, scoring)
+        predictions = predict_clips(
             predictor,
             of_split,
             spec,
-            streams=streams,
-            on_progress=lambda now, _, done=done: on_progress(done + now, total) if on_progress else None,
+            PredictionPlan(streams=streams),
+            on_progress=as_stage(on_progress, "clips to probe", done_before=done, total_of_all=total),
         )
-        found[name], done = _Split(name, answers, judge), done + len(of_split)
-    return {stream: _table(stream, found[FITTED_ON], found[CHOSEN_ON], found[split]) for stream in streams}
+        found[name], done = _Split(name, predictions, scorer), done + len(of_split)
+    return {
+        stream: _probe_table(stream, found[FITTED_ON], found[CHOSEN_ON], found[split]) for stream in streams
+    }
 
 
-def _table(stream: str, train: _Split, val: _Split, test: _Split) -> dict[str, Any]:
-    has_answers = stream in test.answers.streams.get(None, {})
-    table = (
-        linear_probe(*(split.labelled(stream) for split in (train, val, test)))
-        if has_answers
-        else {"clips": 0}
-    )
-    return table | {"unanswered": dict(test.answers.unanswered[stream])}
+def _probe_table(stream: str, train: _Split, val: _Split, test: _Split) -> dict[str, Any]:
+    unanswered = {"unanswered": dict(test.predictions.unanswered[stream])}
+    if stream not in test.predictions.clean:
+        return {"clips": 0} | unanswered
+    return linear_probe(*(split.labelled(stream) for split in (train, val, test))) | unanswered

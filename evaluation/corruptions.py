@@ -1,7 +1,8 @@
-"""Ways to hurt a clip, by name and level: noise and babble, dropped and blurred frames, and a modality taken away.
+"""Corruptions of a clip, by kind and level: noise and babble, dropped and blurred frames, and a modality removed.
 
-Noise goes on the waveform and the spectrogram is made anew, at a ratio to the power of the window's own
-sound; so silence stays silence. With the same random numbers a higher level differs in nothing but strength.
+Noise is added to the waveform, and the spectrogram made anew; its level is a ratio to the power of the
+window's own sound, so silence stays silence. With the same random numbers a higher level differs in nothing
+but strength.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,112 +22,141 @@ from .views import View
 NUM_TALKERS = 5  # of babble
 
 
-class Way(StrEnum):
-    """How a clip is hurt."""
+class CorruptionKind(StrEnum):
+    """What is done to a clip."""
 
     NOISE = "noise"
     BABBLE = "babble"
     DROPPED_FRAMES = "dropped_frames"
     BLUR = "blur"
-    NO_SOUND = "no_sound"
-    NO_PICTURE = "no_picture"
+    NO_AUDIO = "no_audio"
+    NO_VIDEO = "no_video"
 
     @property
-    def hurts_sound(self) -> bool:
-        """Whether it is the sound that is hurt; else it is the picture."""
-        return self in (Way.NOISE, Way.BABBLE, Way.NO_SOUND)
+    def affects_audio(self) -> bool:
+        """Whether audio is corrupted; otherwise video is."""
+        return self in (CorruptionKind.NOISE, CorruptionKind.BABBLE, CorruptionKind.NO_AUDIO)
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
-    """Levels of a way from mild to harsh, and what they are."""
+class CorruptionScale:
+    """Levels of a kind of corruption, from mild to harsh, and their unit."""
 
     levels: tuple[float, ...]
     unit: str
 
 
-SCALES = {
-    Way.NOISE: Scale((20, 10, 5, 0, -5, -10), "signal-to-noise ratio, dB"),
-    Way.BABBLE: Scale((20, 10, 5, 0, -5, -10), "signal-to-babble ratio, dB"),
-    Way.DROPPED_FRAMES: Scale((0.25, 0.5, 0.75, 1.0), "share of frames dropped"),
-    Way.BLUR: Scale((1, 2, 4, 8), "sigma, pixels"),
+CORRUPTION_SCALES = {
+    CorruptionKind.NOISE: CorruptionScale((20, 10, 5, 0, -5, -10), "signal-to-noise ratio, dB"),
+    CorruptionKind.BABBLE: CorruptionScale((20, 10, 5, 0, -5, -10), "signal-to-babble ratio, dB"),
+    CorruptionKind.DROPPED_FRAMES: CorruptionScale((0.25, 0.5, 0.75, 1.0), "share of frames dropped"),
+    CorruptionKind.BLUR: CorruptionScale((1, 2, 4, 8), "sigma, pixels"),
 }
-"""The ways that have levels."""
+"""The kinds that have levels."""
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
-    """A way at a level; a way that has no levels takes none.
+class Corruption:
+    """A kind of corruption at a level; removing a modality has none.
 
     Raises:
-        ValueError: the level means nothing.
+        ValueError: the kind has no levels, lacks one, or has none such.
     """
 
-    way: Way
+    kind: CorruptionKind
     level: float | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "way", Way(self.way))
-        if (self.level is not None) != (self.way in SCALES):
+        object.__setattr__(self, "kind", CorruptionKind(self.kind))
+        if (self.level is not None) != (self.kind in CORRUPTION_SCALES):
             raise ValueError(
-                f"got level={self.level} for {self.way}; levels go with {[str(way) for way in SCALES]}"
+                f"got level={self.level} for {self.kind}; "
+                f"levels go with {[str(kind) for kind in CORRUPTION_SCALES]}"
             )
-        if self.way == Way.DROPPED_FRAMES and not 0 <= self.level <= 1:
-            raise ValueError(f"got level={self.level} for {self.way}; a share lies in [0, 1]")
-        if self.way == Way.BLUR and self.level < 0:
-            raise ValueError(f"got level={self.level} for {self.way}; pixels are counted from 0")
+        if self.level is None:
+            return
+        if self.kind == CorruptionKind.DROPPED_FRAMES and not 0 <= self.level <= 1:
+            raise ValueError(f"got level={self.level} for {self.kind}; a share lies in [0, 1]")
+        if self.kind == CorruptionKind.BLUR and self.level < 0:
+            raise ValueError(f"got level={self.level} for {self.kind}; pixels are counted from 0")
+
+    @property
+    def strength(self) -> float:
+        """The level of a kind that has levels."""
+        assert self.level is not None
+        return self.level
 
 
-def degrade(
+def corruptions_of(*kinds: CorruptionKind) -> list[Corruption]:
+    """These kinds at every level of their scale; by default all that have one."""
+    return [
+        Corruption(kind, level)
+        for kind in kinds or CORRUPTION_SCALES
+        for level in CORRUPTION_SCALES[kind].levels
+    ]
+
+
+def corrupt(
     view: View,
-    condition: Condition,
+    corruption: Corruption,
     spec: ClipSpec,
     random: np.random.Generator,
     *,
     babble: Sequence[Float32[np.ndarray, " samples"]] = (),
 ) -> View:
-    """The view, hurt; what it does not have stays away.
+    """The view, corrupted; a modality that it lacks stays away.
 
     Args:
         view: with its waveform, for noise and babble.
-        condition: how.
+        corruption: what is done to it.
         spec: the model's numbers.
         random: of noise, and of what is chosen.
         babble: waveforms of other clips.
 
     Raises:
-        ValueError: there is sound but no waveform, or nothing to babble.
+        ValueError: there is sound but no waveform, or no babble.
     """
-    clip, level = view.clip, condition.level
-    match condition.way:
-        case Way.NO_SOUND:
-            return replace(view, clip=replace(clip, audio=None), waveform=None)
-        case Way.NO_PICTURE:
-            return replace(view, clip=replace(clip, video=None))
-        case Way.NOISE:
-            return _with_noise(view, spec, lambda size: random.standard_normal(size), level)
-        case Way.BABBLE:
-            return _with_noise(view, spec, lambda size: babble_noise(babble, size, random), level)
-        case Way.DROPPED_FRAMES:
-            return _with_frames(view, lambda frames: drop_frames(frames, level, random))
-        case Way.BLUR:
-            return _with_frames(view, lambda frames: blur(frames, level))
+    match corruption.kind:
+        case CorruptionKind.NO_AUDIO:
+            return without_audio(view)
+        case CorruptionKind.NO_VIDEO:
+            return without_video(view)
+        case CorruptionKind.NOISE:
+            return _with_noise(view, spec, lambda size: random.standard_normal(size), corruption.strength)
+        case CorruptionKind.BABBLE:
+            return _with_noise(
+                view, spec, lambda size: babble_noise(babble, size, random), corruption.strength
+            )
+        case CorruptionKind.DROPPED_FRAMES:
+            return _with_frames(view, lambda frames: drop_frames(frames, corruption.strength, random))
+        case CorruptionKind.BLUR:
+            return _with_frames(view, lambda frames: blur_frames(frames, corruption.strength))
         case _:
-            assert_never(condition.way)
+            assert_never(corruption.kind)
 
 
-def add_noise(
+def without_audio(view: View) -> View:
+    """The view without sound."""
+    return replace(view, clip=replace(view.clip, audio=None), waveform=None)
+
+
+def without_video(view: View) -> View:
+    """The view without picture."""
+    return replace(view, clip=replace(view.clip, video=None))
+
+
+def mix_at_snr(
     waveform: Float32[np.ndarray, " samples"], noise: Float[np.ndarray, " samples"], snr_db: float
 ) -> Float32[np.ndarray, " samples"]:
     """The sum, with noise of unit power scaled to lie `snr_db` below the waveform's mean power."""
     scale = np.sqrt(np.mean(waveform.astype(np.float64) ** 2) / 10 ** (snr_db / 10))
-    return waveform + (noise * scale).astype(np.float32)
+    return np.asarray(waveform + (noise * scale).astype(np.float32))
 
 
 def babble_noise(
     waveforms: Sequence[Float32[np.ndarray, " samples"]], num_samples: int, random: np.random.Generator
 ) -> Float[np.ndarray, " samples"]:
-    """A few of the waveforms at once, each equally loud and from a random place, repeated where short; of unit power.
+    """A few of the waveforms at once, equally loud, each from a random place and repeated if short; of unit power.
 
     Raises:
         ValueError: none of them is audible.
@@ -145,7 +175,7 @@ def babble_noise(
 def drop_frames(
     frames: UInt8[np.ndarray, "frames height width 3"], share: float, random: np.random.Generator
 ) -> UInt8[np.ndarray, "frames height width 3"]:
-    """Random frames replaced by the last that was kept; the first always is, so that a share of 1 is a still."""
+    """Replace random frames by the last one kept. The first is always kept, so a share of 1 makes a still."""
     num_dropped = min(round(share * len(frames)), len(frames) - 1)
     dropped = random.permutation(np.arange(1, len(frames)))[:num_dropped]
     shown = np.arange(len(frames))
@@ -153,22 +183,22 @@ def drop_frames(
     return frames[np.maximum.accumulate(shown)]
 
 
-def blur(
+def blur_frames(
     frames: UInt8[np.ndarray, "frames height width 3"], sigma: float
 ) -> UInt8[np.ndarray, "frames height width 3"]:
     """Each frame through a Gaussian of `sigma` pixels; frames and colours do not mix."""
     smooth = gaussian_filter(frames.astype(np.float32), sigma=(0, sigma, sigma, 0), mode="nearest")
-    return np.rint(smooth).clip(0, 255).astype(np.uint8)
+    return np.asarray(np.rint(smooth).clip(0, 255).astype(np.uint8))
 
 
 def _with_noise(view: View, spec: ClipSpec, noise_of: Callable[[int], np.ndarray], snr_db: float) -> View:
     if view.clip.audio is None:
         return view
     if view.waveform is None:
-        raise ValueError("noise goes on the waveform, which this view lacks; read it with_waveform=True")
+        raise ValueError("noise is added to the waveform, which this view lacks; read it with_waveform=True")
     if not len(view.waveform):
         return view
-    noisy = add_noise(view.waveform, noise_of(len(view.waveform)), snr_db)
+    noisy = mix_at_snr(view.waveform, noise_of(len(view.waveform)), snr_db)
     padded = np.pad(noisy, (0, spec.num_samples - len(noisy)))
     return replace(view, clip=replace(view.clip, audio=log_mel(padded, spec)), waveform=noisy)
 
@@ -181,4 +211,4 @@ def _with_frames(view: View, change: Callable[[np.ndarray], np.ndarray]) -> View
 
 def _unit_power(waveform: Float[np.ndarray, " samples"]) -> Float[np.ndarray, " samples"]:
     precise = waveform.astype(np.float64)
-    return precise / max(np.sqrt(np.mean(precise**2)), 1e-12)
+    return np.asarray(precise / max(np.sqrt(np.mean(precise**2)), 1e-12))

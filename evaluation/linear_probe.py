@@ -11,20 +11,20 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from .clip_predictions import StreamAnswers
-from .clip_scores import Judge
+from .clip_predictions import StreamPredictions
+from .scorer import Scorer
 
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
 """Values of scikit-learn's C: the inverse of the penalty on weights."""
 MAX_ITERATIONS = 1000
 
-Scores = Callable[[np.ndarray], np.ndarray]
+PredictProbabilities = Callable[[np.ndarray], np.ndarray]
 """Probabilities, [clips, classes], from features, [clips, features_dim]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Labelled:
-    """Features by one stream of the clips of a split that it answers, and who knows their labels.
+class LabelledFeatures:
+    """One stream's features for the clips of a split that have them, and the scorer that knows their labels.
 
     Raises:
         ValueError: no clips, or not as many features as clips.
@@ -32,8 +32,8 @@ class Labelled:
 
     features: Float[np.ndarray, "clips features_dim"]
     items: Int[np.ndarray, " clips"]
-    """Their numbers among the judge's items."""
-    judge: Judge
+    """Their numbers among the scorer's items."""
+    scorer: Scorer
 
     def __post_init__(self) -> None:
         if len(self.features) != len(self.items) or not len(self.items):
@@ -43,28 +43,32 @@ class Labelled:
 
     @property
     def truth(self) -> np.ndarray:
-        """The class of each clip; of a multi-label set, which labels hold."""
-        return self.judge.truth[self.items]
+        """The class of each clip; in a multi-label set, which labels hold."""
+        return np.asarray(self.scorer.truth[self.items])
 
-    def answers(self, scores: Float[np.ndarray, "clips classes"]) -> StreamAnswers:
-        """The scores as the judge takes them."""
-        return StreamAnswers(self.items, scores, None, None)
+    def predictions(self, predict: PredictProbabilities) -> StreamPredictions:
+        """What a classifier predicts from the features, as the scorer takes it."""
+        return StreamPredictions(self.items, predict(self.features))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Probe:
+class FittedProbe:
     """A fitted probe."""
 
-    scores: Scores
+    predict: PredictProbabilities
     c: float
     """The value of C that did best on validation."""
     val: dict[str, float]
-    """The judge's main score on validation by value of C."""
+    """The main score on validation by value of C."""
     converged: bool
 
 
 def linear_probe(
-    train: Labelled, val: Labelled, test: Labelled, *, strengths: Sequence[float] = STRENGTHS
+    train: LabelledFeatures,
+    val: LabelledFeatures,
+    test: LabelledFeatures,
+    *,
+    strengths: Sequence[float] = STRENGTHS,
 ) -> dict[str, Any]:
     """Scores on `test` of the probe that `fit_probe` makes of `train` and `val`.
 
@@ -75,21 +79,23 @@ def linear_probe(
         strengths: values of C, at least one.
 
     Returns:
-        What `Judge.table` says, the chosen `c`, `val` by value of C, and `converged`.
+        What `Scorer.table` says, the chosen `c`, `val` by value of C, and `converged`.
 
     Raises:
         ValueError: see `fit_probe`.
     """
     probe = fit_probe(train, val, strengths=strengths)
-    table = test.judge.table(test.answers(probe.scores(test.features)))
+    table = test.scorer.table(test.predictions(probe.predict))
     return table | {"c": probe.c, "val": probe.val, "converged": probe.converged}
 
 
-def fit_probe(train: Labelled, val: Labelled, *, strengths: Sequence[float] = STRENGTHS) -> Probe:
-    """A logistic regression fitted on `train`, with the C that does best on `val`; of many labels, one for each.
+def fit_probe(
+    train: LabelledFeatures, val: LabelledFeatures, *, strengths: Sequence[float] = STRENGTHS
+) -> FittedProbe:
+    """A logistic regression fitted on `train`, with the C that does best on `val`; one per label in a multi-label set.
 
-    Features are centred and scaled by the training split. Of strengths equally good the smallest is taken,
-    and nothing is fitted again on `val`. A label that is not in `train` scores nothing.
+    Features are centred and scaled by the training split. Of equally good strengths the smallest is taken,
+    and nothing is fitted again on `val`. A label that is not in `train` scores 0.
 
     Raises:
         ValueError: no strengths, or nothing to tell apart in `train`.
@@ -97,39 +103,43 @@ def fit_probe(train: Labelled, val: Labelled, *, strengths: Sequence[float] = ST
     if not strengths:
         raise ValueError("got no strengths; give at least one value of C")
     scaler = StandardScaler().fit(train.features)
-    features, seen = scaler.transform(train.features), scaler.transform(val.features)
-    fit = _fit_labels if train.judge.multi_label else _fit_classes
-    fitted = {c: fit(features, train.truth, len(train.judge.names), c) for c in sorted(strengths)}
-    found = {c: val.judge.value(val.answers(one.scores(seen))) for c, one in fitted.items()}
+    scaled = scaler.transform(train.features)
+    fit = _fit_labels if train.scorer.multi_label else _fit_classes
+    fitted = {c: fit(scaled, train.truth, len(train.scorer.names), c) for c in sorted(strengths)}
+
+    def predict_with(c: float) -> PredictProbabilities:
+        return lambda features: fitted[c].predict(scaler.transform(features))
+
+    found = {c: val.scorer.value(val.predictions(predict_with(c))) for c in fitted}
     best = max(found, key=lambda c: found[c])  # the first, and so the smallest, of equals
-    return Probe(
-        scores=lambda features: fitted[best].scores(scaler.transform(features)),
+    return FittedProbe(
+        predict=predict_with(best),
         c=best,
         val={f"{c:g}": value for c, value in found.items()},
         converged=fitted[best].converged,
     )
 
 
-class _Fitted(NamedTuple):
-    scores: Scores
+class _Classifier(NamedTuple):
+    predict: PredictProbabilities
     converged: bool
 
 
-def _fit_classes(features: np.ndarray, classes: np.ndarray, num_classes: int, c: float) -> _Fitted:
+def _fit_classes(features: np.ndarray, classes: np.ndarray, num_classes: int, c: float) -> _Classifier:
     """One regression over all classes that occur."""
     if len(np.unique(classes)) < 2:
         raise ValueError("the training split has one class; a probe tells at least two apart")
     model, converged = _regression(features, classes, c)
 
-    def scores(features: np.ndarray) -> np.ndarray:
+    def predict(features: np.ndarray) -> np.ndarray:
         found = np.zeros((len(features), num_classes))
         found[:, model.classes_] = model.predict_proba(features)
         return found
 
-    return _Fitted(scores, converged)
+    return _Classifier(predict, converged)
 
 
-def _fit_labels(features: np.ndarray, truth: np.ndarray, num_classes: int, c: float) -> _Fitted:
+def _fit_labels(features: np.ndarray, truth: np.ndarray, num_classes: int, c: float) -> _Classifier:
     """A regression for each label that holds for some clips and not for others."""
     told_apart = np.flatnonzero(truth.any(0) & ~truth.all(0))
     if not len(told_apart):
@@ -138,18 +148,19 @@ def _fit_labels(features: np.ndarray, truth: np.ndarray, num_classes: int, c: fl
         )
     fitted = {label: _regression(features, truth[:, label], c) for label in told_apart}
 
-    def scores(features: np.ndarray) -> np.ndarray:
+    def predict(features: np.ndarray) -> np.ndarray:
         found = np.zeros((len(features), num_classes))
         for label, (model, _) in fitted.items():
             found[:, label] = model.predict_proba(features)[:, 1]
         return found
 
-    return _Fitted(scores, all(converged for _, converged in fitted.values()))
+    return _Classifier(predict, all(converged for _, converged in fitted.values()))
 
 
 def _regression(features: np.ndarray, targets: np.ndarray, c: float) -> tuple[LogisticRegression, bool]:
+    """A fitted regression, and whether it converged."""
     model = LogisticRegression(C=c, max_iter=MAX_ITERATIONS)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # told by the second answer instead
+        warnings.simplefilter("ignore", ConvergenceWarning)  # returned instead
         model.fit(features, targets)
     return model, bool(model.n_iter_.max() < MAX_ITERATIONS)

@@ -1,11 +1,12 @@
-"""Scores of predictions: accuracy at k, within groups, mean average precision, recall at k, calibration; and intervals.
+"""Metrics: accuracy at k and within groups, mean average precision, recall at k, calibration error; and intervals.
 
-Recall, and accuracy within groups, count an answer as wrong where a rival scores the same, so that a model
-that says one thing to everything scores nothing.
+Recall, and accuracy within groups, count a prediction as wrong where a rival scores the same, so that a model
+that predicts the same for everything scores nothing.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -40,6 +41,21 @@ def per_label_accuracy(
     return {
         labels[t]: {"accuracy": float(correct[targets == t].mean()), "clips": int((targets == t).sum())}
         for t in np.unique(targets)
+    }
+
+
+def score_logits(
+    logits: Float[np.ndarray, "clips classes"], truth: Int[np.ndarray, " clips"], names: list[str]
+) -> dict[str, Any]:
+    """Top-1, top-5, calibration error, and accuracy per label."""
+    shifted = np.exp(logits - logits.max(1, keepdims=True))
+    probabilities = shifted / shifted.sum(1, keepdims=True)
+    return {
+        "clips": len(truth),
+        "top1": top_k_accuracy(logits, truth, 1),
+        "top5": top_k_accuracy(logits, truth, 5),
+        "calibration_error": expected_calibration_error(probabilities, truth),
+        "labels": per_label_accuracy(logits, truth, names),
     }
 
 
@@ -115,7 +131,7 @@ def correct_within(
     rows = np.arange(len(targets))
     is_rival[rows, targets] = False
     best_rival = np.where(is_rival, logits, -np.inf).max(1)
-    return logits[rows, targets] > best_rival
+    return np.asarray(logits[rows, targets] > best_rival)
 
 
 def match_ranks(
@@ -129,7 +145,7 @@ def match_ranks(
     if not np.isfinite(similarities).all():
         raise ValueError("similarities hold NaN or infinity; look for a broken embedding")
     own = similarities[np.arange(len(matches)), matches]
-    return (similarities >= own[:, None] - TIE).sum(1)
+    return np.asarray((similarities >= own[:, None] - TIE).sum(1))
 
 
 def recall_at_k(similarities: Float[np.ndarray, "clips clips"], k: int) -> float:
@@ -162,13 +178,13 @@ def bootstrap_interval(
     num_resamples: int = 1000,
     level: float = 0.95,
 ) -> Interval:
-    """Percentile bootstrap (Efron 1979) over clips, or over groups of clips that stand and fall together.
+    """Percentile bootstrap (Efron 1979) over clips, or over groups of clips that are drawn together.
 
     Args:
         statistic: of arrays like `arrays`; must not depend on the order of rows.
         *arrays: one row per clip, drawn together.
-        unit: what is drawn: clips with equal units come together, as words of one sentence. Default: each
-            clip.
+        unit: clips with equal units are drawn together, such as the words of one sentence; default each clip
+            by itself.
         seed: of the draws.
         num_resamples: how many samples are drawn.
         level: share of the samples' statistics that lie inside.

@@ -15,7 +15,7 @@ from datasets.read_failure import ReadFailure, read_failure
 from media.clip import Clip, read_clips
 from media.spec import ClipSpec
 
-PAIRS_PER_SOUND = 4
+PAIRS_PER_AUDIO = 4
 
 
 def read_windows(items: Sequence[Item], spec: ClipSpec) -> list[list[Clip]]:
@@ -47,25 +47,25 @@ def read_windows_where_possible(
 
 
 def make_pairs(items: Sequence[Item], *, seed: int) -> list[tuple[int, int]]:
-    """Indices (sound, sight): each sound with `PAIRS_PER_SOUND` random sights of its label, if it has any."""
+    """Index pairs (audio, video): each audio item with `PAIRS_PER_AUDIO` random video items of its label, if any."""
     random = np.random.default_rng(seed)
-    sights: dict[str, list[int]] = {}
+    videos: dict[str, list[int]] = {}
     for i, item in enumerate(items):
         if item.modality == "video":
-            sights.setdefault(item.label, []).append(i)
+            videos.setdefault(item.label, []).append(i)
     pairs = []
     for i, item in enumerate(items):
-        if item.modality == "audio" and item.label in sights:
-            pool_ = sights[item.label]
-            chosen = random.choice(pool_, size=min(PAIRS_PER_SOUND, len(pool_)), replace=False)
+        if item.modality == "audio" and item.label in videos:
+            candidates = videos[item.label]
+            chosen = random.choice(candidates, size=min(PAIRS_PER_AUDIO, len(candidates)), replace=False)
             pairs += [(i, int(j)) for j in chosen]
     return pairs
 
 
-def pair_clips(sound: Sequence[Clip], sight: Sequence[Clip]) -> list[Clip]:
-    """The sound's windows, each with the picture of the sight's window of the same number, or of its last."""
+def pair_clips(audio: Sequence[Clip], video: Sequence[Clip]) -> list[Clip]:
+    """The audio item's windows, each with the frames of the video item's window of the same number, or of its last."""
     return [
-        replace(window, video=picture.video, video_seconds=picture.video_seconds)
-        for i, window in enumerate(sound)
-        for picture in (sight[min(i, len(sight) - 1)],)
+        replace(window, video=frames.video, video_seconds=frames.video_seconds)
+        for i, window in enumerate(audio)
+        for frames in (video[min(i, len(video) - 1)],)
     ]

@@ -1,4 +1,4 @@
-"""What evaluation runs: the `Predictor` protocol of checkpoints and bundles, and torch models as such.
+"""What evaluation runs: the `Predictor` protocol of checkpoints and bundles, and a torch model as one.
 
 Nothing here needs scikit-learn, so that export can read clips without it.
 """
@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from media.clip import Clip, Modality
 from models.heads import StreamOutput
@@ -18,14 +19,14 @@ PREDICTOR_OUTPUTS = ("features", "embedding", "logits")
 
 
 class Predictor(Protocol):
-    """Answers to each window: what a checkpoint and a bundle have in common."""
+    """Outputs for each window: what a checkpoint's model and a bundle have in common."""
 
-    def logits(self, modality: Modality, clips: Sequence[Clip]) -> np.ndarray:
-        """[clips, classes] of the stream that `modality` names."""
+    def logits(self, modality: Modality, clips: Sequence[Clip]) -> Float[np.ndarray, "clips classes"]:
+        """Logits of the stream that `modality` names."""
         ...
 
-    def outputs(self, modality: Modality, clips: Sequence[Clip]) -> dict[str, np.ndarray]:
-        """`features`, `embedding` and `logits` of the stream that `modality` names, each [clips, ...]."""
+    def outputs(self, modality: Modality, clips: Sequence[Clip]) -> dict[str, Float[np.ndarray, "clips dim"]]:
+        """`features`, `embedding` and `logits` of the stream that `modality` names."""
         ...
 
 
@@ -35,13 +36,13 @@ class ModelPredictor:
     def __init__(self, model: ZorroModel, max_batch_size: int = 32) -> None:
         self.model, self.max_batch_size = model, max_batch_size
 
-    def logits(self, modality: Modality, clips: Sequence[Clip]) -> np.ndarray:
+    def logits(self, modality: Modality, clips: Sequence[Clip]) -> Float[np.ndarray, "clips classes"]:
         """See `Predictor`."""
         return self.outputs(modality, clips)["logits"]
 
     @torch.no_grad()
-    def outputs(self, modality: Modality, clips: Sequence[Clip]) -> dict[str, np.ndarray]:
-        """See `Predictor`. Fusion answers clips that lack sound, or lack a picture, too.
+    def outputs(self, modality: Modality, clips: Sequence[Clip]) -> dict[str, Float[np.ndarray, "clips dim"]]:
+        """See `Predictor`. Fusion also runs on clips that have audio alone or video alone.
 
         Raises:
             ValueError: no clips, some lack what others have, or all lack what the stream reads.
@@ -59,12 +60,14 @@ class ModelPredictor:
         audio = None if modality == Modality.VIDEO else self._stack([clip.audio for clip in clips])
         video = None if modality == Modality.AUDIO else self._stack([clip.video for clip in clips])
         if modality == Modality.FUSED:
-            return self.model(audio, video).fusion
+            fused: StreamOutput = self.model(audio, video).fusion
+            return fused
         given, stream = (audio, Stream.AUDIO) if modality == Modality.AUDIO else (video, Stream.VIDEO)
         if given is None:
             raise ValueError(f"the clips have no {modality} to answer from; ask another stream")
         if self.model.config.masking.leaks:  # its streams read fusion tokens, which forward_stream leaves out
-            return getattr(self.model(**{stream.key: given}), stream.key)
+            leaking: StreamOutput = getattr(self.model(**{stream.key: given}), stream.key)
+            return leaking
         return self.model.forward_stream(stream, given)
 
     def _stack(self, arrays: Sequence[np.ndarray | None]) -> torch.Tensor | None:

@@ -1,8 +1,7 @@
 """A report of scores: Markdown with charts, in which every number comes from the records.
 
-Records are plain dicts, as JSON gives them: what `clip_scores`, `retrieval` and `probe` return, by name of
-    the model. The same records make the same bytes, so that a report under version control changes only with
-    its numbers.
+Records are plain dicts, as JSON gives them, by name of the model. The same records make the same bytes, so
+that a report under version control changes only with its numbers.
 """
 
 import json
@@ -11,41 +10,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-PERCENT = ("top1", "top5", "map", "within_groups")
-TITLES = {
-    "top1": "top-1",
-    "top5": "top-5",
-    "map": "mAP",
-    "within_groups": "within groups",
-    "calibration_error": "ECE",
-}
-STREAM_TITLES = {
-    "audio": "audio", "video": "video", "fused": "fused", "fusion_by_audio": "fused, no picture",
-    "fusion_by_video": "fused, no sound",
-}  # fmt: skip
-UNPAIRED_TITLES = {
-    "sounds": "sounds",
-    "sights": "pictures",
-    "esc10": "sounds of ESC-10",
-    "pairs_fused": "pairs, by both",
-    "pairs_audio": "pairs, by sound",
-    "pairs_video": "pairs, by picture",
-    "noisy_sound_audio": "pairs with noise over the sound, by sound",
-    "noisy_sound_fused": "pairs with noise over the sound, by both",
-    "noise_for_picture_video": "pairs with noise for the picture, by picture",
-    "noise_for_picture_fused": "pairs with noise for the picture, by both",
-}
-"""Names of the tables of an unpaired collection."""
+from .report_charts import draw_curve, draw_groups, draw_tables
+from .report_titles import METRIC_TITLES, PERCENT, STREAM_TITLES, UNPAIRED_TITLES
+
 NOTHING = ""
 
 
-def write_report(records: Mapping[str, Mapping[str, Any]], folder: Path, *, title: str) -> Path:
+def write_evaluation_report(records: Mapping[str, Mapping[str, Any]], folder: Path, *, title: str) -> Path:
     """Write `report.md`, its charts, and `records.json`, which made them, into a folder.
 
     Args:
         records: by model, each with any of `scores` (of `score_clips`), `unpaired` (`items`, `failures` and
-            `tables` of `evaluate_split` and `degraded_pairs`), `degraded` (of `score_degraded`), `retrieval`
-            (of `retrieval_tables`), and `probes` (by stream, of `linear_probe`).
+            `tables` of `evaluate_split` and `score_corrupted_pairs`), `corrupted` (of `score_corrupted`),
+            `retrieval` (of `retrieval_tables`), and `probes` (by stream, of `linear_probe`).
         folder: is made if it is not there; files of these names in it are replaced.
         title: heading of the report.
 
@@ -63,7 +40,7 @@ def write_report(records: Mapping[str, Mapping[str, Any]], folder: Path, *, titl
             )
     if len({_slug(model) for model in records}) < len(records):
         raise ValueError(
-            f"charts are named by model, and some of {list(records)} are alike but for signs; rename one"
+            f"charts are named by model, and some of {list(records)} differ in signs alone; rename one"
         )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "records.json").write_text(
@@ -111,7 +88,7 @@ def unpaired_section(unpaired: Mapping[str, Mapping[str, Any]], folder: Path) ->
     """Tables of sounds, pictures and pairs by model, what did not decode, and a chart of top-1."""
     metrics = [
         key
-        for key in TITLES
+        for key in METRIC_TITLES
         if any(key in table for record in unpaired.values() for table in record["tables"].values())
     ]
     rows = [
@@ -123,7 +100,7 @@ def unpaired_section(unpaired: Mapping[str, Mapping[str, Any]], folder: Path) ->
     parts = [
         "## Scores\n\nSounds and pictures are files of their own. A pair is a sound and a picture of one label, "
         "put together at random.\n\n",
-        markdown_table(["model, clips", "clips", *[TITLES[key] for key in metrics]], rows),
+        markdown_table(["model, clips", "clips", *[METRIC_TITLES[key] for key in metrics]], rows),
         "\n",
     ]
     for model, record in unpaired.items():
@@ -135,21 +112,21 @@ def unpaired_section(unpaired: Mapping[str, Mapping[str, Any]], folder: Path) ->
     return "".join(parts)
 
 
-def degraded_section(degraded: Mapping[str, Mapping[str, Any]], folder: Path) -> str:
-    """A chart and a table per way of harm and model."""
-    parts = ["## Under harm\n"]
-    for model, record in degraded.items():
-        for way, curve in record["ways"].items():
-            file = folder / f"{_slug(way)}-{_slug(model)}.svg"
-            draw_curve(curve, file, title=f"{model}: {way.replace('_', ' ')}", metric=record["metric"])
+def corrupted_section(corrupted: Mapping[str, Mapping[str, Any]], folder: Path) -> str:
+    """A chart and a table per kind of corruption and model."""
+    parts = ["## Under corruption\n"]
+    for model, record in corrupted.items():
+        for kind, curve in record["corruptions"].items():
+            file = folder / f"{_slug(kind)}-{_slug(model)}.svg"
+            draw_curve(curve, file, title=f"{model}: {kind.replace('_', ' ')}", metric=record["metric"])
             levels = ["clean" if level is None else f"{level:g}" for level in curve["levels"]]
             rows = [
                 [STREAM_TITLES.get(name, name), *[_cell(v, record["metric"]) for v in line["values"]]]
                 for name, line in curve["streams"].items()
             ]
-            parts.append(f"\n### {model}: {way.replace('_', ' ')}\n\n![{way} of {model}]({file.name})\n\n")
+            parts.append(f"\n### {model}: {kind.replace('_', ' ')}\n\n![{kind} of {model}]({file.name})\n\n")
             parts.append(
-                f"{TITLES[record['metric']]} by {curve['unit']}:\n\n"
+                f"{METRIC_TITLES[record['metric']]} by {curve['unit']}:\n\n"
                 + markdown_table(["stream", *levels], rows)
             )
     return "".join(parts)
@@ -189,7 +166,7 @@ def probes_section(probes: Mapping[str, Mapping[str, Any]], folder: Path) -> str
         ]
         for name, t in tables.items()
     ]
-    columns = ["model, stream", "clips", *[TITLES[key] for key in metrics], "C", "converged"]
+    columns = ["model, stream", "clips", *[METRIC_TITLES[key] for key in metrics], "C", "converged"]
     return "## Linear probes\n\n" + markdown_table(columns, rows)
 
 
@@ -200,69 +177,23 @@ def _fit_cells(table: Mapping[str, Any]) -> tuple[str, str]:
 SECTIONS = {
     "scores": scores_section,
     "unpaired": unpaired_section,
-    "degraded": degraded_section,
+    "corrupted": corrupted_section,
     "retrieval": retrieval_section,
     "probes": probes_section,
 }
 """Parts of a record in order of appearance, and what writes each."""
 
 
-def draw_curve(curve: Mapping[str, Any], path: Path, *, title: str, metric: str) -> None:
-    """Lines over levels by stream, with the interval as a band; SVG."""
-    figure, axis = _axes(title)
-    labels = ["clean" if level is None else f"{level:g}" for level in curve["levels"]]
-    places = range(len(labels))
-    for name, line in curve["streams"].items():
-        axis.plot(places, [100 * v for v in line["values"]], marker="o", label=STREAM_TITLES.get(name, name))
-        if None not in line["low"]:
-            axis.fill_between(
-                places, [100 * v for v in line["low"]], [100 * v for v in line["high"]], alpha=0.15
-            )
-    axis.set_xticks(list(places), labels)
-    axis.set_xlabel(curve["unit"])
-    axis.set_ylabel(f"{TITLES[metric]}, %")
-    _save(figure, axis, path)
-
-
-def draw_tables(tables: Mapping[str, Mapping[str, Any]], path: Path, *, title: str) -> None:
-    """A bar of top-1 for each table; SVG."""
-    figure, axis = _axes(title)
-    names = [UNPAIRED_TITLES.get(name, name) for name in reversed(tables)]
-    axis.barh(names, [100 * table["top1"] for table in reversed(tables.values())], label="top-1")
-    axis.set_xlim(0, 103)
-    axis.set_xlabel(f"{TITLES['top1']}, %")
-    _write_svg(figure, path)
-
-
-def draw_groups(groups: Mapping[str, Mapping[str, Any]], path: Path, *, title: str) -> None:
-    """Bars of accuracy by group and stream, and a tick where chance lies; SVG."""
-    figure, axis = _axes(title)
-    names = sorted({group for table in groups.values() for group in table})
-    width = 0.8 / len(groups)
-    for i, (stream, table) in enumerate(groups.items()):
-        shift = (i - (len(groups) - 1) / 2) * width
-        places = [x + shift for x, name in enumerate(names) if name in table]
-        heights = [100 * table[name]["accuracy"] for name in names if name in table]
-        axis.bar(places, heights, width, label=STREAM_TITLES.get(stream, stream))
-    chances = {name: 100 * table[name]["chance"] for table in groups.values() for name in table}
-    for x, name in enumerate(names):
-        label = "chance" if x == 0 else None
-        axis.hlines(chances[name], x - 0.45, x + 0.45, colors="black", linestyles="dotted", label=label)
-    axis.set_xticks(range(len(names)), names)
-    axis.set_ylabel("accuracy within group, %")
-    _save(figure, axis, path)
-
-
 def _scores_table(scores: Mapping[str, Mapping[str, Any]]) -> str:
     present = {key for record in scores.values() for table in record["tables"].values() for key in table}
-    metrics = [key for key in TITLES if key in present]
+    metrics = [key for key in METRIC_TITLES if key in present]
     rows = [
         [f"{model}, {STREAM_TITLES.get(name, name)}", str(table["clips"])]
         + [_cell(table.get(key), key, table.get(f"{key}_interval")) for key in metrics]
         for model, record in scores.items()
         for name, table in record["tables"].items()
     ]
-    return "\n" + markdown_table(["model, stream", "clips", *[TITLES[key] for key in metrics]], rows)
+    return "\n" + markdown_table(["model, stream", "clips", *[METRIC_TITLES[key] for key in metrics]], rows)
 
 
 def _unanswered(scores: Mapping[str, Mapping[str, Any]]) -> str:
@@ -292,26 +223,3 @@ def _cell(value: float | None, metric: str, interval: Sequence[float] | None = N
 
 def _slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-
-
-def _axes(title: str) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axis = figure.subplots()
-    axis.set_title(title)
-    axis.grid(alpha=0.3)
-    return figure, axis
-
-
-def _save(figure: Any, axis: Any, path: Path) -> None:
-    axis.set_ylim(0, 103)
-    axis.legend(fontsize=8)
-    _write_svg(figure, path)
-
-
-def _write_svg(figure: Any, path: Path) -> None:
-    import matplotlib
-
-    with matplotlib.rc_context({"svg.hashsalt": "zorro", "svg.fonttype": "none"}):  # no random names, no date
-        figure.savefig(path, format="svg", metadata={"Date": None})

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from .clip_predictions import ClipPredictions
 from .metrics import bootstrap_interval, match_ranks
+from .stream_inputs import SERVED_STREAMS
 
 RECALLS = (1, 5, 10)
-BLOCK = 1024  # queries at a time: the matrix of all is not needed
+QUERY_BLOCK = 1024  # queries at a time: the matrix of all is not needed
 
 
 def retrieval_tables(
@@ -46,8 +48,33 @@ def retrieval_tables(
     tables = {}
     for query, key in permutations(units, 2):
         ranks = nearest_ranks(units[query], units[key])
-        tables[f"{query}_to_{key}"] = _table(ranks, unit=unit, seed=seed, num_resamples=num_resamples)
+        tables[f"{query}_to_{key}"] = _rank_table(ranks, unit=unit, seed=seed, num_resamples=num_resamples)
     return tables
+
+
+def common_embeddings(
+    predictions: ClipPredictions, streams: Sequence[str] = SERVED_STREAMS
+) -> tuple[dict[str, Float[np.ndarray, "clips dim"]], Int[np.ndarray, " clips"]]:
+    """Embeddings by stream of the clips that have all streams, and the clips' item numbers.
+
+    Raises:
+        ValueError: there is no such clip.
+    """
+    clean = predictions.clean
+    missing = [name for name in streams if name not in clean]
+    if missing:
+        raise ValueError(f"no clip answers for {missing}; retrieval needs clips that have sound and picture")
+    shared = sorted(set.intersection(*[set(clean[name].items.tolist()) for name in streams]))
+    if not shared:
+        raise ValueError(
+            f"no clip answers for all of {list(streams)}; retrieval needs clips that have sound and picture"
+        )
+    found = {}
+    for name in streams:
+        embedding = clean[name].embedding
+        assert embedding is not None, "clean clips have embeddings"
+        found[name] = embedding[np.searchsorted(clean[name].items, shared)]
+    return found, np.array(shared)
 
 
 def nearest_ranks(
@@ -57,14 +84,15 @@ def nearest_ranks(
     return np.concatenate(
         [
             match_ranks(
-                queries[start : start + BLOCK] @ keys.T, np.arange(start, min(start + BLOCK, len(queries)))
+                queries[start : start + QUERY_BLOCK] @ keys.T,
+                np.arange(start, min(start + QUERY_BLOCK, len(queries))),
             )
-            for start in range(0, len(queries), BLOCK)
+            for start in range(0, len(queries), QUERY_BLOCK)
         ]
     )
 
 
-def _table(
+def _rank_table(
     ranks: Int[np.ndarray, " clips"], *, unit: Sequence[object] | None, seed: int, num_resamples: int
 ) -> dict[str, Any]:
     first = bootstrap_interval(np.mean, ranks == 1, unit=unit, seed=seed, num_resamples=num_resamples)
@@ -83,4 +111,4 @@ def _unit_length(name: str, rows: Float[np.ndarray, "clips dim"]) -> Float[np.nd
         raise ValueError(
             f"{int((~(lengths > 0)).sum())} embeddings of {name!r} have no length; drop the clips it lacks"
         )
-    return rows / lengths
+    return np.asarray(rows / lengths)

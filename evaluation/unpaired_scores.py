@@ -1,4 +1,4 @@
-"""Scores on a split of an unpaired collection: audio, video, and pairs of both, pooled over windows as when served.
+"""Scores on a split of an unpaired collection: sounds, pictures, and pairs of both, pooled over windows as when served.
 
 The same tables are made of a checkpoint and of a bundle: both are a `Predictor`.
 """
@@ -14,17 +14,19 @@ from media.clip import Clip, Modality
 from media.pooling import pool, window_weights
 from media.spec import ClipSpec
 
-from .metrics import expected_calibration_error, per_label_accuracy, top_k_accuracy
+from .metrics import score_logits
 from .pairing import make_pairs, pair_clips, read_windows
 from .predictors import Predictor
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
-    """Tables by name, and the decoded clips for another round."""
+class SplitScores:
+    """Scores of an unpaired split."""
 
     tables: dict[str, dict[str, Any]]
+    """By name: `sounds`, `sights` (pictures), `pairs_fused`, `pairs_audio`, `pairs_video`."""
     clips: list[list[Clip]]
+    """Windows of each item, to be scored again without decoding."""
 
 
 def evaluate_split(
@@ -35,8 +37,8 @@ def evaluate_split(
     *,
     clips: list[list[Clip]] | None = None,
     seed: int = 0,
-) -> Evaluation:
-    """Tables `sounds`, `sights`, `pairs_fused`, and the single streams on the same pairs.
+) -> SplitScores:
+    """Score audio items, video items, and pairs of them: by both, and by the single streams on the same pairs.
 
     Args:
         predictor: what is scored.
@@ -45,11 +47,17 @@ def evaluate_split(
         spec: the predictor's.
         clips: what `read_windows` gave for these items, to save decoding.
         seed: of the pairing.
+
+    Raises:
+        MediaError: a file does not decode.
+        ManifestError: an item has not exactly one label.
     """
     clips = clips or read_windows(items, spec)
     names = [label for label, _ in sorted(targets.items(), key=lambda pair: pair[1])]
     found = split_logits(predictor, items, targets, clips, seed=seed)
-    return Evaluation({name: score(logits, truth, names) for name, (logits, truth) in found.items()}, clips)
+    return SplitScores(
+        {name: score_logits(logits, truth, names) for name, (logits, truth) in found.items()}, clips
+    )
 
 
 def split_logits(
@@ -60,12 +68,15 @@ def split_logits(
     *,
     seed: int = 0,
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Logits of whole clips, [clips, classes], and their targets, [clips], of each table that the items give."""
+    """Logits of whole clips, [clips, classes], and their targets, [clips], by name of the table."""
     truth = np.array([targets[item.label] for item in items])
-    heard = [i for i, item in enumerate(items) if item.modality == "audio"]
-    seen = [i for i, item in enumerate(items) if item.modality == "video"]
+    audio_items = [i for i, item in enumerate(items) if item.modality == "audio"]
+    video_items = [i for i, item in enumerate(items) if item.modality == "video"]
     found = {}
-    for name, modality, chosen in (("sounds", Modality.AUDIO, heard), ("sights", Modality.VIDEO, seen)):
+    for name, modality, chosen in (
+        ("sounds", Modality.AUDIO, audio_items),
+        ("sights", Modality.VIDEO, video_items),
+    ):
         if chosen:
             found[name] = pooled_logits(predictor, modality, [clips[i] for i in chosen]), truth[chosen]
     pairs = make_pairs(items, seed=seed)
@@ -77,21 +88,8 @@ def split_logits(
     return found
 
 
-def score(logits: np.ndarray, truth: np.ndarray, names: list[str]) -> dict[str, Any]:
-    """Top-1, top-5, calibration error, and accuracy per label."""
-    shifted = np.exp(logits - logits.max(1, keepdims=True))
-    probabilities = shifted / shifted.sum(1, keepdims=True)
-    return {
-        "clips": len(truth),
-        "top1": top_k_accuracy(logits, truth, 1),
-        "top5": top_k_accuracy(logits, truth, 5),
-        "calibration_error": expected_calibration_error(probabilities, truth),
-        "labels": per_label_accuracy(logits, truth, names),
-    }
-
-
 def pooled_logits(predictor: Predictor, modality: Modality, clips: Sequence[Sequence[Clip]]) -> np.ndarray:
-    """Logits of whole clips, [clips, classes]: windows run in one stream of batches, then pooled."""
+    """Logits of whole clips, [clips, classes]: all windows run in full batches, then each clip's are pooled."""
     windows = [window for clip in clips for window in clip]
     logits = predictor.logits(modality, windows)
     ends = np.cumsum([len(clip) for clip in clips])

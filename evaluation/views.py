@@ -116,7 +116,7 @@ def average_scores(
     """Mean over views of probabilities: of each label by itself, or of one among all."""
     precise = logits.astype(np.float64)
     probabilities = expit(precise) if sigmoid else softmax(precise, axis=1)
-    return probabilities.mean(0)
+    return np.asarray(probabilities.mean(0))
 
 
 def crop_thirds(

@@ -23,3 +23,21 @@ class OnProgress(Protocol):
 
 def ignore_progress(stage: str, done: int, total: int, figures: Mapping[str, float] = NO_FIGURES) -> None:
     """An `OnProgress` that does nothing."""
+
+
+def as_stage(
+    on_progress: OnProgress, name: str, *, done_before: int = 0, total_of_all: int | None = None
+) -> OnProgress:
+    """An `OnProgress` for work that is a stage of something larger, or a part of that stage.
+
+    Args:
+        on_progress: told of the larger stage.
+        name: of the larger stage.
+        done_before: how much of it was done before this part.
+        total_of_all: how much there is of it; default as much as of this part.
+    """
+
+    def part(stage: str, done: int, total: int, figures: Mapping[str, float] = NO_FIGURES) -> None:  # noqa: ARG001
+        on_progress(name, done_before + done, total if total_of_all is None else total_of_all, figures)
+
+    return part

@@ -1,1 +1,1 @@
-"""A bundle against the model it was exported from: the same scores for either, and proof from bytes to answer."""
+"""Compare a bundle with the model it was exported from, and score either on a collection."""

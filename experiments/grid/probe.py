@@ -9,8 +9,8 @@ import numpy as np
 from datasets.layouts.grid import SLOT_OF
 from datasets.manifests import Item
 from datasets.recordings import load_recordings
-from evaluation.clip_scores import Judge
-from evaluation.linear_probe import Labelled, Probe, fit_probe
+from evaluation.linear_probe import FittedProbe, LabelledFeatures, fit_probe
+from evaluation.scorer import Scorer, ScoringPlan
 from models.zorro import ZorroModel
 from training.recipe import Recipe
 from training.validation import ValidationTable
@@ -35,24 +35,27 @@ def probe_words(model: ZorroModel, items: Sequence[Item], recipe: Recipe, cache_
     }
 
 
-def _right(probe: Probe, words: Labelled) -> str:
-    names = words.judge.names
-    return right_digits(probe.scores(words.features), np.eye(len(names))[words.truth], names)
+def _right(probe: FittedProbe, words: LabelledFeatures) -> str:
+    names = words.scorer.names
+    return right_digits(probe.predict(words.features), np.eye(len(names))[words.truth], names)
 
 
-def _features(model: ZorroModel, items: list[Item], recipe: Recipe, cache_dir: Path) -> dict[str, Labelled]:
+def _features(
+    model: ZorroModel, items: list[Item], recipe: Recipe, cache_dir: Path
+) -> dict[str, LabelledFeatures]:
     """By stream, each asked alone, of the words of a split."""
     recordings = load_recordings(items, recipe.spec, cache_dir, lambda *_: None)
     parts = [
         ValidationTable(items[start : start + MAX_CLIPS], recordings, {}, recipe).outputs(model)
         for start in range(0, len(items), MAX_CLIPS)
     ]
-    judge = Judge(items, {word: i for i, word in enumerate(sorted(SLOT_OF))}, groups=SLOT_OF)
+    targets = {word: i for i, word in enumerate(sorted(SLOT_OF))}
+    scorer = Scorer(items, targets, ScoringPlan(groups=SLOT_OF))
     return {
-        stream: Labelled(
+        stream: LabelledFeatures(
             features=np.concatenate([part[stream].features for part in parts]),
             items=np.arange(len(items)),
-            judge=judge,
+            scorer=scorer,
         )
         for stream in STREAMS
     }

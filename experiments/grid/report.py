@@ -9,7 +9,8 @@ import numpy as np
 
 from datasets.layouts.grid import SLOTS
 from evaluation.metrics import bootstrap_interval
-from evaluation.report import draw_curve, markdown_table
+from evaluation.report import markdown_table
+from evaluation.report_charts import draw_curve
 
 INTRODUCTION = """\
 Rows of a table of words right have the seeds that all of them have. A figure is the mean over seeds;
@@ -99,6 +100,12 @@ def accuracy(right: np.ndarray) -> tuple[float, float, float]:
     return found.value, found.low, found.high
 
 
+def _accuracy_of(records: Records, prefix: str, condition: str, stream: str) -> tuple[float, float, float]:
+    right = right_answers(records, prefix, condition, stream)
+    assert right is not None, f"{prefix} has no results for {stream}, {condition}"
+    return accuracy(right)
+
+
 def _decibels(condition: str) -> int:
     return int(condition.removesuffix(" dB"))
 
@@ -167,11 +174,8 @@ def _in_noise(records: Records, folder: Path) -> str:
         if first is None:
             continue
         conditions = [CLEAN, *sorted(first["right"].keys() - {CLEAN}, key=_decibels, reverse=True)]
-        lines = {
-            s: [accuracy(right_answers(records, prefix, c, s)) for c in conditions]
-            for s in ("audio", "fusion")
-        }
-        lines["video"] = [accuracy(right_answers(records, prefix, CLEAN, "video"))] * len(conditions)
+        lines = {s: [_accuracy_of(records, prefix, c, s) for c in conditions] for s in ("audio", "fusion")}
+        lines["video"] = [_accuracy_of(records, prefix, CLEAN, "video")] * len(conditions)
         curve = {
             "levels": [None, *map(_decibels, conditions[1:])],
             "unit": "white noise, signal-to-noise ratio in dB",

@@ -17,7 +17,7 @@ from torch import Tensor
 from datasets.layouts.grid import SLOT_OF, SLOTS
 from datasets.manifests import Item, Spans
 from datasets.recordings import Recordings, cut_log_mel, load_recordings, window_start
-from evaluation.corruptions import add_noise
+from evaluation.corruptions import mix_at_snr
 from evaluation.metrics import correct_within, mean_average_precision
 from evaluation.retrieval import retrieval_tables
 from media.clip import read_waveform
@@ -43,7 +43,7 @@ class TestSplit:
         recordings = load_recordings(clips, recipe.spec, cache_dir, lambda *_: None)
         self.multi_label = recipe.multi_label
         self.clips = ValidationTable(clips, recordings, targets, recipe)
-        self.noisy = {snr: noisy_windows(clips, recipe.spec, snr) for snr in SNRS_DB}
+        self.noisy = {snr: noisy_audio(clips, recipe.spec, snr) for snr in SNRS_DB}
         self.sentences = _sentence_windows(clips, recordings, recipe) if recipe.spans == Spans.EACH else None
 
     def score(self, checkpoint: Path) -> dict[str, Any]:
@@ -111,12 +111,12 @@ def retrieval(answers: Mapping[str, WindowOutputs]) -> dict[str, Any]:
     return {"sequences": retrieval_tables(sequences), "means": retrieval_tables(means)}
 
 
-def noisy_windows(items: Sequence[Item], spec: ClipSpec, snr_db: float, *, seed: int = 0) -> Tensor:
+def noisy_audio(items: Sequence[Item], spec: ClipSpec, snr_db: float, *, seed: int = 0) -> Tensor:
     """Windows of the items under white noise, at this ratio to the power of the whole recording."""
     random, whole = np.random.default_rng(seed), {}
     for path in dict.fromkeys(item.path for item in items):
         waveform = read_waveform(path, spec)
-        noisy = add_noise(waveform, random.standard_normal(len(waveform)), snr_db)
+        noisy = mix_at_snr(waveform, random.standard_normal(len(waveform)), snr_db)
         whole[path] = torch.from_numpy(log_mel(noisy, spec))
     starts = [window_start(item, spec, 0.0) for item in items]
     return torch.stack(

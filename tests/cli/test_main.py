@@ -127,7 +127,7 @@ def test_evaluate_prints_tables_or_json(tmp_path: Path, monkeypatch: pytest.Monk
     tables = {
         "sounds": {"clips": 4, "top1": 0.5, "top5": 1.0, "calibration_error": 0.1, "labels": {"dog": label}}
     }
-    monkeypatch.setattr("verification.scoring.score_target", lambda *_, **__: tables)
+    monkeypatch.setattr("verification.scoring.score_split", lambda *_, **__: tables)
     assert "50% of 4" in _zorro("evaluate", tmp_path, "--data", tmp_path).stdout
     assert json.loads(_zorro("evaluate", tmp_path, "--data", tmp_path, "--json").stdout) == tables
 

@@ -10,7 +10,8 @@ from fastapi.testclient import TestClient
 from scipy.special import expit
 
 from datasets.manifests import Item
-from evaluation.clip_predictions import SERVED, StreamAnswers, answer_clips
+from evaluation.clip_predictions import PredictionPlan, StreamPredictions, predict_clips
+from evaluation.stream_inputs import SERVED_STREAMS
 from evaluation.views import ViewPlan, view_starts
 from export.checkpoint_scores import learned_scores
 from media import ClipSpec, Modality, probe, read_clips
@@ -106,9 +107,10 @@ def test_models_say_how_scores_come_about_as_is_described(client: TestClient) ->
     ModelDescription.model_validate(client.get("/v1/models/several").json())
 
 
-def _evaluated(model: Zorro, item: Item, spec: ClipSpec, *, num_windows: int) -> dict[str, StreamAnswers]:
-    plan = ViewPlan(num_windows=num_windows)
-    return answer_clips(model, [item], spec, plan=plan, streams=SERVED, sigmoid=True).streams[None]
+def _evaluated(model: Zorro, item: Item, spec: ClipSpec, *, num_windows: int) -> dict[str, StreamPredictions]:
+    views = ViewPlan(num_windows=num_windows)
+    plan = PredictionPlan(views=views, streams=SERVED_STREAMS, sigmoid=True)
+    return predict_clips(model, [item], spec, plan).clean
 
 
 @pytest.mark.parametrize("kind", ["audio", "video"])

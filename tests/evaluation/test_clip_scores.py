@@ -4,16 +4,22 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from datasets.manifests import Item, ManifestError
-from evaluation.clip_predictions import SERVED, STREAMS, answer_clips, read_babblers
-from evaluation.clip_scores import Judge, common_embeddings, score_answers, score_clips, score_degraded
-from evaluation.corruptions import Condition, Way
+from evaluation.clip_predictions import PredictionPlan, predict_clips
+from evaluation.clip_reading import read_babble
+from evaluation.clip_scores import score_clips, score_predictions
+from evaluation.corrupted_pairs import noisy_windows
+from evaluation.corruption_curves import score_corrupted
+from evaluation.corruptions import Corruption, CorruptionKind
 from evaluation.predictors import ModelPredictor
-from evaluation.robustness import noisy_windows
+from evaluation.retrieval import common_embeddings
+from evaluation.scorer import Scorer, ScoringPlan
+from evaluation.stream_inputs import SERVED_STREAMS, STREAM_INPUTS
 from evaluation.views import ViewPlan
 from media import Clip, ClipSpec, Modality, read_clips
 from tests.made_media import jpeg_bytes, tone, write_clip
@@ -21,10 +27,11 @@ from tests.made_media import jpeg_bytes, tone, write_clip
 HZ = {"low": 300.0, "high": 5000.0}
 COLOURS = {"low": (230, 30, 30), "high": (30, 30, 230)}
 TARGETS = {"high": 0, "low": 1}
-QUICK = {"num_resamples": 60}
+QUICK = ScoringPlan(num_resamples=60)
+AUDIO_ALONE = PredictionPlan(streams=("audio",))
 
 
-class ByEar:
+class PitchAndColour:
     """Says `high` or `low` by where the sound lies and whether the picture is blue or red; fusion adds up both."""
 
     def logits(self, modality: Modality, clips: Sequence[Clip]) -> np.ndarray:
@@ -75,7 +82,7 @@ def items(tmp_path_factory: pytest.TempPathFactory) -> list[Item]:
 
 
 def test_tables_by_stream(items: list[Item], spec: ClipSpec) -> None:
-    record = score_clips(ByEar(), items, TARGETS, spec, **QUICK)
+    record = score_clips(PitchAndColour(), items, TARGETS, spec, scoring=QUICK)
     tables = record["tables"]
     assert {name: table["clips"] for name, table in tables.items()} == {
         "audio": 5,
@@ -101,15 +108,17 @@ def test_tables_by_stream(items: list[Item], spec: ClipSpec) -> None:
     assert json.loads(json.dumps(record, allow_nan=False)) == record
 
 
-def test_a_judge_gives_the_same_value_with_and_without_an_interval(items: list[Item], spec: ClipSpec) -> None:
-    answers = answer_clips(ByEar(), items, spec, streams=("video",)).streams[None]["video"]
-    for judged in ({}, {"groups": {"low": "a", "high": "b"}}, {"multi_label": True}):
-        judge = Judge(items, TARGETS, **QUICK, **judged)
-        assert judge.value(answers) == judge.headline(answers).value
+def test_a_scorer_gives_the_same_value_with_and_without_an_interval(
+    items: list[Item], spec: ClipSpec
+) -> None:
+    found = predict_clips(PitchAndColour(), items, spec, PredictionPlan(streams=("video",))).clean["video"]
+    for changes in ({}, {"groups": {"low": "a", "high": "b"}}, {"multi_label": True}):
+        scorer = Scorer(items, TARGETS, replace(QUICK, **changes))
+        assert scorer.value(found) == scorer.main_score(found).value
 
 
 def test_what_does_not_answer_is_counted(items: list[Item], spec: ClipSpec) -> None:
-    record = score_clips(ByEar(), items, TARGETS, spec, **QUICK)
+    record = score_clips(PitchAndColour(), items, TARGETS, spec, scoring=QUICK)
     gone = {"broken": 1, "absent": 1}
     tables = record["tables"]
     assert tables["audio"]["unanswered"] == tables["fusion_by_audio"]["unanswered"] == gone | {"mute": 1}
@@ -134,20 +143,20 @@ def test_silent_and_still_are_counted_and_answer(tmp_path: Path, spec: ClipSpec)
     (tmp_path / "still.jpg").write_bytes(jpeg_bytes(red))
     silent = write_clip(tmp_path / "silent.mp4", waveform=np.zeros(16_000, np.float32), frames=[red] * 25)
     items = [Item(path, "both", ("low",), "test") for path in (tmp_path / "still.jpg", silent)]
-    record = score_clips(ByEar(), items, TARGETS, spec, **QUICK)
+    record = score_clips(PitchAndColour(), items, TARGETS, spec, scoring=QUICK)
     assert (record["silent"], record["still"]) == (1, 1)
     assert (record["tables"]["video"]["clips"], record["tables"]["audio"]["clips"]) == (2, 1)
 
 
 def test_a_split_without_sound_has_an_empty_table(items: list[Item], spec: ClipSpec) -> None:
-    record = score_clips(ByEar(), [items[4]], TARGETS, spec, **QUICK)
+    record = score_clips(PitchAndColour(), [items[4]], TARGETS, spec, scoring=QUICK)
     assert record["tables"]["audio"] == {"clips": 0, "unanswered": {"mute": 1}}
     assert record["tables"]["video"]["top1_interval"] is None  # one file: nothing to draw from
 
 
 def test_an_item_of_one_modality_is_asked_for_that_alone(items: list[Item], spec: ClipSpec) -> None:
     heard, seen = replace(items[0], modality="audio"), replace(items[4], modality="audio")
-    record = score_clips(ByEar(), [heard, seen], TARGETS, spec, **QUICK)
+    record = score_clips(PitchAndColour(), [heard, seen], TARGETS, spec, scoring=QUICK)
     assert record["tables"]["audio"]["unanswered"] == {"mute": 1}
     assert record["tables"]["fused"]["unanswered"] == {"without_picture": 1, "mute": 1}
 
@@ -158,11 +167,11 @@ def test_spans_are_read_where_they_lie(tmp_path: Path, spec: ClipSpec) -> None:
     path = write_clip(tmp_path / "two.wav", waveform=sound)
     spans = [("low", 0.0, 0.2), ("low", 1.0, 1.2), ("high", 1.9, 2.1), ("high", 2.9, 3.0)]
     items = [Item(path, "audio", (x,), "test", start_seconds=a, end_seconds=b) for x, a, b in spans]
-    record = score_clips(ByEar(), items, TARGETS, spec, streams=("audio",), **QUICK)
+    record = score_clips(PitchAndColour(), items, TARGETS, spec, plan=AUDIO_ALONE, scoring=QUICK)
     assert record["tables"]["audio"]["top1"] == 1
     assert record["tables"]["audio"]["top1_interval"] is None
     late = replace(items[0], start_seconds=3.5, end_seconds=3.7)
-    found = score_clips(ByEar(), [late, *items], TARGETS, spec, streams=("audio",), **QUICK)
+    found = score_clips(PitchAndColour(), [late, *items], TARGETS, spec, plan=AUDIO_ALONE, scoring=QUICK)
     assert found["failures"] == [{"file": "two.wav", "reason": "broken: invalid_span"}]
 
 
@@ -170,15 +179,15 @@ def test_many_labels_are_scored_by_average_precision(items: list[Item], spec: Cl
     labels = (("low",), ("low", "x"), ("high",), ("high", "x"))
     both = [replace(item, labels=its) for item, its in zip(items[:4], labels, strict=True)]
 
-    class Extra(ByEar):
+    class Extra(PitchAndColour):
         def outputs(self, modality: Modality, clips: Sequence[Clip]) -> dict[str, np.ndarray]:
             found = super().outputs(modality, clips)
             return found | {"logits": np.concatenate([found["logits"], np.zeros((len(clips), 2))], 1)}
 
     targets = {**TARGETS, "x": 2, "never": 3}
-    table = score_clips(Extra(), both, targets, spec, streams=("audio",), multi_label=True, **QUICK)[
-        "tables"
-    ]["audio"]
+    scoring = replace(QUICK, multi_label=True)
+    record = score_clips(Extra(), both, targets, spec, plan=AUDIO_ALONE, scoring=scoring)
+    table = record["tables"]["audio"]
     assert table["labels"]["low"] == {"average_precision": 1, "clips": 2}
     assert table["labels"]["x"] == {
         "average_precision": 0.5,
@@ -196,21 +205,22 @@ def test_scores_mean_what_the_model_learned_whatever_the_items_are(
 ) -> None:
     """Of `low` the first clip has the higher logit, but beside its logit of `high` a smaller share."""
 
-    class Certain(ByEar):
+    class Certain(PitchAndColour):
         def _one(self, modality: Modality, clip: Clip) -> np.ndarray:
             return np.array(
                 [5.0, 2.0] if super()._one(modality, clip).argmax() == TARGETS["low"] else [-5.0, 1.0]
             )
 
     both = [replace(items[0], labels=("low", "high")), replace(items[2], labels=("high",))]
-    what = (Certain(), both, TARGETS, spec)
-    record = score_clips(*what, streams=("audio",), sigmoid=sigmoid, multi_label=True, **QUICK)
+    plan, scoring = replace(AUDIO_ALONE, sigmoid=sigmoid), replace(QUICK, multi_label=True)
+    record = score_clips(Certain(), both, TARGETS, spec, plan=plan, scoring=scoring)
     assert record["tables"]["audio"]["labels"]["low"]["average_precision"] == average_precision
 
 
 def test_groups(items: list[Item], spec: ClipSpec) -> None:
     groups = {"high": "pitch", "low": "other"}  # each alone in its group: nobody to lose to
-    record = score_clips(ByEar(), items, TARGETS, spec, streams=("video",), groups=groups, **QUICK)
+    plan, scoring = PredictionPlan(streams=("video",)), replace(QUICK, groups=groups)
+    record = score_clips(PitchAndColour(), items, TARGETS, spec, plan=plan, scoring=scoring)
     assert record["metric"] == "within_groups"
     assert record["tables"]["video"]["within_groups"] == 1
     assert record["tables"]["video"]["top1"] == 0.8
@@ -221,70 +231,68 @@ def test_groups(items: list[Item], spec: ClipSpec) -> None:
 def test_views_are_averaged(items: list[Item], spec: ClipSpec) -> None:
     counts: dict[str, int] = {}
 
-    class Counting(ByEar):
+    class Counting(PitchAndColour):
         def outputs(self, modality: Modality, clips: Sequence[Clip]) -> dict[str, np.ndarray]:
             counts[modality] = len(clips)
             return super().outputs(modality, clips)
 
-    plan = ViewPlan(num_windows=2, num_crops=3)
-    found = answer_clips(Counting(), items[:2], spec, plan=plan, streams=SERVED)
+    plan = PredictionPlan(views=ViewPlan(num_windows=2, num_crops=3), streams=SERVED_STREAMS)
+    found = predict_clips(Counting(), items[:2], spec, plan)
     assert counts == {"audio": 2 * 2, "video": 2 * 6, "fused": 2 * 6}  # crops change no sound
     starts = (0.0, 1.2 - spec.window_seconds)
     windows = [next(iter(read_clips(items[0].path, spec, video=False, start_seconds=s))) for s in starts]
-    logits = ByEar().logits(Modality.AUDIO, windows)
+    logits = PitchAndColour().logits(Modality.AUDIO, windows)
     expected = (np.exp(logits) / np.exp(logits).sum(1, keepdims=True)).mean(0)
-    assert found.streams[None]["audio"].scores[0] == pytest.approx(expected, abs=1e-3)
-    assert np.linalg.norm(found.streams[None]["audio"].embedding, axis=1) == pytest.approx(1)
+    assert found.clean["audio"].scores[0] == pytest.approx(expected, abs=1e-3)
+    assert np.linalg.norm(found.clean["audio"].embedding, axis=1) == pytest.approx(1)
+
+
+def _curves(items: list[Item], spec: ClipSpec, levels: dict[str, tuple[float, ...]]) -> dict[str, Any]:
+    corruptions = [Corruption(kind, level) for kind, chosen in levels.items() for level in chosen]
+    plan = PredictionPlan(streams=SERVED_STREAMS, corruptions=corruptions)
+    return score_corrupted(PitchAndColour(), items, TARGETS, spec, plan=plan, scoring=QUICK)
 
 
 def test_curves_fall_with_noise_and_leave_the_picture_alone(items: list[Item], spec: ClipSpec) -> None:
-    record = score_degraded(
-        ByEar(),
-        items,
-        TARGETS,
-        spec,
-        levels={Way.NOISE: (20, -10), Way.BABBLE: (20, -20), Way.BLUR: (2,)},
-        **QUICK,
-    )
-    noise = record["ways"]["noise"]
+    record = _curves(items, spec, {"noise": (20, -10), "babble": (20, -20), "blur": (2,)})
+    noise = record["corruptions"]["noise"]
     assert noise["levels"] == [None, 20, -10]
     assert noise["streams"]["audio"]["values"][0] == 1
     assert noise["streams"]["audio"]["values"][1] == 1
     assert noise["streams"]["video"]["values"] == [0.8, 0.8, 0.8]
-    babble = record["ways"]["babble"]["streams"]["audio"]
+    babble = record["corruptions"]["babble"]["streams"]["audio"]
     assert babble["values"][1] == 1 > babble["values"][2]
     assert babble["low"][2] <= babble["values"][2] <= babble["high"][2]
-    blur = record["ways"]["blur"]["streams"]
+    blur = record["corruptions"]["blur"]["streams"]
     assert blur["video"]["values"] == [0.8, 0.8]  # the pictures are of one colour
     assert blur["audio"]["values"] == [1, 1]
-    again = score_degraded(ByEar(), items, TARGETS, spec, levels={Way.BABBLE: (20, -20)}, **QUICK)
-    assert again["ways"]["babble"] == record["ways"]["babble"]
+    again = _curves(items, spec, {"babble": (20, -20)})
+    assert again["corruptions"]["babble"] == record["corruptions"]["babble"]
 
 
 def test_noise_goes_through_the_waveform(items: list[Item], spec: ClipSpec) -> None:
     heard: list[np.ndarray] = []
 
-    class Listening(ByEar):
+    class Listening(PitchAndColour):
         def outputs(self, modality: Modality, clips: Sequence[Clip]) -> dict[str, np.ndarray]:
             heard.extend(clip.audio for clip in clips)
             return super().outputs(modality, clips)
 
-    answers = answer_clips(
-        Listening(), items[:1], spec, streams=("audio",), conditions=[Condition(Way.NOISE, 0)]
-    )
+    noise = Corruption(CorruptionKind.NOISE, 0)
+    found = predict_clips(Listening(), items[:1], spec, replace(AUDIO_ALONE, corruptions=[noise]))
     clean, noisy = heard
     added = np.exp(noisy).sum() - np.exp(clean).sum()
     assert added == pytest.approx(
         np.exp(clean).sum(), rel=0.5
     )  # as much power again, up to how filters weigh
-    assert answers.streams[Condition(Way.NOISE, 0)]["audio"].embedding is None
+    assert found.streams[noise]["audio"].embedding is None
 
 
 def test_common_embeddings_are_of_clips_with_everything(items: list[Item], spec: ClipSpec) -> None:
-    embeddings, numbers = common_embeddings(answer_clips(ByEar(), items, spec))
+    embeddings, numbers = common_embeddings(predict_clips(PitchAndColour(), items, spec))
     assert numbers.tolist() == [0, 1, 2, 3]
-    assert {name: rows.shape for name, rows in embeddings.items()} == dict.fromkeys(SERVED, (4, 2))
-    alone = answer_clips(ByEar(), items[5:6], spec)
+    assert {name: rows.shape for name, rows in embeddings.items()} == dict.fromkeys(SERVED_STREAMS, (4, 2))
+    alone = predict_clips(PitchAndColour(), items[5:6], spec)
     with pytest.raises(ValueError, match=r"no clip answers for \['video', 'fused'\]"):
         common_embeddings(alone)
 
@@ -297,15 +305,16 @@ def test_a_checkpoint_and_a_bundle_score_alike(
 
     targets = {name: i for i, name in enumerate("abcd")}
     known = [replace(item, labels=(label,)) for item, label in zip(items, "abcdabcd", strict=True)]
-    first = answer_clips(ModelPredictor(load_checkpoint(checkpoint).model), known, spec)
-    second = answer_clips(Zorro.open(bundle), known, spec, streams=SERVED)
-    for name in SERVED:
-        ours, theirs = first.streams[None][name], second.streams[None][name]
+    first = predict_clips(ModelPredictor(load_checkpoint(checkpoint).model), known, spec)
+    second = predict_clips(Zorro.open(bundle), known, spec, PredictionPlan(streams=SERVED_STREAMS))
+    for name in SERVED_STREAMS:
+        ours, theirs = first.clean[name], second.clean[name]
         assert ours.items.tolist() == theirs.items.tolist()
         for kind in ("scores", "embedding", "features"):
             np.testing.assert_allclose(getattr(ours, kind), getattr(theirs, kind), atol=2e-4)
-    assert set(first.streams[None]) == set(STREAMS)
-    assert score_answers(first, Judge(known, targets, **QUICK))["tables"]["fusion_by_video"]["clips"] == 5
+    assert set(first.clean) == set(STREAM_INPUTS)
+    tables = score_predictions(first, Scorer(known, targets, QUICK))["tables"]
+    assert tables["fusion_by_video"]["clips"] == 5
 
 
 def test_a_bundle_has_no_answer_with_a_modality_missing(
@@ -315,11 +324,11 @@ def test_a_bundle_has_no_answer_with_a_modality_missing(
     from runtime.errors import InvalidOption
 
     with pytest.raises(InvalidOption, match="fused reads video"):
-        answer_clips(Zorro.open(bundle), items[:1], spec, streams=("fusion_by_audio",))
+        predict_clips(Zorro.open(bundle), items[:1], spec, PredictionPlan(streams=("fusion_by_audio",)))
 
 
 def test_robustness_hears_the_noise_it_always_did(items: list[Item], spec: ClipSpec) -> None:
-    """The formula as it stood before it moved to `degrade`."""
+    """The formula as it stood before it moved to `corruptions`."""
     from media import read_waveform
     from media.log_mel import log_mel
 
@@ -333,18 +342,18 @@ def test_robustness_hears_the_noise_it_always_did(items: list[Item], spec: ClipS
 
 def test_scores_fail(items: list[Item], spec: ClipSpec) -> None:
     with pytest.raises(ValueError, match=r"does not know: \['low'\], 1 in all"):
-        score_clips(ByEar(), items, {"high": 0}, spec)
+        score_clips(PitchAndColour(), items, {"high": 0}, spec)
     with pytest.raises(ValueError, match=r"no group for the labels \['low'\]"):
-        score_clips(ByEar(), items, TARGETS, spec, groups={"high": "pitch"})
+        score_clips(PitchAndColour(), items, TARGETS, spec, scoring=ScoringPlan(groups={"high": "pitch"}))
     with pytest.raises(ValueError, match="leave out groups"):
-        Judge(items, TARGETS, multi_label=True, groups=dict.fromkeys(TARGETS, "g"))
+        ScoringPlan(multi_label=True, groups=dict.fromkeys(TARGETS, "g"))
     with pytest.raises(ManifestError, match="exactly one"):
-        Judge([replace(items[0], labels=("low", "high"))], TARGETS)
+        Scorer([replace(items[0], labels=("low", "high"))], TARGETS)
     with pytest.raises(ValueError, match=r"unknown streams \['smell'\]"):
-        answer_clips(ByEar(), items, spec, streams=("smell",))
+        PredictionPlan(streams=("smell",))
     with pytest.raises(ValueError, match="got 0 items"):
-        answer_clips(ByEar(), [], spec)
+        predict_clips(PitchAndColour(), [], spec)
     with pytest.raises(ValueError, match="1 of 2 files have sound"):
-        read_babblers([items[0], items[4]], spec, seed=0)
+        read_babble([items[0], items[4]], spec, seed=0)
     with pytest.raises(ValueError, match="levels go with"):
-        score_degraded(ByEar(), items, TARGETS, spec, levels={Way.NO_SOUND: (1,)})
+        _curves(items, spec, {"no_audio": (1,)})

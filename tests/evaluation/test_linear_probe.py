@@ -7,18 +7,19 @@ import numpy as np
 import pytest
 
 from datasets.manifests import Item
-from evaluation.clip_scores import Judge
-from evaluation.linear_probe import Labelled, fit_probe, linear_probe
+from evaluation.linear_probe import LabelledFeatures, fit_probe, linear_probe
+from evaluation.scorer import Scorer, ScoringPlan
 
 NAMES = ("left low", "left high", "right low", "right high")
 
 
-def _labelled(features: np.ndarray, labels: list[tuple[str, ...]], **judged: object) -> Labelled:
+def _labelled(features: np.ndarray, labels: list[tuple[str, ...]], **scoring: object) -> LabelledFeatures:
     """Every clip is a file; the names of the labels that there are at all are the classes."""
     items = [Item(Path(f"{i}.mp4"), "both", of_clip, "x") for i, of_clip in enumerate(labels)]
-    names = sorted(judged.pop("names", None) or {name for of_clip in labels for name in of_clip})
-    judge = Judge(items, {name: i for i, name in enumerate(names)}, **{"num_resamples": 50} | judged)
-    return Labelled(features=features, items=np.arange(len(items)), judge=judge)
+    names = sorted(scoring.pop("names", None) or {name for of_clip in labels for name in of_clip})
+    plan = ScoringPlan(**{"num_resamples": 50} | scoring)
+    scorer = Scorer(items, {name: i for i, name in enumerate(names)}, plan)
+    return LabelledFeatures(features=features, items=np.arange(len(items)), scorer=scorer)
 
 
 def _points(count: int, seed: int, *, noise: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -32,12 +33,14 @@ def _points(count: int, seed: int, *, noise: float = 0.0) -> tuple[np.ndarray, n
     return x * np.logspace(-3, 3, 20) + 5, targets
 
 
-def _split(count: int, seed: int, *, noise: float = 0.0, groups: Mapping[str, str] | None = None) -> Labelled:
+def _split(
+    count: int, seed: int, *, noise: float = 0.0, groups: Mapping[str, str] | None = None
+) -> LabelledFeatures:
     features, targets = _points(count, seed, noise=noise)
     return _labelled(features, [(NAMES[t],) for t in targets], names=NAMES, groups=groups)
 
 
-def _sides(count: int, seed: int) -> Labelled:
+def _sides(count: int, seed: int) -> LabelledFeatures:
     """The same points; each has a label for the sign of either feature, and all have one more."""
     features, targets = _points(count, seed)
     return _labelled(features, [("point", *NAMES[t].split()) for t in targets], multi_label=True)
@@ -77,7 +80,7 @@ def test_each_of_many_labels_has_its_rule() -> None:
 def test_a_label_that_is_not_there_to_fit_scores_nothing() -> None:
     features, targets = _points(100, 0)
     train = _labelled(features[targets < 3], [(NAMES[t],) for t in targets[targets < 3]], names=NAMES)
-    scores = fit_probe(train, train).scores(features)
+    scores = fit_probe(train, train).predict(features)
     assert not scores[:, sorted(NAMES).index(NAMES[3])].any()
     assert scores.sum(1) == pytest.approx(1)
 
@@ -106,6 +109,6 @@ def test_probe_fails() -> None:
     with pytest.raises(ValueError, match="no strengths"):
         linear_probe(one, one, one, strengths=())
     with pytest.raises(ValueError, match="got 3 features and 2 clips"):
-        Labelled(features=np.ones((3, 2)), items=np.arange(2), judge=one.judge)
+        LabelledFeatures(features=np.ones((3, 2)), items=np.arange(2), scorer=one.scorer)
     with pytest.raises(ValueError, match="got 0 features"):
-        Labelled(features=np.ones((0, 2)), items=np.arange(0), judge=one.judge)
+        LabelledFeatures(features=np.ones((0, 2)), items=np.arange(0), scorer=one.scorer)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from evaluation.report import markdown_table, write_report
+from evaluation.report import markdown_table, write_evaluation_report
 
 TABLE = {
     "clips": 12, "top1": 0.83125, "top5": 0.91, "calibration_error": 0.0625, "top1_interval": [0.71, 0.94],
@@ -23,9 +23,9 @@ SCORES = {
     "tables": {"audio": TABLE, "video": {"clips": 0, "unanswered": {"without_picture": 15}}},
 }  # fmt: skip
 CURVE = {"values": [0.9, 0.8, 0.4567], "low": [0.85, 0.7, 0.3], "high": [0.95, 0.9, 0.6]}
-DEGRADED = {
+CORRUPTED = {
     "metric": "top1", "items": 15,
-    "ways": {"noise": {"unit": "signal-to-noise ratio, dB", "levels": [None, 20, -5], "streams": {
+    "corruptions": {"noise": {"unit": "signal-to-noise ratio, dB", "levels": [None, 20, -5], "streams": {
         "audio": CURVE, "fused": CURVE | {"low": [None] * 3, "high": [None] * 3},
     }}},
 }  # fmt: skip
@@ -47,7 +47,7 @@ PROBES = {
 
 @pytest.fixture
 def records() -> dict[str, Any]:
-    full = {"scores": SCORES, "degraded": DEGRADED, "retrieval": RETRIEVAL, "probes": PROBES}
+    full = {"scores": SCORES, "corrupted": CORRUPTED, "retrieval": RETRIEVAL, "probes": PROBES}
     return {"zorro-vit": copy.deepcopy(full), "late fusion": {"scores": copy.deepcopy(SCORES)}}
 
 
@@ -57,7 +57,7 @@ def _row(text: str, start: str) -> list[str]:
 
 
 def test_numbers_are_the_records(records: dict[str, Any], tmp_path: Path) -> None:
-    text = write_report(records, tmp_path / "new", title="Six words").read_text()
+    text = write_evaluation_report(records, tmp_path / "new", title="Six words").read_text()
     assert text.startswith("# Six words\n")
     assert _row(text, "zorro-vit, audio")[1:] == [
         "12",
@@ -83,16 +83,16 @@ def test_numbers_are_the_records(records: dict[str, Any], tmp_path: Path) -> Non
 
 
 def test_a_changed_number_changes_the_report(records: dict[str, Any], tmp_path: Path) -> None:
-    before = write_report(records, tmp_path / "a", title="x").read_text()
+    before = write_evaluation_report(records, tmp_path / "a", title="x").read_text()
     records["zorro-vit"]["scores"]["tables"]["audio"]["top1"] = 0.123
-    after = write_report(records, tmp_path / "b", title="x").read_text()
+    after = write_evaluation_report(records, tmp_path / "b", title="x").read_text()
     changed = [(a, b) for a, b in zip(before.splitlines(), after.splitlines(), strict=True) if a != b]
     assert len(changed) == 1
     assert "12.3 %" in changed[0][1]
 
 
 def test_every_chart_is_there_and_drawn_from_the_record(records: dict[str, Any], tmp_path: Path) -> None:
-    text = write_report(records, tmp_path, title="x").read_text()
+    text = write_evaluation_report(records, tmp_path, title="x").read_text()
     charts = re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
     assert charts == ["groups-zorro-vit.svg", "groups-late-fusion.svg", "noise-zorro-vit.svg"]
     drawn = (tmp_path / "noise-zorro-vit.svg").read_text()
@@ -104,16 +104,16 @@ def test_every_chart_is_there_and_drawn_from_the_record(records: dict[str, Any],
 
 
 def test_a_curve_moves_with_its_numbers(records: dict[str, Any], tmp_path: Path) -> None:
-    write_report(records, tmp_path, title="x")
+    write_evaluation_report(records, tmp_path, title="x")
     before = (tmp_path / "noise-zorro-vit.svg").read_bytes()
-    records["zorro-vit"]["degraded"]["ways"]["noise"]["streams"]["audio"]["values"][1] = 0.1
-    write_report(records, tmp_path, title="x")
+    records["zorro-vit"]["corrupted"]["corruptions"]["noise"]["streams"]["audio"]["values"][1] = 0.1
+    write_evaluation_report(records, tmp_path, title="x")
     assert (tmp_path / "noise-zorro-vit.svg").read_bytes() != before
 
 
 def test_equal_records_make_equal_bytes(records: dict[str, Any], tmp_path: Path) -> None:
     for name in ("a", "b"):
-        write_report(records, tmp_path / name, title="x")
+        write_evaluation_report(records, tmp_path / name, title="x")
     files = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert len(files) == 5
     for name in files:
@@ -125,7 +125,7 @@ def test_a_table_of_many_labels(records: dict[str, Any], tmp_path: Path) -> None
     scores["tables"] = {
         "fused": {"clips": 7, "map": 0.512, "map_interval": [0.4, 0.6], "labels": {}, "unanswered": {}}
     }
-    text = write_report({"m": {"scores": scores}}, tmp_path, title="x").read_text()
+    text = write_evaluation_report({"m": {"scores": scores}}, tmp_path, title="x").read_text()
     assert _row(text, "model, stream")[1:] == ["clips", "mAP"]
     assert _row(text, "m, fused")[1:] == ["7", "51.2 % (40.0 to 60.0)"]
     assert "Without answer: none." in text
@@ -137,13 +137,15 @@ def test_markdown_cells() -> None:
 
 def test_a_report_fails(records: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="got no records"):
-        write_report({}, tmp_path, title="x")
+        write_evaluation_report({}, tmp_path, title="x")
     with pytest.raises(ValueError, match=r"unknown parts \['score'\]"):
-        write_report({"m": {"score": SCORES}}, tmp_path, title="x")
+        write_evaluation_report({"m": {"score": SCORES}}, tmp_path, title="x")
     with pytest.raises(ValueError, match="rename one"):
-        write_report({"a b": records["zorro-vit"], "a-b": records["zorro-vit"]}, tmp_path, title="x")
+        write_evaluation_report(
+            {"a b": records["zorro-vit"], "a-b": records["zorro-vit"]}, tmp_path, title="x"
+        )
     records["zorro-vit"]["scores"]["tables"]["audio"]["top1"] = float("nan")
     with pytest.raises(ValueError, match="not JSON compliant"):
-        write_report(records, tmp_path, title="x")
+        write_evaluation_report(records, tmp_path, title="x")
     with pytest.raises(ValueError, match="1 cells for 2 columns"):
         markdown_table(["a", "b"], [["x"]])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evaluation.retrieval import BLOCK, nearest_ranks, retrieval_tables
+from evaluation.retrieval import QUERY_BLOCK, nearest_ranks, retrieval_tables
 
 QUICK = {"num_resamples": 50}
 
@@ -40,7 +40,7 @@ def test_six_directions_by_hand() -> None:
 
 def test_ranks_by_block_are_those_of_the_whole_matrix() -> None:
     random = np.random.default_rng(0)
-    queries, keys = (random.normal(size=(BLOCK + 76, 4)) for _ in range(2))
+    queries, keys = (random.normal(size=(QUERY_BLOCK + 76, 4)) for _ in range(2))
     near = queries @ keys.T
     expected = [1 + int((np.delete(row, i) >= row[i]).sum()) for i, row in enumerate(near)]
     assert nearest_ranks(queries, keys).tolist() == expected

@@ -13,7 +13,7 @@ from models.weights import CheckpointError
 from runtime.errors import BundleCorrupt
 from tests.known_graphs import known_graphs
 from tests.made_media import moving_frames, tone, write_clip
-from verification.checkpoint_source import open_origin
+from verification.checkpoint_source import open_checkpoint_source
 from verification.proof import prove_bundle
 
 
@@ -56,10 +56,10 @@ def bare(checkpoint: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 def test_a_checkpoint_stands_for_itself_and_a_bundle_for_its_own(checkpoint: Path, bundle: Path) -> None:
-    assert open_origin(checkpoint).checkpoint == checkpoint
+    assert open_checkpoint_source(checkpoint).checkpoint == checkpoint
     assert (
-        open_origin(bundle).checkpoint
-        == open_origin(bundle / "checkpoint").checkpoint
+        open_checkpoint_source(bundle).checkpoint
+        == open_checkpoint_source(bundle / "checkpoint").checkpoint
         == bundle / "checkpoint"
     )
     assert _bytes(bundle / "checkpoint") == _bytes(checkpoint)
@@ -139,11 +139,11 @@ def test_damaged_bytes_are_not_read(name: str, bundle: Path, tmp_path: Path) -> 
     (copy / name).write_bytes(content)
     for target in (copy, copy / "checkpoint"):
         with pytest.raises(BundleCorrupt, match=f"{name} has other bytes"):
-            open_origin(target)
+            open_checkpoint_source(target)
 
 
 def test_weights_that_no_hash_covers_are_not_read(bare: Path, checkpoint: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(bare, tmp_path / "copy"))
     shutil.copytree(checkpoint, copy / "checkpoint")
     with pytest.raises(CheckpointError, match="is a bundle without a checkpoint"):
-        open_origin(copy)
+        open_checkpoint_source(copy)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 from cli.main import app
 from tests.made_media import moving_frames, tone, write_clip
 from tests.training.small_runs import CLIP_SPEC, MODEL
-from verification.target import open_target
+from verification.scored_model import open_model
 
 
 def _zorro(*arguments: object, status: int = 0) -> Result:
@@ -152,7 +152,7 @@ def test_a_probe_needs_no_labels_in_the_checkpoint(pre_trained: Path, clips: Pat
     assert tables["audio"]["labels"].keys() == {"high", "low"}
     assert tables["audio"]["unanswered"] == {"mute": 1}
     assert {"c", "val", "converged", "top1_interval"} <= tables["fused"].keys()
-    assert "100.0% (100.0% to 100.0%)" in _zorro(*asked).stdout
+    assert "100.0% (100.0-100.0)" in _zorro(*asked).stdout
     _zorro("evaluate", pre_trained, "--data", clips, "--split", "test", "--report", tmp_path / "report")
     records = json.loads((tmp_path / "report" / "records.json").read_text())["checkpoint"]
     assert records.keys() == {"retrieval", "probes"}
@@ -227,7 +227,7 @@ def test_what_is_scored_says_what_its_scores_mean(
     checkpoint: Path, bundle: Path, sigmoid_checkpoint: Path, sigmoid_bundle: Path
 ) -> None:
     assert [
-        open_target(folder).is_sigmoid for folder in (checkpoint, bundle, sigmoid_checkpoint, sigmoid_bundle)
+        open_model(folder).is_sigmoid for folder in (checkpoint, bundle, sigmoid_checkpoint, sigmoid_bundle)
     ] == [
         False,
         False,

@@ -21,7 +21,7 @@ def _zorro(*arguments: object, status: int = 0) -> Result:
 def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     """Intervals of 20 resamples: a thousand of them take most of the time, and no test here reads one."""
     monkeypatch.setattr(
-        "evaluation.clip_scores.bootstrap_interval",
+        "evaluation.scorer.bootstrap_interval",
         lambda *arrays, **options: bootstrap_interval(*arrays, **options | {"num_resamples": 20}),
     )
 
@@ -98,8 +98,8 @@ def test_sounds_of_several_labels_have_a_report(
 ) -> None:
     _zorro("evaluate", sigmoid_checkpoint, "--data", several, "--report", tmp_path / "report")
     records = json.loads((tmp_path / "report" / "records.json").read_text())[sigmoid_checkpoint.name]
-    assert records.keys() == {"scores", "degraded"}, "retrieval needs clips that have sound and picture"
-    assert records["degraded"]["ways"].keys() == {"noise", "babble"}
+    assert records.keys() == {"scores", "corrupted"}, "retrieval needs clips that have sound and picture"
+    assert records["corrupted"]["corruptions"].keys() == {"noise", "babble"}
 
 
 def test_what_has_no_labels_has_nothing_to_report(checkpoint: Path, apart: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What fusion is for: pairs of sound and sight of which one is hurt."""
+"""Scores of unpaired pairs with one side corrupted: what fusion is for."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,15 +11,16 @@ from media.clip import Clip, Modality, read_waveform
 from media.log_mel import log_mel
 from media.spec import ClipSpec
 
-from .corruptions import add_noise
+from .corruptions import mix_at_snr
+from .metrics import score_logits
 from .pairing import make_pairs, pair_clips
 from .predictors import Predictor
-from .unpaired_scores import pooled_logits, score
+from .unpaired_scores import pooled_logits
 
 SNR_DB = -5.0
 
 
-def degraded_pairs(
+def score_corrupted_pairs(
     predictor: Predictor,
     items: Sequence[Item],
     targets: dict[str, int],
@@ -28,9 +29,9 @@ def degraded_pairs(
     *,
     seed: int = 0,
 ) -> dict[str, dict[str, Any]]:
-    """Tables of the pairs with white noise 5 dB above the sound, and with the picture replaced by noise.
+    """Tables of the pairs with white noise 5 dB above the sound, and with noise in place of the picture.
 
-    For each: the stream that was hurt, and the fused one.
+    For each there are two tables: of the corrupted stream, and of the fused one.
     """
     pairs = make_pairs(items, seed=seed)
     if not pairs:
@@ -41,15 +42,19 @@ def degraded_pairs(
     noisy = {
         i: noisy_windows(items[i], clips[i], spec, random, SNR_DB) for i in sorted({i for i, _ in pairs})
     }
-    hurt_sound = [pair_clips(noisy[i], clips[j]) for i, j in pairs]
-    hurt_sight = [[blind(clip, random) for clip in pair_clips(clips[i], clips[j])] for i, j in pairs]
+    noisy_audio = [pair_clips(noisy[i], clips[j]) for i, j in pairs]
+    noise_for_video = [
+        [with_noise_for_video(clip, random) for clip in pair_clips(clips[i], clips[j])] for i, j in pairs
+    ]
     tables = {}
     for name, paired, stream in (
-        ("noisy_sound", hurt_sound, Modality.AUDIO),
-        ("noise_for_picture", hurt_sight, Modality.VIDEO),
+        ("noisy_sound", noisy_audio, Modality.AUDIO),
+        ("noise_for_picture", noise_for_video, Modality.VIDEO),
     ):
         for modality in (stream, Modality.FUSED):
-            tables[f"{name}_{modality}"] = score(pooled_logits(predictor, modality, paired), truth, names)
+            tables[f"{name}_{modality}"] = score_logits(
+                pooled_logits(predictor, modality, paired), truth, names
+            )
     return tables
 
 
@@ -58,7 +63,7 @@ def noisy_windows(
 ) -> list[Clip]:
     """The item's windows with white noise added to the waveform, at this ratio to the whole recording's power."""
     waveform = read_waveform(item.path, spec)
-    noisy = add_noise(waveform, random.standard_normal(len(waveform)), snr_db)
+    noisy = mix_at_snr(waveform, random.standard_normal(len(waveform)), snr_db)
     found = []
     for window in windows:
         start = round(window.start_seconds * spec.sample_rate)
@@ -68,7 +73,7 @@ def noisy_windows(
     return found
 
 
-def blind(clip: Clip, random: np.random.Generator) -> Clip:
-    """The clip with noise for its picture."""
+def with_noise_for_video(clip: Clip, random: np.random.Generator) -> Clip:
+    """The clip with noise in place of its frames."""
     assert clip.video is not None
     return replace(clip, video=random.integers(0, 256, clip.video.shape, dtype=np.uint8))

@@ -1,0 +1,74 @@
+"""A bundle on the requests of a proof: by the runtime in this process, and by a server over HTTP."""
+
+import base64
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from media import Modality
+from runtime import ClipResult, StreamResult, Zorro
+
+from .http_client import fetch, multipart_form
+from .proof_requests import ProofRequest, RequestOutput, StreamOutputs
+
+
+def run_graphs(model: Zorro, request: ProofRequest, ids: Sequence[str]) -> StreamOutputs:
+    """Outputs of the runtime, with scores in the order of the labels `ids`."""
+    content = request.item.path.read_bytes()
+    start, end, modalities = request.start_seconds, request.end_seconds, request.modalities
+    labels = model.classify(
+        content, modalities=modalities, top_k=len(ids), start_seconds=start, end_seconds=end
+    )
+    vectors = model.embed(content, modalities=modalities, start_seconds=start, end_seconds=end)
+    found = {}
+    for modality in request.modalities:
+        scores = [{x.id: x.score for x in row.labels or ()} for row in _result_rows(labels, modality)]
+        embeddings = [row.embedding for row in _result_rows(vectors, modality) if row.embedding is not None]
+        found[request.stream_name(modality)] = RequestOutput(_in_order(scores, ids), np.stack(embeddings))
+    return found
+
+
+def ask_server(port: int, request: ProofRequest, ids: Sequence[str]) -> StreamOutputs:
+    """Outputs of a server on this machine, with scores in the order of the labels `ids`.
+
+    Raises:
+        ServerFault: it does not answer, or refuses.
+    """
+    fields = {"modalities": ",".join(request.modalities), "start_sec": repr(request.start_seconds)}
+    if request.end_seconds is not None:
+        fields["end_sec"] = repr(request.end_seconds)
+    labels = _served_rows(port, "classify", request.item.path, fields | {"top_k": str(len(ids))})
+    vectors = _served_rows(port, "embed", request.item.path, fields | {"encoding_format": "base64"})
+    found = {}
+    for modality in request.modalities:
+        scores = [{x["id"]: x["score"] for x in row["labels"]} for row in labels[modality]]
+        embeddings = [np.frombuffer(base64.b64decode(row["embedding"]), "<f4") for row in vectors[modality]]
+        found[request.stream_name(modality)] = RequestOutput(_in_order(scores, ids), np.stack(embeddings))
+    return found
+
+
+def _result_rows(result: ClipResult, modality: Modality) -> list[StreamResult]:
+    """The whole clip's, then each window's."""
+    return [result.whole[modality], *(window.streams[modality] for window in result.windows)]
+
+
+def _served_rows(
+    port: int, task: str, path: Path, fields: Mapping[str, str]
+) -> dict[str, list[dict[str, Any]]]:
+    """By modality, the whole clip's, then each window's."""
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for scope in ("asset", "clip"):
+        content = fetch(port, f"/v1/{task}", multipart_form(path, {**fields, "scope": scope}))
+        for row in json.loads(content)["data"]:
+            found[row["modality"]].append(row)
+    return found
+
+
+def _in_order(rows: Sequence[Mapping[str, float]], ids: Sequence[str]) -> Float[np.ndarray, "rows labels"]:
+    """Scores in the order of `ids`; NaN for a label that has no score."""
+    return np.array([[row.get(name) for name in ids] for row in rows], np.float64)
