@@ -1,8 +1,8 @@
-"""Structured attention against a dense mask, in torch and in ONNX Runtime, at the base preset.
+"""One attention call per stream against one call under a dense mask, in torch and ONNX Runtime, vit-base.
 
-Two levels. "Attention" is what the mask changes: from projected queries, keys and values to what was read.
-"Model" is the whole of it at its true depth; its linear maps, 85 % of the work and the same on both sides,
-drown the difference, so that ratio is told without a limit.
+Two levels are measured. "Attention" is the part that the mask changes: from projected queries, keys and
+values to the result of the attention. "Model" is the whole model at its true depth. Its linear maps, 85 % of
+the work and equal on both sides, hide most of the difference, so its ratio has no limit.
 """
 
 import tempfile
@@ -33,7 +33,10 @@ ENGINES = ("torch", "ONNX Runtime")
 
 
 class StructuredAttention(nn.Module):
-    """A layer's attention as `models.vit.VitBlock` does it: per stream [batch, tokens, 3 * dim] to [batch, tokens, dim]."""
+    """The attention of a layer as `models.vit.VitBlock` computes it.
+
+    Per stream [batch, tokens, 3 * dim] to [batch, tokens, dim].
+    """
 
     def __init__(self, config: ZorroConfig) -> None:
         super().__init__()
@@ -53,13 +56,16 @@ class StructuredAttention(nn.Module):
 class DenseAttention(nn.Module):
     """The same over one sequence: [batch, all tokens, 3 * dim] to [batch, all tokens, dim]."""
 
+    mask: Tensor
+
     def __init__(self, config: ZorroConfig) -> None:
         super().__init__()
         self.num_heads = config.num_heads
         self.register_buffer("mask", additive_mask(config), persistent=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return attend_densely(*tokens.chunk(3, dim=-1), self.mask, self.num_heads)
+        query, key, value = tokens.chunk(3, dim=-1)
+        return attend_densely(query, key, value, self.mask, self.num_heads)
 
 
 def run(rounds: int = 12) -> Result:
@@ -78,15 +84,15 @@ def run(rounds: int = 12) -> Result:
     }
     result = Result(name="attention", parameters=parameters)
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
-        _attention(result, model.config, rounds, Path(folder))
-        _model(result, model, rounds, Path(folder))
+        _measure_attention(result, model.config, rounds, Path(folder))
+        _measure_model(result, model, rounds, Path(folder))
     return result
 
 
-def _attention(result: Result, config: ZorroConfig, rounds: int, folder: Path) -> None:
+def _measure_attention(result: Result, config: ZorroConfig, rounds: int, folder: Path) -> None:
     """The attention of one layer, `depth` times per measurement."""
     tokens = torch.randn(1, sum(num_tokens(config).values()), 3 * config.embed_dim)
-    parts = [part.contiguous() for part in tokens.split(list(num_tokens(config).values()), dim=1)]
+    parts = [part.contiguous() for part in torch.split(tokens, list(num_tokens(config).values()), dim=1)]
     structured, dense = StructuredAttention(config).eval(), DenseAttention(config).eval()
     names = [stream.key for stream in num_tokens(config)]
     graphs = [
@@ -119,8 +125,8 @@ def _attention(result: Result, config: ZorroConfig, rounds: int, folder: Path) -
         )
 
 
-def _model(result: Result, model: ZorroModel, rounds: int, folder: Path) -> None:
-    """All of the model, at its true depth."""
+def _measure_model(result: Result, model: ZorroModel, rounds: int, folder: Path) -> None:
+    """The whole model, at its true depth."""
     inputs = random_inputs(PRESET)
     tensors = [torch.from_numpy(x) for x in inputs.values()]
     modules = {"structured": build_graph(model, Modality.FUSED).eval(), "dense": DenseZorro(model).eval()}
@@ -132,7 +138,7 @@ def _model(result: Result, model: ZorroModel, rounds: int, folder: Path) -> None
         ),
     }
     sessions = {kind: open_session(path) for kind, path in paths.items()}
-    expected = [answer.numpy() for answer in modules["dense"](*tensors)]
+    expected = [output.numpy() for output in modules["dense"](*tensors)]
     sides = {}
     for kind in modules:
         module, session = modules[kind], sessions[kind]
@@ -158,7 +164,7 @@ def _export(
     path: Path,
     outputs: list[str] | None = None,
 ) -> Path:
-    """Export by the exporter and options that bundles are exported by, with a dynamic batch."""
+    """Export with the exporter and options that bundles are exported with, and a dynamic batch."""
     batch = torch.export.Dim("batch", min=1, max=4096)
     examples = tuple(x.expand(2, *x.shape[1:]).contiguous() for x in (x[:1] for x in examples))
     program = torch.onnx.export(
@@ -174,5 +180,5 @@ def _export(
     )
     assert program is not None
     program.save(str(path), external_data=True)
-    audit_graph(path, for_tensorrt=False)  # no guard or mask operator that would slow one side
+    audit_graph(path, for_tensorrt=False)  # refuses guard and mask operators, which would slow one side
     return path

@@ -1,8 +1,8 @@
-"""The dense-mask Zorro that the structured one is measured against: one sequence of all tokens under one N x N mask.
+"""A Zorro-ViT with a dense mask, as a baseline: one sequence of all tokens under one N x N mask.
 
 It has the weights of a `ZorroModel` and the outputs of its fused graph. In torch the masked attention is the
-fused call, in a graph it is written out as softmax(q k + mask) v, as the structured model's is, so that no
-guard against NaN slows it down.
+fused call. In a graph it is written out as softmax(q k + mask) v, like that of `ZorroModel`, so that no guard
+against NaN slows it down.
 """
 
 import math
@@ -17,11 +17,14 @@ from models.zorro import ZorroModel
 
 # B batch, N tokens, H heads, K head_dim, D = H * K embed_dim
 OUTPUTS = (Stream.AUDIO, Stream.VIDEO, Stream.FUSION, Stream.GLOBAL)
-NUM_GIVEN = 3  # outputs of the fused graph; GLOBAL is computed, as `ZorroModel` does, and not asked for
+NUM_GRAPH_OUTPUTS = 3  # streams that the fused graph outputs; GLOBAL is computed but not output
 
 
 class DenseZorro(nn.Module):
     """The weights of `model`, run under a dense additive mask."""
+
+    trunk_mask: Tensor
+    pool_mask: Tensor
 
     def __init__(self, model: ZorroModel) -> None:
         super().__init__()
@@ -41,21 +44,21 @@ class DenseZorro(nn.Module):
             q, k, v = block.qkv(block.norm1(x_BND)).chunk(3, dim=-1)
             x_BND = x_BND + block.proj(attend_densely(q, k, v, self.trunk_mask, block.num_heads))
             x_BND = x_BND + block.mlp(block.norm2(x_BND))
-        return self._answers(model.trunk.norm(x_BND))
+        return self._outputs(model.trunk.norm(x_BND))
 
-    def _answers(self, x_BND: Tensor) -> tuple[Tensor, ...]:
+    def _outputs(self, x_BND: Tensor) -> tuple[Tensor, ...]:
         pool = self.model.pool
         key, value = pool.kv(x_BND).chunk(2, dim=-1)
         query = pool.q(pool.queries)[None]
         features = pool.norm(pool.proj(attend_densely(query, key, value, self.pool_mask, pool.num_heads)))
         heads = [self.model.heads[stream.key](features[:, i]) for i, stream in enumerate(OUTPUTS)]
         return tuple(
-            answer for out in heads[:NUM_GIVEN] for answer in (out.features, out.embedding, out.logits)
+            x for out in heads[:NUM_GRAPH_OUTPUTS] for x in (out.features, out.embedding, out.logits)
         )
 
 
 def num_tokens(config: ZorroConfig) -> dict[Stream, int]:
-    """Tokens of each stream in the order of the sequence."""
+    """Number of tokens of each stream, in the order of the sequence."""
     return {
         Stream.AUDIO: math.prod(config.audio_grid),
         Stream.VIDEO: math.prod(config.video_grid),

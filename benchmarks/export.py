@@ -1,6 +1,6 @@
-"""Exporting the base preset to fp32 and fp16: seconds, peak memory, and whether two exports are equal to the last byte.
+"""Export the base preset to fp32 and fp16: seconds, peak memory, and whether two exports are equal byte for byte.
 
-`python -m benchmarks.export FOLDER` is one such export, in a process of its own.
+`python -m benchmarks.export FOLDER` runs one export, in a process of its own.
 """
 
 import json
@@ -20,7 +20,7 @@ MAX_SECONDS, MAX_BYTES = 180, 4e9
 
 
 def run(rounds: int = 2) -> Result:
-    """Export several times over."""
+    """Export `rounds` times, at least twice."""
     result = Result(name="export", parameters={"preset": BASE, "variants": list(VARIANTS), "rounds": rounds})
     found = []
     for _ in range(max(2, rounds)):
@@ -47,7 +47,7 @@ def run(rounds: int = 2) -> Result:
 
 
 def main() -> None:
-    """One export."""
+    """Export once and print seconds, peak memory and hash as JSON."""
     from runtime import read_bundle
 
     from .sessions import write_untrained_bundle

@@ -1,4 +1,4 @@
-"""What one modality costs against both, and how much of the processor's matrix-multiplication peak the fused graph reaches.
+"""Cost of one modality against both, and the share of the processor's peak that the fused graph reaches.
 
 The peak is the fastest large square fp32 product that ONNX Runtime, torch or numpy computes in the same run.
 """
@@ -7,9 +7,11 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
@@ -33,7 +35,7 @@ TINY_CALLS = 5  # per measurement
 
 
 def run(rounds: int = 10) -> Result:
-    """Measure the graphs of both presets, and the peak beside the base preset's."""
+    """Measure the graphs of both presets, and with those of the base preset the peak."""
     torch.set_num_threads(NUM_THREADS)
     parameters = {
         "presets": [BASE, TINY],
@@ -45,11 +47,10 @@ def run(rounds: int = 10) -> Result:
     }
     result = Result(name="graphs", parameters=parameters)
     with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
-        products = _products()
-        result.entries |= interleave(_graphs(result, BASE, Path(folder) / BASE) | products, rounds=rounds)
-        result.entries |= interleave(
-            _graphs(result, TINY, Path(folder) / TINY), rounds=rounds, calls=TINY_CALLS
-        )
+        products = _product_sides()
+        base, tiny = (_graph_sides(result, name, Path(folder) / name) for name in (BASE, TINY))
+        result.entries |= interleave(base | products, rounds=rounds)
+        result.entries |= interleave(tiny, rounds=rounds, calls=TINY_CALLS)
     for name in (BASE, TINY):
         for modality in (Modality.AUDIO, Modality.VIDEO):
             result.compare(_entry(name, modality), _entry(name, Modality.FUSED))
@@ -61,8 +62,8 @@ def _entry(preset: str, modality: Modality) -> str:
     return f"{preset}, {modality} graph"
 
 
-def _graphs(result: Result, preset: str, folder: Path) -> dict[str, Callable[[], object]]:
-    """The three graphs as sides; their FLOPs are counted into the result."""
+def _graph_sides(result: Result, preset: str, folder: Path) -> dict[str, Callable[[], object]]:
+    """The three graphs as sides of the comparison; their FLOPs are added to the result."""
     model, spec, inputs = untrained(preset), SPECS[preset], random_inputs(preset)
     folder.mkdir()
     sides: dict[str, Callable[[], object]] = {}
@@ -76,10 +77,10 @@ def _graphs(result: Result, preset: str, folder: Path) -> dict[str, Callable[[],
 
 
 def count_flops(graph: nn.Module, feed: dict[str, np.ndarray]) -> int:
-    """FLOPs of matrix products and convolutions, a multiplication with its addition as two.
+    """FLOPs of matrix products and convolutions; a multiplication and its addition count as two.
 
-    Counted on the exported program without dead code: as in the ONNX graph, what leads to no output is not in
-        it.
+    Counted on the exported program without dead code: like the ONNX graph, it has nothing that leads to no
+    output.
     """
     tensors = tuple(torch.from_numpy(x) for x in feed.values())
     program = torch.export.export(graph.eval(), tensors).module()
@@ -88,20 +89,20 @@ def count_flops(graph: nn.Module, feed: dict[str, np.ndarray]) -> int:
     program.recompile()
     with FlopCounterMode(display=False) as counter:
         program(*tensors)
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
-def _products() -> dict[str, Callable[[], object]]:
-    """Square fp32 products in each engine, as sides."""
+def _product_sides() -> dict[str, Callable[[], Any]]:
+    """Square fp32 products in each engine, as sides of the comparison."""
     random = np.random.default_rng(0)
-    sides: dict[str, Callable[[], object]] = {}
+    sides: dict[str, Callable[[], Any]] = {}
     for size in GEMM_SIZES:
         a, b = (random.standard_normal((size, size), dtype=np.float32) for _ in range(2))
         session = open_session(_product_graph(b))
         tensors = torch.from_numpy(a), torch.from_numpy(b)
         expected = a[:4] @ b
         sides |= {
-            _product("ONNX Runtime", size): lambda session=session, a=a: session.run(None, {"a": a})[0],
+            _product("ONNX Runtime", size): partial(_first_output, session, a),
             _product("torch", size): partial(torch.mm, *tensors),
             _product("numpy", size): partial(np.matmul, a, b),
         }
@@ -110,12 +111,16 @@ def _products() -> dict[str, Callable[[], object]]:
     return sides
 
 
+def _first_output(session: onnxruntime.InferenceSession, a: np.ndarray) -> Any:
+    return session.run(None, {"a": a})[0]
+
+
 def _product(engine: str, size: int) -> str:
     return f"product of {size} x {size}, {engine}"
 
 
 def _product_graph(b: np.ndarray) -> bytes:
-    """a @ b with a constant b, which ONNX Runtime packs beforehand, as it does weights."""
+    """a @ b with a constant b, which ONNX Runtime packs beforehand, as it packs weights."""
     size = len(b)
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["a", "b"], ["product"])],
@@ -133,6 +138,7 @@ def _product_graph(b: np.ndarray) -> bytes:
 
 
 def _compare_with_peak(result: Result, products: list[str]) -> None:
+    """Add the share of the fastest product's rate that the fused graph reaches."""
     sizes = {
         _product(engine, size): size for engine in ("ONNX Runtime", "torch", "numpy") for size in GEMM_SIZES
     }
@@ -140,9 +146,8 @@ def _compare_with_peak(result: Result, products: list[str]) -> None:
     fastest = max(rates, key=lambda name: rates[name])
     fused = _entry(BASE, Modality.FUSED)
     reached = result.counts[f"{fused}, GFLOPs"] / result.entries[fused].min
-    result.counts |= {f"{name}, GFLOP/s": rate for name, rate in rates.items()} | {
-        f"{fused}, GFLOP/s": reached
-    }
+    result.counts |= {f"{name}, GFLOP/s": rate for name, rate in rates.items()}
+    result.counts[f"{fused}, GFLOP/s"] = reached
     result.ratios.append(
         Ratio(
             what=f"{fused}, GFLOP/s",

@@ -1,4 +1,4 @@
-"""A film of ten minutes against the same of ten seconds: time to the first window, and memory for all windows."""
+"""A film of ten minutes against one of ten seconds: time to the first window, and memory for all windows."""
 
 import json
 import subprocess
@@ -15,11 +15,11 @@ NUM_REPEATS = 60
 MAX_FIRST_WINDOW_RATIO = 1.5
 MAX_PEAK_BYTES = 500e6
 NUM_MEMORY_RUNS = 2
-KEYFRAME_GAP = 60  # frames; the fast preset looks for no scene cuts
+KEYFRAME_GAP = 60  # frames; x264's fast preset does not look for scene cuts
 
 
 def measure_long_film(result: Result, folder: Path, *, rounds: int) -> None:
-    """Add entries and ratios for a 720p film with sound."""
+    """Add entries and ratios for a 720p film with audio."""
     short = write_film(
         folder / "short.mp4", width=1280, height=720, preset="ultrafast", gap_frames=KEYFRAME_GAP
     )
@@ -33,7 +33,7 @@ def measure_long_film(result: Result, folder: Path, *, rounds: int) -> None:
 
 
 def _measure_memory(result: Result, path: Path) -> None:
-    """Each run in a process of its own, so that it counts nothing but itself."""
+    """Measure each run in a process of its own, so that only its own memory counts."""
     runs = [_read_all(path) for _ in range(NUM_MEMORY_RUNS)]
     windows = {run["windows"] for run in runs}
     assert len(windows) == 1, f"runs read different numbers of windows: {windows}"
@@ -43,7 +43,7 @@ def _measure_memory(result: Result, path: Path) -> None:
         "peak memory of the process": Measured(tuple(run["peak_bytes"] for run in runs), unit="B"),
         "memory before reading": Measured(tuple(run["before_bytes"] for run in runs), unit="B"),
     }
-    peak = max(run["peak_bytes"] for run in runs)  # for a peak the worst is the judge
+    peak = max(run["peak_bytes"] for run in runs)  # the limit holds for the worst run
     result.ratios.append(
         Ratio(
             what=f"peak memory while reading 10 minutes at 720p, {peak / 1e6:.0f} MB",

@@ -1,4 +1,4 @@
-"""Where and with what a benchmark ran: processor, cores, load, versions, commit, date."""
+"""The machine and software of a run: processor, cores, load, versions, commit, date."""
 
 import datetime
 import importlib.metadata
@@ -20,11 +20,12 @@ LIBRARIES = (
     "torch",
 )
 ROOT = Path(__file__).parents[1]
+DEFAULT_BUNDLE = ROOT / "bundles" / "sights-sounds" / "1"
 RESULTS_OF_RUNS = (":!benchmarks/results", ":!docs/benchmarks.md")  # what a run itself writes
 
 
 def about() -> dict[str, Any]:
-    """What is true of this run."""
+    """Date, commit, hardware and versions of this run, as JSON types."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "HEAD"),
@@ -41,7 +42,7 @@ def about() -> dict[str, Any]:
 
 
 def cpu_name() -> str:
-    """As the kernel calls it."""
+    """The processor's name, as the kernel gives it."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -49,7 +50,7 @@ def cpu_name() -> str:
 
 
 def num_cores() -> int:
-    """Cores that this run may use."""
+    """Number of cores that this run may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -64,7 +65,7 @@ def _versions() -> dict[str, str]:
 
 
 def _git(*words: str) -> str:
-    """What git answers; empty where there is no git or no repository."""
+    """Output of a git command; empty where there is no git or no repository."""
     try:
         done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):

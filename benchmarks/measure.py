@@ -1,7 +1,7 @@
-"""Timing side by side: A, B, A, B, ... in one run, so that a busy machine slows all sides alike.
+"""Measure several sides in turn, A, B, A, B, ..., so that a busy machine slows all of them alike.
 
-Sides are judged by their minima: a machine can only make code slower than it is. Each measurement follows a
-    rest, in which the threads of the side before stop spinning.
+Sides are compared by their minima, because other work on a machine can only make code slower. Before each
+measurement there is a pause, in which the threads of the side before stop spinning.
 """
 
 import time
@@ -22,12 +22,12 @@ class Measured:
 
     @property
     def min(self) -> float:
-        """The judge."""
+        """The value that sides are compared by."""
         return min(self.raw)
 
     @property
     def median(self) -> float:
-        """What a noisy machine made of it."""
+        """The typical value, with what other work on the machine added."""
         return median(self.raw)
 
 
@@ -40,15 +40,18 @@ def interleave(
     clock: Callable[[], float] = time.perf_counter,
     rest: Callable[[], object] = lambda: time.sleep(REST_SECONDS),
 ) -> dict[str, Measured]:
-    """Seconds per call of each side, `rounds` times, in turn.
+    """Measure the seconds per call of each side, `rounds` times, in turn.
 
     Args:
-        sides: what is compared, by name.
+        sides: functions to compare, by name.
         rounds: measurements of each side.
-        warm_ups: calls of each side beforehand that do not count.
-        calls: calls per measurement, for what takes less than a clock's noise.
-        clock: seconds.
+        warm_ups: calls of each side beforehand that are not measured.
+        calls: calls per measurement, more than 1 for functions that are too fast for the clock.
+        clock: returns seconds.
         rest: called before each measurement.
+
+    Raises:
+        ValueError: `rounds` or `calls` is below 1.
     """
     if rounds < 1 or calls < 1:
         raise ValueError(f"{rounds=} and {calls=} must be at least 1")

@@ -1,4 +1,4 @@
-"""`memory = fast | low`: private memory of a process that has opened all three graphs, and the time of a window.
+"""The setting memory = fast | low: private memory of a process with all three graphs, and time of a window.
 
 `python -m benchmarks.memory BUNDLE MODE` is such a process.
 """
@@ -17,7 +17,7 @@ from media import Modality
 from runtime import WeightMemory, Zorro
 from runtime.signature import input_tensors
 
-from .machine import ROOT
+from .machine import DEFAULT_BUNDLE, ROOT
 from .measure import NUM_THREADS, REST_SECONDS, Measured
 from .result import Result
 
@@ -26,21 +26,21 @@ MAX_TIME, MAX_MEMORY = 1.15, 0.35
 
 
 def run(rounds: int = 5) -> Result:
-    """Measure both ways with the default bundle and with one of the base size, in turn."""
+    """Measure both modes in turn, with the default bundle and with one of the base size."""
     from .sessions import write_untrained_bundle
 
     result = Result(name="memory", parameters={"threads": NUM_THREADS, "rounds": rounds, "windows": 1})
     with tempfile.TemporaryDirectory() as folder:
         bundles = {
-            TINY: ROOT / "bundles" / "sights-sounds" / "1",
+            TINY: DEFAULT_BUNDLE,
             BASE: write_untrained_bundle("vit-base", Path(folder)),
         }
         for name, bundle in bundles.items():
-            seen: dict[str, list[tuple[float, float]]] = {mode: [] for mode in WeightMemory}
+            found: dict[WeightMemory, list[tuple[float, float]]] = {mode: [] for mode in WeightMemory}
             for _ in range(rounds):
                 for mode in WeightMemory:
-                    seen[mode].append(_measure(bundle, mode))
-            for mode, values in seen.items():
+                    found[mode].append(_measure_process(bundle, mode))
+            for mode, values in found.items():
                 result.entries[f"{name}, {mode}, private memory"] = Measured(
                     tuple(x for x, _ in values), unit="B"
                 )
@@ -48,13 +48,13 @@ def run(rounds: int = 5) -> Result:
             result.compare(
                 f"{name}, low, a window by both", f"{name}, fast, a window by both", at_most=MAX_TIME
             )
-            memory = MAX_MEMORY if name == BASE else None  # of the small one most is ONNX Runtime's own
+            memory = MAX_MEMORY if name == BASE else None  # most of the small one's is ONNX Runtime's own
             result.compare(f"{name}, low, private memory", f"{name}, fast, private memory", at_most=memory)
     return result
 
 
-def _measure(bundle: Path, mode: WeightMemory) -> tuple[float, float]:
-    """Private bytes that opening takes, and seconds of a window, in a process of its own."""
+def _measure_process(bundle: Path, mode: WeightMemory) -> tuple[float, float]:
+    """Private bytes after opening, and seconds of a window, of a process of its own."""
     command = [sys.executable, "-m", "benchmarks.memory", str(bundle), mode]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     private, seconds = json.loads(done.stdout)

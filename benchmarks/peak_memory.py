@@ -1,7 +1,7 @@
-"""python -m benchmarks.peak_memory FILM: read all windows of a film, print peak memory as JSON.
+"""python -m benchmarks.peak_memory FILM: read all windows of a film and print peak memory as JSON.
 
-The peak is the kernel's own high-water mark of resident memory, libraries and interpreter included, so
-nothing slips through between two samples.
+The peak is the kernel's high-water mark of resident memory, interpreter and libraries included. Sampling
+could miss a peak between two samples.
 """
 
 import json
@@ -14,9 +14,9 @@ from media import ClipSpec, read_clips
 
 
 def resident_bytes(mark: str) -> int:
-    """`VmRSS`, resident memory now, or `VmHWM`, its peak since the process began."""
+    """Resident memory of this process: `VmRSS` is that of now, `VmHWM` the peak since it began."""
     status = Path("/proc/self/status")
-    if not status.exists():  # elsewhere only the peak is known
+    if not status.exists():  # other systems tell only the peak
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
     line = next(line for line in status.read_text().splitlines() if line.startswith(mark))

@@ -1,7 +1,7 @@
-"""Every preset: parameters, tokens, GFLOPs, and what one window costs on this CPU, by sound, by picture and by both.
+"""Every preset: parameters, tokens, GFLOPs, and the time of a window of audio, of video and of both.
 
-Counts are taken on the meta device, where a tensor is its shape alone. Times are torch's, fp32, batch 1,
-untrained.
+Counts are taken on the meta device, where a tensor has a shape but no memory. Times are of torch on this CPU,
+fp32, batch 1, with untrained weights.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,9 +16,10 @@ from models.size import model_size
 
 from .measure import NUM_THREADS, interleave
 from .result import Result
+from .tables import markdown_table
 
-NUM_CLASSES = 527  # AudioSet's
-COLUMNS = (
+AUDIOSET_CLASSES = 527
+PRESET_COLUMNS = (
     "preset",
     "parameters, M",
     "tokens, audio + video + fusion",
@@ -34,9 +35,9 @@ def run(rounds: int = 3) -> Result:
     torch.set_num_threads(NUM_THREADS)
     result = Result(name="presets", parameters={"batch": 1, "threads": NUM_THREADS, "rounds": rounds})
     for name in PRESETS:
-        config = preset(name, num_classes=NUM_CLASSES)
+        config = preset(name, num_classes=AUDIOSET_CLASSES)
         with torch.no_grad():
-            sides = _sides(name, config)
+            sides = _preset_sides(name, config)
             result.entries |= interleave(sides, rounds=rounds)
         times = {
             f"{part}_ms": result.entries[f"{name}, {part}"].min * 1e3 for part in ("audio", "video", "both")
@@ -45,7 +46,7 @@ def run(rounds: int = 3) -> Result:
     return result
 
 
-def to_table(result: Mapping[str, Any]) -> str:
+def presets_table(result: Mapping[str, Any]) -> str:
     """The records as a Markdown table."""
     rows = [
         (
@@ -57,11 +58,10 @@ def to_table(result: Mapping[str, Any]) -> str:
         )
         for r in result["records"]
     ]
-    lines = [COLUMNS, ("---", *["---:"] * (len(COLUMNS) - 1)), *rows]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+    return markdown_table(PRESET_COLUMNS, rows, num_left=1)
 
 
-def _sides(name: str, config: ZorroConfig) -> dict[str, Callable[[], object]]:
+def _preset_sides(name: str, config: ZorroConfig) -> dict[str, Callable[[], object]]:
     torch.manual_seed(0)
     model = ZorroModel(config).eval()
     audio = torch.randn(1, *config.audio_shape) * config.audio_std + config.audio_mean

@@ -1,8 +1,8 @@
-"""Every preset at its full size, untrained, for TensorRT: audited, and one of each backbone built by tensorrt-rtx.
+"""Audit every preset for TensorRT, at full size and untrained, and build one of each backbone by tensorrt-rtx.
 
-Presets of a backbone differ in numbers alone, so the smallest of each is built, in every variant, and the
-others are audited in float32 and float16. A fault, or a graph that does not build, breaks the run off.
-Nothing runs on a GPU. Ranges of int8 are those of noise, which does for what is asked here.
+Presets of a backbone differ only in sizes, so the smallest of each is built, in every variant, and the others
+are audited in float32 and float16. A graph with a fault, or one that does not build, ends the run. Nothing
+runs on a GPU. Ranges for int8 are measured on noise, which suffices for an audit.
 """
 
 import tempfile
@@ -26,14 +26,14 @@ from media import ClipSpec, Modality
 from models import PRESETS, ZorroConfig, ZorroModel, preset
 from runtime.signature import GRAPH_INPUTS
 
+from .presets import AUDIOSET_CLASSES
 from .result import Result
 
-NUM_CLASSES = 527
 BUILT = ("vit-tiny", "swin-tiny", "hip-mini")
 
 
 def run(rounds: int = 1) -> Result:
-    """Go through all presets; each graph is looked at once, whatever `rounds` is."""
+    """Audit all presets; each graph is audited once, whatever `rounds` is."""
     parameters = {"presets": list(PRESETS), "built": list(BUILT), "builder": "tensorrt-rtx", "rounds": rounds}
     result = Result(name="readiness", parameters=parameters)
     builder = load_builder("tensorrt-rtx")
@@ -48,8 +48,8 @@ def run(rounds: int = 1) -> Result:
 
 
 def _records(name: str, folder: Path, builder: Builder) -> Iterator[dict[str, Any]]:
-    """What became of each graph of each variant."""
-    config = preset(name, num_classes=NUM_CLASSES)
+    """Export a preset; yield the record of each graph of each variant."""
+    config = preset(name, num_classes=AUDIOSET_CLASSES)
     torch.manual_seed(0)
     start = time.perf_counter()
     full = export_graphs(ZorroModel(config).eval(), clip_spec_of(config), folder / "fp32")
@@ -80,7 +80,7 @@ def _built(path: Path, folder: Path, builder: Builder, variant: str) -> dict[str
 
 
 def clip_spec_of(config: ZorroConfig) -> ClipSpec:
-    """Windows of the shapes that a preset reads."""
+    """The clips that a model of `config` takes."""
     mel_frames, mel_bins = config.audio_shape
     frames, size, _, _ = config.video_shape
     return ClipSpec(

@@ -1,4 +1,4 @@
-"""Results for people: tables on the terminal, and those of docs/benchmarks.md, made from `results/*.json`."""
+"""Results as tables: on the terminal, and in docs/benchmarks.md from `results/*.json`."""
 
 import json
 import re
@@ -9,13 +9,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from . import presets, variants
 from .machine import ROOT
-from .result import RESULTS, Result
+from .presets import presets_table
+from .result import RESULTS_FOLDER, Result
+from .tables import markdown_table
+from .variants import variants_table
 
 TABLES_PAGE = ROOT / "docs" / "benchmarks.md"
 PLACE = r"(<!-- {0}: begin\b[^>]*-->\n).*?(<!-- {0}: end -->)"
-COLUMNS = ("what", "against", "ratio", "limit", "machine")
+RATIO_COLUMNS = ("what", "against", "ratio", "limit", "machine")
 UNITS = {"s": (1e3, "ms"), "B": (1e-6, "MB"), "share": (100.0, "%")}
 
 
@@ -38,8 +40,8 @@ def print_result(result: Result, console: Console) -> None:
         console.print(f"{name}: {count:,.4g}", highlight=False)
 
 
-def read_results(folder: Path = RESULTS) -> list[dict[str, Any]]:
-    """Stored results, in order of name."""
+def read_results(folder: Path = RESULTS_FOLDER) -> list[dict[str, Any]]:
+    """Results in a folder, in order of name."""
     return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
 
 
@@ -56,21 +58,18 @@ def to_markdown(results: Iterable[Mapping[str, Any]]) -> str:
         for result in results
         for ratio in result["ratios"]
     ]
-    if not rows:
-        return ""
-    lines = [COLUMNS, ("---",) * len(COLUMNS), *rows]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+    return markdown_table(RATIO_COLUMNS, rows) if rows else ""
 
 
 def write_tables(results: Iterable[Mapping[str, Any]], path: Path = TABLES_PAGE) -> None:
-    """Write the tables of `results` between the comments of the page that mark their places.
+    """Write the tables of `results` into the page, between the comments that mark their places.
 
     Raises:
         ValueError: the page lacks one of the comments.
     """
     results = list(results)
     tables = {"benchmarks": to_markdown(results)}
-    for name, to_table in (("presets", presets.to_table), ("variants", variants.to_table)):
+    for name, to_table in (("presets", presets_table), ("variants", variants_table)):
         tables[name] = "".join(to_table(result) for result in results if result["name"] == name)
     text = path.read_text()
     for name, table in tables.items():
@@ -82,7 +81,8 @@ def _with_table(text: str, name: str, table: str, path: Path) -> str:
     place = re.compile(PLACE.format(name), flags=re.DOTALL)
     if not place.search(text):
         raise ValueError(
-            f"{path.name} has no place for the table; put back <!-- {name}: begin --> and <!-- {name}: end -->"
+            f"{path.name} has no place for the table; "
+            f"put back <!-- {name}: begin --> and <!-- {name}: end -->"
         )
     framed = f"\n{table}\n" if table else ""
     return place.sub(lambda found: found[1] + framed + found[2], text)

@@ -1,7 +1,7 @@
-"""What a benchmark found: measured entries, ratios with their limits, checks that the sides did the same work; as JSON.
+"""The result of a benchmark: measured entries, ratios with limits, and checks of equal work, as JSON.
 
-A ratio is of minima. One that misses its limit makes the run fail; a check that does not hold stops the
-benchmark, since times of unequal work say nothing.
+Ratios are those of minima. A ratio that misses its limit makes the run fail. A check that does not hold ends
+the benchmark, because times of different work cannot be compared.
 """
 
 import json
@@ -12,16 +12,16 @@ from typing import Any
 
 from .measure import Measured
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS_FOLDER = Path(__file__).parent / "results"
 
 
 class CheckError(AssertionError):
-    """The sides of a comparison did not do the same work; the message says which and by how much."""
+    """The sides of a comparison did different work; the message says which side and by how much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ratio:
-    """One side against another, or against the best of several."""
+    """One side compared with another, or with the best of several."""
 
     what: str
     against: str
@@ -31,21 +31,21 @@ class Ratio:
 
     @property
     def is_met(self) -> bool:
-        """Whether every limit that is stated holds; NaN meets none."""
+        """Whether all given limits hold; NaN meets none."""
         is_low_enough = self.at_most is None or self.value <= self.at_most
         is_high_enough = self.at_least is None or self.value >= self.at_least
         return is_low_enough and is_high_enough
 
     @property
     def limit(self) -> str:
-        """As people write it; empty if there is none."""
+        """The limits as text, for example ≤ 0.85; empty if there is none."""
         limits = (("≤", self.at_most), ("≥", self.at_least))
         return " and ".join(f"{sign} {number:.2f}" for sign, number in limits if number is not None)
 
 
 @dataclass(slots=True, kw_only=True)
 class Result:
-    """One benchmark's findings, filled as it runs."""
+    """The result of one benchmark, which fills it as it runs."""
 
     name: str
     parameters: dict[str, Any]
@@ -53,9 +53,9 @@ class Result:
     ratios: list[Ratio] = field(default_factory=list)
     checks: dict[str, dict[str, float]] = field(default_factory=dict)
     counts: dict[str, float] = field(default_factory=dict)
-    """What was counted, not measured."""
+    """Numbers that are counted or derived rather than timed."""
     records: list[dict[str, Any]] = field(default_factory=list)
-    """All that was seen, for reports; no ratio hides in it."""
+    """Details for reports; no limit applies to them."""
 
     @property
     def is_met(self) -> bool:
@@ -71,23 +71,23 @@ class Result:
         title: str = "",
         other: str = "",
     ) -> None:
-        """Add the ratio of the minima of two entries; of several, the fastest counts.
+        """Add the ratio of the minima of two entries.
 
         Args:
             what: name of an entry.
-            against: name, or names, of others.
-            at_most: limit.
-            title: said instead of `what`.
-            other: said instead of `against`; which of several it was is added.
+            against: name of the other; of several names, the fastest is taken.
+            at_most: limit of the ratio.
+            title: shown in place of `what`.
+            other: shown in place of `against`, with the name of the fastest if there are several.
         """
         names = [against] if isinstance(against, str) else list(against)
         best = min(names, key=lambda name: self.entries[name].min)
         value = self.entries[what].min / self.entries[best].min
-        said = f"{other} ({best})" if other and len(names) > 1 else other or best
-        self.ratios.append(Ratio(what=title or what, against=said, value=value, at_most=at_most))
+        shown = f"{other} ({best})" if other and len(names) > 1 else other or best
+        self.ratios.append(Ratio(what=title or what, against=shown, value=value, at_most=at_most))
 
     def check(self, name: str, value: float, *, at_most: float) -> None:
-        """Note that `value` is within its limit.
+        """Record that `value` is within its limit.
 
         Raises:
             CheckError: it is not.
@@ -95,11 +95,11 @@ class Result:
         self.checks[name] = {"value": float(value), "at_most": at_most}
         if not value <= at_most:
             raise CheckError(
-                f"{self.name}: {name} is {value:.3g}, more than {at_most:g}; the sides do not do the same"
+                f"{self.name}: {name} is {value:.3g}, more than {at_most:g}; the sides do different work"
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON types."""
+        """The result as JSON types."""
         return {
             "name": self.name,
             "parameters": self.parameters,
@@ -116,8 +116,8 @@ class Result:
             **({"records": self.records} if self.records else {}),
         }
 
-    def write(self, about: dict[str, Any], folder: Path = RESULTS) -> Path:
-        """Store as `NAME.json`, with what `about` says of the machine."""
+    def write(self, about: dict[str, Any], folder: Path = RESULTS_FOLDER) -> Path:
+        """Write `NAME.json`, with what `about` says of the machine; returns its path."""
         folder.mkdir(parents=True, exist_ok=True)
         path, part = folder / f"{self.name}.json", folder / f"{self.name}.json.tmp"
         part.write_text(json.dumps({**self.to_dict(), **about}, indent=1) + "\n")

@@ -1,7 +1,7 @@
-"""python -m benchmarks.run NAME: one benchmark in this process. Exit status 1 if a limit is missed.
+"""python -m benchmarks.run NAME: run one benchmark in this process; the exit status is 1 if a limit is missed.
 
-`python -m benchmarks` starts this, a fresh process per benchmark, with the threads of numpy and torch pinned
-beforehand.
+`python -m benchmarks` starts such a process for each benchmark, with the threads of numpy and torch pinned by
+environment variables.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from .machine import about
 from .report import print_result
 from .result import Result
 
-NAMES = (
+BENCHMARKS = (
     "presets",
     "attention",
     "graphs",
@@ -32,21 +32,25 @@ NAMES = (
 
 
 def run(name: str, *, rounds: int | None = None) -> Result:
-    """Run the benchmark called `name`; `rounds` instead of its own number of measurements."""
-    if name not in NAMES:
-        raise ValueError(f"no benchmark {name!r}; there are {', '.join(NAMES)}")
+    """Run the benchmark called `name`, with `rounds` measurements or its own default number.
+
+    Raises:
+        ValueError: there is no such benchmark.
+    """
+    if name not in BENCHMARKS:
+        raise ValueError(f"no benchmark {name!r}; there are {', '.join(BENCHMARKS)}")
     module = importlib.import_module(f"benchmarks.{name}")
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of operators that nobody asked for
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of operators that are not used
     result: Result = module.run(**({} if rounds is None else {"rounds": rounds}))
     return result
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run")
-    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("name", choices=BENCHMARKS)
     parser.add_argument("--rounds", type=int)
     given = parser.parse_args()
-    before = about()  # what was committed when the code was loaded
+    before = about()  # the commit that the code was loaded from
     result = run(given.name, rounds=given.rounds)
     result.write(before)
     print_result(result, Console())

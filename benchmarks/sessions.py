@@ -1,4 +1,4 @@
-"""Models of the presets, exported as bundles are, and ONNX Runtime sessions with pinned threads."""
+"""Untrained models of presets, bundles of them, and ONNX Runtime sessions with pinned threads."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,13 +22,16 @@ NUM_CLASSES = 30
 
 
 def untrained(name: str) -> ZorroModel:
-    """The preset's model with random weights: its time does not depend on them."""
+    """The model of a preset with random weights; its speed does not depend on them."""
     torch.manual_seed(0)
     return ZorroModel(preset(name, num_classes=NUM_CLASSES)).eval()
 
 
 def write_untrained_bundle(name: str, folder: Path, *, variants: Sequence[str] = ("fp32",)) -> Path:
-    """The preset's untrained model as the bundle `folder`/NAME/1, made by the exporter; minutes for a large one."""
+    """Export the untrained model of a preset as the bundle `folder`/NAME/1; returns its path.
+
+    A large preset takes minutes.
+    """
     checkpoint = folder / f"{name}-checkpoint"
     labels = [{"id": str(i), "label": str(i), "modalities": ["audio", "video"]} for i in range(NUM_CLASSES)]
     save_checkpoint(checkpoint, untrained(name), clip_spec=SPECS[name].to_dict(), labels=labels)
@@ -37,14 +40,14 @@ def write_untrained_bundle(name: str, folder: Path, *, variants: Sequence[str] =
 
 
 def random_inputs(name: str) -> dict[str, np.ndarray]:
-    """One window of noise, as loud and as bright as media are."""
+    """One window of noise, with the mean and spread of real media."""
     random, spec = np.random.default_rng(1), SPECS[name]
     audio = random.normal(spec.audio_mean, spec.audio_std, (1, *spec.audio_shape)).astype(np.float32)
     return {"audio": audio, "video": random.integers(0, 256, (1, *spec.video_shape), dtype=np.uint8)}
 
 
 def open_session(graph: Path | bytes) -> onnxruntime.InferenceSession:
-    """The graph on `NUM_THREADS` threads, which sleep as soon as it has answered."""
+    """A session with `NUM_THREADS` threads, which stop spinning as soon as a run ends."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = NUM_THREADS
     options.log_severity_level = 3

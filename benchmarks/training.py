@@ -1,6 +1,6 @@
-"""Clips per second of training against the same steps on a batch that is there already: what drawing batches costs.
+"""Clips per second of training, and what drawing batches costs: the same steps on one batch are the ceiling.
 
-The recipe of GRID's words on films made in code, one thread that trains and one worker that draws.
+The recipe is that of GRID's words, on films made in code, with one training thread and one drawing worker.
 """
 
 import tempfile
@@ -30,7 +30,7 @@ ONE, DRAWN = "steps on one batch", "steps on drawn batches"
 
 
 def run(rounds: int = 5) -> Result:
-    """Measure steps on one batch and on drawn ones, in turn."""
+    """Measure in turn steps on one batch and steps on drawn batches."""
     torch.set_num_threads(1)
     result = Result(
         name="training", parameters={"threads": 1, "workers": 1, "steps": STEPS, "rounds": rounds}
@@ -69,7 +69,7 @@ def _steps(training: TrainingRun, next_batch: Callable[[], object]) -> Callable[
 
 
 def _items(folder: Path) -> list[Item]:
-    """Spans of a quarter of a second all over a few films."""
+    """Spans of a quarter of a second, spread over a few films."""
     films = [
         write_film(folder / f"{i}.mp4", width=320, height=240, preset="ultrafast") for i in range(NUM_FILMS)
     ]

@@ -1,8 +1,8 @@
 """Size, speed and quality of every variant of the project's bundles, and speed of int8 at the base preset.
 
 Scores are those of the test split: ZORRO_SHARED must name the folder that holds data/sights_sounds and
-    data/grid_s1. Times are of one window of the fused graph; int8 at the base preset is measured on untrained
-    weights.
+data/grid_s1. Times are of one window of the fused graph; int8 at the base preset is measured with untrained
+weights.
 """
 
 import os
@@ -27,12 +27,16 @@ from .machine import ROOT
 from .measure import NUM_THREADS, interleave
 from .result import Ratio, Result
 from .sessions import SPECS, open_session, random_inputs, untrained
+from .tables import markdown_table
 
 DATA = {"sights-sounds": "data/sights_sounds", "grid-words": "data/grid_s1"}
-SCORES = {"sights-sounds": ("sounds", "sights", "pairs_fused"), "grid-words": ("audio", "video", "fused")}
+SCORE_TABLES = {
+    "sights-sounds": ("sounds", "sights", "pairs_fused"),
+    "grid-words": ("audio", "video", "fused"),
+}
 BASE, INT8 = "vit-base", "int8-cpu"
 MIN_SPEEDUP, MAX_LOST_POINTS, MIN_COSINE = 1.4, 0.5, 0.999
-COLUMNS = (
+VARIANT_COLUMNS = (
     "bundle",
     "variant",
     "MB",
@@ -50,7 +54,7 @@ def run(rounds: int = 12) -> Result:
     result = Result(name="variants", parameters={"threads": NUM_THREADS, "rounds": rounds, "int8": INT8})
     for name in DATA:
         bundle = read_bundle(ROOT / "bundles" / name / "1")
-        result.entries |= interleave(_sides(bundle), rounds=rounds)
+        result.entries |= interleave(_variant_sides(bundle), rounds=rounds)
         for variant in bundle.variants:
             result.records.append(_record(result, bundle, variant))
         _compare_with_fp32(result, name)
@@ -58,7 +62,7 @@ def run(rounds: int = 12) -> Result:
     return result
 
 
-def to_table(result: Mapping[str, Any]) -> str:
+def variants_table(result: Mapping[str, Any]) -> str:
     """The records as a Markdown table."""
     rows = [
         (
@@ -72,12 +76,11 @@ def to_table(result: Mapping[str, Any]) -> str:
         )
         for r in result["records"]
     ]
-    lines = [COLUMNS, ("---", "---", *["---:"] * (len(COLUMNS) - 2)), *rows]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+    return markdown_table(VARIANT_COLUMNS, rows, num_left=2)
 
 
-def _sides(bundle: Bundle) -> dict[str, Callable[[], object]]:
-    """The fused graph of each variant, on one golden clip and on eight."""
+def _variant_sides(bundle: Bundle) -> dict[str, Callable[[], object]]:
+    """The fused graph of each variant on one golden clip and on eight, as sides of the comparison."""
     golden = _golden(bundle)
     feeds = {size: {name: x[np.arange(size) % len(x)] for name, x in golden.items()} for size in (1, 8)}
     return {
@@ -97,7 +100,7 @@ def _golden(bundle: Bundle) -> dict[str, np.ndarray]:
 
 
 def _record(result: Result, bundle: Bundle, variant: str) -> dict[str, Any]:
-    """What the table says of one variant."""
+    """Size, times, scores and cosine of one variant: a row of the table."""
     if "ZORRO_SHARED" not in os.environ:
         raise ValueError(
             "ZORRO_SHARED is not set; give the folder that holds data/sights_sounds and data/grid_s1"
@@ -112,13 +115,13 @@ def _record(result: Result, bundle: Bundle, variant: str) -> dict[str, Any]:
         "milliseconds": {
             size: result.entries[_entry(bundle.name, variant, size)].min * 1e3 for size in (1, 8)
         },
-        "scores": [tables[table][kind] for table in SCORES[bundle.name]],
+        "scores": [tables[table][kind] for table in SCORE_TABLES[bundle.name]],
         "cosine": min(Zorro(bundle, variant=variant).self_test().min_cosine.values()),
     }
 
 
 def _compare_with_fp32(result: Result, name: str) -> None:
-    """Hold int8 of a bundle against its fp32."""
+    """Compare int8 of a bundle with its fp32."""
     of = {r["variant"]: r for r in result.records if r["bundle"] == name}
     lost = max(a - b for a, b in zip(of["fp32"]["scores"], of[INT8]["scores"], strict=True)) * 100
     result.ratios += [
@@ -139,7 +142,7 @@ def _compare_with_fp32(result: Result, name: str) -> None:
 
 
 def _measure_base(result: Result, rounds: int) -> None:
-    """Time fp32 and int8 of the untrained base preset, whose time does not depend on weights."""
+    """Time fp32 and int8 of the untrained base preset; speed does not depend on the weights."""
     inputs = random_inputs(BASE)
     with tempfile.TemporaryDirectory() as folder:
         full = export_graphs(untrained(BASE), SPECS[BASE], Path(folder) / "fp32")
@@ -151,9 +154,9 @@ def _measure_base(result: Result, rounds: int) -> None:
             f"{BASE}, {name}": partial(open_session(path).run, None, feed)
             for name, path in (("fp32", fused), (INT8, whole))
         }
-        answers = [side() for side in sides.values()]
+        outputs = [side() for side in sides.values()]
         result.counts[f"{BASE}, {INT8}: least cosine, untrained"] = min(
-            float(cosine(x, y).min()) for x, y in zip(*answers, strict=True)
+            float(cosine(x, y).min()) for x, y in zip(*outputs, strict=True)
         )
         result.entries |= interleave(sides, rounds=max(3, rounds // 2))
     result.compare(f"{BASE}, {INT8}", f"{BASE}, fp32", at_most=1 / MIN_SPEEDUP)

@@ -83,11 +83,11 @@ class HipConfig:
         for dim, num_heads in zip(self.dims, self.num_heads, strict=True):
             if dim % num_heads:
                 raise ValueError(
-                    f"num_heads must divide dims block by block, got {self.num_heads=} and {self.dims=}"
+                    f"num_heads must divide dims block by block, got num_heads={self.num_heads}, dims={self.dims}"
                 )
         for before, after in pairwise(self.num_groups):
             if before % after:
-                raise ValueError(f"each number of groups must divide the one before, got {self.num_groups=}")
+                raise ValueError(f"each of num_groups must divide the one before it, got num_groups={self.num_groups}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,11 +141,12 @@ class ZorroConfig:
             if any(size % step for size, step in zip(shape, patch, strict=True)):
                 raise ValueError(f"{name}={shape} must be a multiple of its patch {patch} along every axis")
         if self.embed_dim % self.num_heads:
-            raise ValueError(f"{self.num_heads=} must divide {self.embed_dim=}")
+            raise ValueError(f"num_heads={self.num_heads} must divide embed_dim={self.embed_dim}")
         if self.num_fusion_tokens < 1 or self.num_classes < 1 or self.depth < 1:
-            raise ValueError("num_fusion_tokens, num_classes and depth must be at least 1")
+            given = f"{self.num_fusion_tokens}, {self.num_classes} and {self.depth}"
+            raise ValueError(f"num_fusion_tokens, num_classes and depth must be at least 1, got {given}")
         if not 0 <= self.drop_path_rate < 1:
-            raise ValueError(f"{self.drop_path_rate=} must lie in [0, 1)")
+            raise ValueError(f"drop_path_rate={self.drop_path_rate} must lie in [0, 1)")
 
     @property
     def features_dim(self) -> int:

@@ -1,7 +1,7 @@
-"""What the hardware allows: a process per core that decodes and infers on one thread, and serves nobody.
+"""The ceiling: the rate of a process per core that decodes and infers on one thread, without a server.
 
-`python -m benchmarks.serving.ceiling BUNDLE CLIP` is one of them; it is told what to do on its standard
-input.
+`python -m benchmarks.serving.ceiling BUNDLE CLIP` is one of the processes. It reads on its standard input
+what to do, a workload and seconds as JSON on each line.
 """
 
 import json
@@ -19,11 +19,11 @@ from media import MediaLimits, Modality, read_clips
 from runtime import Zorro
 from runtime.signature import input_tensors
 
-from .peers.common import MAX_BATCH_SIZE, open_model
+from .peers.common import PEER_BATCH_SIZE, open_model
 
 
 class Ceiling:
-    """The processes; as a context they end with it."""
+    """The processes; leaving the context ends them."""
 
     def __init__(self, bundle: Path, clip: Path) -> None:
         command = [sys.executable, "-m", "benchmarks.serving.ceiling", str(bundle), str(clip)]
@@ -32,11 +32,11 @@ class Ceiling:
             for _ in os.sched_getaffinity(0)
         ]
         self.cpu_seconds: dict[str, list[float]] = {}
-        """Processor time of one item, by workload, of every measurement."""
+        """Processor time per item in each measurement, by workload."""
 
     def __enter__(self) -> "Ceiling":
         for process in self._processes:
-            self._read(process)
+            self._read_answer(process)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -45,16 +45,16 @@ class Ceiling:
             process.wait()
 
     def rate(self, workload: str, *, seconds: float) -> float:
-        """Items per second of all cores together: clips, or windows of a graph."""
+        """Measure the items per second of all cores together: clips, or windows of a graph."""
         for process in self._processes:
             assert process.stdin is not None
             process.stdin.write(json.dumps([workload, seconds]) + "\n")
             process.stdin.flush()
-        done = [self._read(process) for process in self._processes]
+        done = [self._read_answer(process) for process in self._processes]
         self.cpu_seconds.setdefault(workload, []).extend(cpu / count for count, _, cpu in done)
         return sum(count / elapsed for count, elapsed, _ in done)
 
-    def _read(self, process: "subprocess.Popen[str]") -> list[float]:
+    def _read_answer(self, process: "subprocess.Popen[str]") -> list[float]:
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line:
@@ -64,23 +64,23 @@ class Ceiling:
 
 
 def work(model: Zorro, clip: bytes, workload: str) -> Callable[[], int]:
-    """Does some of the work, and says of how many items."""
+    """A function that does a step of the workload and returns the number of items it has done."""
     if workload == "clips":
-        return lambda: _clip(model, clip)
+        return lambda: _do_clip(model, clip)
     modality, random = Modality(workload), np.random.default_rng(0)
     inputs = {}
     for name, dtype, shape in input_tensors(modality, model.bundle.clip_spec):
-        inputs[name] = random.integers(0, 200, (MAX_BATCH_SIZE, *shape)).astype(dtype)
+        inputs[name] = random.integers(0, 200, (PEER_BATCH_SIZE, *shape)).astype(dtype)
     session = model.session(modality)
 
     def batch() -> int:
         session.run(inputs)
-        return MAX_BATCH_SIZE
+        return PEER_BATCH_SIZE
 
     return batch
 
 
-def _clip(model: Zorro, clip: bytes) -> int:
+def _do_clip(model: Zorro, clip: bytes) -> int:
     windows = list(read_clips(clip, model.bundle.clip_spec, limits=MediaLimits(max_threads=1)))
     model.run(Modality.FUSED, windows)
     return 1

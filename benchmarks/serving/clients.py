@@ -1,7 +1,7 @@
-"""Clients of a server on this machine: a closed loop, and an open one whose arrivals do not wait for answers.
+"""HTTP clients of a server on this machine: a closed loop, and an open loop whose arrivals do not wait.
 
-An open loop counts a request's time from when it was due, not from when it was sent: free of coordinated
-omission.
+An open loop counts the time of a request from when it was due, not from when it was sent, and so is free of
+coordinated omission.
 """
 
 import asyncio
@@ -12,20 +12,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 BOUNDARY = "zorro-benchmark"
-GIVE_UP_SECONDS = 3.0  # after its time is over a client of the open loop goes away
-WARM_UP_SECONDS = 1.0  # of a closed loop, which do not count
+GIVE_UP_SECONDS = 3.0  # a client of the open loop waits so long after its timeout
+WARM_UP_SECONDS = 1.0  # of a closed loop, not measured
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What became of one request."""
+    """The outcome of one request."""
 
     status: int
-    """0 if the connection broke, or the client has given up."""
+    """0 if the connection broke or the client gave up."""
     seconds: float
-    """From when it was due to the last byte of its answer."""
+    """From when the request was due to the last byte of its answer."""
     ended: float
-    """On `time.perf_counter`."""
+    """When the last byte came, on `time.perf_counter`."""
     retry_after_seconds: float | None = None
     timings: dict[str, float] = field(default_factory=dict)
     """`Server-Timing`, in seconds."""
@@ -40,22 +40,22 @@ def post(path: str, body: bytes, headers: str = "") -> bytes:
 
 
 def multipart(clip: bytes) -> tuple[bytes, str]:
-    """The clip as the part `file` of a form, and the header that says so."""
+    """A form with the clip as its part `file`, and the header line of its content type."""
     head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="clip"\r\n\r\n'.encode()
     kind = f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n"
     return head + clip + f"\r\n--{BOUNDARY}--\r\n".encode(), kind
 
 
 class Client:
-    """A client with one connection, opened when needed and kept while the server keeps it."""
+    """A client with one connection, which is opened when needed and kept as long as the server keeps it."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._is_kept = False
 
-    async def ask(self, request: bytes, *, due: float, give_up_at: float | None = None) -> Reply:
-        """Send one request and wait for all of its answer."""
+    async def send(self, request: bytes, *, due: float, give_up_at: float | None = None) -> Reply:
+        """Send one request and wait for its whole answer."""
         try:
             async with asyncio.timeout(
                 None if give_up_at is None else max(0.0, give_up_at - time.perf_counter())
@@ -73,7 +73,7 @@ class Client:
         return _reply(int(head.split(b" ", 2)[1]), due, head)
 
     def _is_stale(self, error: Exception) -> bool:
-        """Whether the server had closed a kept connection before it saw this request, as it may."""
+        """Whether the server had closed the kept connection before it read this request, as it may."""
         return self._is_kept and not getattr(error, "partial", b"")
 
     async def _exchange(self, request: bytes) -> bytes:
@@ -97,7 +97,7 @@ class Client:
         return head
 
     def close(self) -> None:
-        """Leave."""
+        """Close the connection."""
         if self._streams is not None:
             self._streams[1].transport.abort()
             self._streams = None
@@ -111,14 +111,17 @@ def _reply(status: int, due: float, head: bytes = b"") -> Reply:
 
 
 async def closed_loop(port: int, request: bytes, *, num_clients: int, seconds: float) -> list[Reply]:
-    """Replies within `seconds`, after a warm-up, to clients that ask again as soon as they are answered."""
+    """Replies to clients of which each sends its next request as soon as it is answered.
+
+    Replies of the warm-up, and those later than `seconds` after it, are left out.
+    """
     begin = time.perf_counter() + WARM_UP_SECONDS
-    end, replies = begin + seconds, []
+    end, replies = begin + seconds, list[Reply]()
 
     async def client() -> None:
         connection = Client(port)
         while time.perf_counter() < end:
-            replies.append(await connection.ask(request, due=time.perf_counter(), give_up_at=end + 60))
+            replies.append(await connection.send(request, due=time.perf_counter(), give_up_at=end + 60))
         connection.close()
 
     await asyncio.gather(*(client() for _ in range(num_clients)))
@@ -132,47 +135,47 @@ async def open_loop(
     per_second: float,
     seconds: float,
     timeout_seconds: float,
-    come_back: bool,
+    retries: bool,
     seed: int = 0,
 ) -> tuple[list[Reply], list[Reply]]:
-    """Poisson arrivals.
+    """Send requests with Poisson arrivals.
 
     Args:
         port: of the server.
-        make_request: a request with the given lines of headers.
-        per_second: arrivals.
-        seconds: for so long.
-        timeout_seconds: what a client allows; it says so to the server, and goes away some time later.
-        come_back: whether a refused client comes back once, when it was told to.
+        make_request: makes a request with the given header lines.
+        per_second: arrivals per second.
+        seconds: duration of the arrivals.
+        timeout_seconds: timeout of a request, which it tells the server; the client leaves some time after.
+        retries: whether a refused client sends its request once more, after the `Retry-After` it was given.
         seed: of the arrivals.
 
     Returns:
-        First replies, and replies to those who came back.
+        Replies to the first requests, and replies to the repeated ones.
     """
-    rng, first, again = random.Random(seed), [], []
-    idle: list[Client] = []
+    rng, idle = random.Random(seed), list[Client]()
+    first, again = list[Reply](), list[Reply]()
 
-    async def ask(request: bytes, due: float) -> Reply:
+    async def send(request: bytes, due: float) -> Reply:
         client = idle.pop() if idle else Client(port)
         try:
-            return await client.ask(request, due=due, give_up_at=due + timeout_seconds + GIVE_UP_SECONDS)
+            return await client.send(request, due=due, give_up_at=due + timeout_seconds + GIVE_UP_SECONDS)
         finally:
             idle.append(client)
 
-    async def come(number: int, due: float) -> None:
+    async def arrive(number: int, due: float) -> None:
         request = make_request(
             f"X-Request-Timeout-Ms: {1000 * timeout_seconds:.0f}\r\nX-Request-ID: client-{number}\r\n"
         )
-        reply = await ask(request, due)
+        reply = await send(request, due)
         first.append(reply)
-        if come_back and reply.status == 429 and reply.retry_after_seconds is not None:
+        if retries and reply.status == 429 and reply.retry_after_seconds is not None:
             await asyncio.sleep(reply.retry_after_seconds)
-            again.append(await ask(request, time.perf_counter()))
+            again.append(await send(request, time.perf_counter()))
 
     due, start, tasks = 0.0, time.perf_counter(), []
     while (due := due + rng.expovariate(per_second)) < seconds:
         await asyncio.sleep(max(0.0, start + due - time.perf_counter()))
-        tasks.append(asyncio.ensure_future(come(len(tasks), start + due)))
+        tasks.append(asyncio.ensure_future(arrive(len(tasks), start + due)))
     await asyncio.gather(*tasks)
     for client in idle:
         client.close()

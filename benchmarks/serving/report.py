@@ -1,6 +1,6 @@
 """The report of the serving benchmark, made from its JSON: `results/serving.md` with its charts."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -9,24 +9,25 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .bench import STAGES
+from benchmarks.tables import markdown_table
+
+from .bench import CLIP_SECONDS, STAGES
 
 WORKLOADS = {"clips": "clips", "fused": "tensors"}
-CLIP_SECONDS = 10.0
 
 Record = Mapping[str, Any]
 
 
-def write_report(result: Mapping[str, Any], folder: Path) -> Path:
-    """Write the page and its charts below `folder`; returns the page."""
+def write_serving_report(result: Mapping[str, Any], folder: Path) -> Path:
+    """Write the page and its charts into `folder`; returns the page's path."""
     mpl.rcParams.update({"svg.hashsalt": "zorro", "svg.fonttype": "none", "font.size": 9, "axes.grid": True})
     servers = result["parameters"]["servers"]
     closed, opened = (_of_kind(result, kind) for kind in ("closed", "open"))
     for name, draw in (
-        ("throughput", lambda axes, workload: _throughput(axes, closed, servers, workload)),
-        ("goodput", lambda axes, workload: _goodput(axes, opened, servers, workload)),
+        ("throughput", lambda axes, workload: _draw_throughput(axes, closed, servers, workload)),
+        ("goodput", lambda axes, workload: _draw_goodput(axes, opened, servers, workload)),
     ):
-        _draw(folder / f"serving-{name}.svg", draw)
+        _draw_workloads(folder / f"serving-{name}.svg", draw)
     _draw_stages(folder / "serving-stages.svg", closed)
     page = folder / "serving.md"
     page.write_text(to_page(result))
@@ -47,7 +48,7 @@ def to_page(result: Mapping[str, Any]) -> str:
         "- ceiling: a process per core that decodes and infers, serves nobody, and is measured before and after every load",
         f"- servers: alone on the machine, {parameters['rounds']} rounds in turn, a worker per core with one thread each\n",
         "## Limits\n",
-        _table(
+        markdown_table(
             ("what", "against", "ratio", "limit"),
             [
                 (
@@ -90,7 +91,7 @@ def _closed_table(closed: Sequence[Record], servers: Iterable[str], workload: st
             row += [f"{1000 * median(r[p] for r in loads):.0f}" for p in ("p50", "p95", "p99")]
             rows.append([*row, f"{CLIP_SECONDS * rate:.0f}"] if workload == "clips" else row)
     columns = ("server", "share of the ceiling", "per second", "p50 ms", "p95 ms", "p99 ms")
-    return _table((*columns, "media-seconds per second") if workload == "clips" else columns, rows)
+    return markdown_table((*columns, "media-seconds per second") if workload == "clips" else columns, rows)
 
 
 def _open_table(opened: Sequence[Record], servers: Iterable[str], workload: str) -> str:
@@ -125,7 +126,7 @@ def _open_table(opened: Sequence[Record], servers: Iterable[str], workload: str)
         "p99 ms of a refusal",
         "late or lost",
     )
-    return _table(columns, rows)
+    return markdown_table(columns, rows)
 
 
 def _stage_table(closed: Sequence[Record]) -> str:
@@ -133,20 +134,20 @@ def _stage_table(closed: Sequence[Record]) -> str:
         [f"{clients} clients", *(f"{1000 * value:.1f}" for value in stages.values())]
         for clients, stages in _stages(closed).items()
     ]
-    return _table(("ours", *(f"{stage} ms" for stage in STAGES)), rows)
+    return markdown_table(("ours", *(f"{stage} ms" for stage in STAGES)), rows)
 
 
 def _memory_table(result: Mapping[str, Any], servers: Iterable[str]) -> str:
     rows = []
     for server in servers:
-        seen = [
+        found = [
             r["private_bytes"] for r in result["records"] if (r["kind"], r["server"]) == ("memory", server)
         ]
-        rows.append([server, f"{median(seen) / 1e6:.0f}"])
-    return _table(("server and its processes", "MB"), rows)
+        rows.append([server, f"{median(found) / 1e6:.0f}"])
+    return markdown_table(("server and its processes", "MB"), rows)
 
 
-def _throughput(axes: Axes, closed: Sequence[Record], servers: Iterable[str], workload: str) -> None:
+def _draw_throughput(axes: Axes, closed: Sequence[Record], servers: Iterable[str], workload: str) -> None:
     for server in servers:
         loads = [r for r in closed if (r["server"], r["workload"]) == (server, workload)]
         clients = sorted({r["clients"] for r in loads})
@@ -158,7 +159,7 @@ def _throughput(axes: Axes, closed: Sequence[Record], servers: Iterable[str], wo
     axes.set_xticklabels(["1", "2", "4", "8", "16"])
 
 
-def _goodput(axes: Axes, opened: Sequence[Record], servers: Iterable[str], workload: str) -> None:
+def _draw_goodput(axes: Axes, opened: Sequence[Record], servers: Iterable[str], workload: str) -> None:
     for server in servers:
         records = [r for r in opened if (r["server"], r["workload"]) == (server, workload)]
         loads = sorted({r["load"] for r in records})
@@ -169,7 +170,8 @@ def _goodput(axes: Axes, opened: Sequence[Record], servers: Iterable[str], workl
     axes.set(xlabel="arrivals, of the ceiling", ylabel="in time, of the ceiling", ylim=(0, 1.05))
 
 
-def _draw(path: Path, draw: Any) -> None:
+def _draw_workloads(path: Path, draw: Callable[[Axes, str], None]) -> None:
+    """Draw a chart beside each other for each workload."""
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     for axes, (workload, name) in zip(figure.subplots(1, 2), WORKLOADS.items(), strict=True):
         draw(axes, workload)
@@ -205,8 +207,3 @@ def _stages(closed: Sequence[Record]) -> dict[int, dict[str, float]]:
 
 def _of_kind(result: Mapping[str, Any], kind: str) -> list[Record]:
     return [record for record in result["records"] if record["kind"] == kind]
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)

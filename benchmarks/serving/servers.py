@@ -1,4 +1,4 @@
-"""Servers to measure: how each is started, asked, watched and ended. One runs at a time, on the loopback address."""
+"""The servers to measure: how to start, request, watch and end each. One runs at a time, on loopback."""
 
 import contextlib
 import json
@@ -31,23 +31,23 @@ PEERS = ("plain", "litserve", "bentoml", "mlserver", "ray")
 ENVIRONMENTS = ROOT / ".venv-peers"
 
 MakeRequest = Callable[[str], bytes]
-"""A whole HTTP request with the given lines of headers."""
+"""Makes a whole HTTP request with the given header lines."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """How a server is started and asked."""
+    """How to start a server and what to send it."""
 
     name: str
     command: list[str]
-    """A free port follows as its last word."""
+    """A free port is added as its last word."""
     ready_path: str
     requests: dict[str, MakeRequest]
-    """By workload: clips, audio, fused."""
+    """Requests by workload: clips, audio, fused."""
 
 
 def ours(bundle: Path, clip: bytes) -> Server:
-    """`zorro serve` with its defaults."""
+    """`zorro serve` with its default settings."""
     body, kind = multipart(clip)
     model = Zorro.open(bundle)
     requests: dict[str, MakeRequest] = {"clips": lambda headers: post("/v1/classify", body, kind + headers)}
@@ -58,7 +58,7 @@ def ours(bundle: Path, clip: bytes) -> Server:
 
 
 def peer(name: str, bundle: Path, clip: bytes) -> Server | None:
-    """One of `PEERS`; None if its environment is not there."""
+    """One of `PEERS`; None if its environment is not installed."""
     python = Path(sys.executable) if name == "plain" else ENVIRONMENTS / name / "bin" / "python"
     if not python.exists():
         return None
@@ -82,7 +82,7 @@ def window(model: Zorro, modality: Modality) -> dict[str, np.ndarray]:
 
 
 def _protocol_request(model: Zorro, modality: Modality) -> MakeRequest:
-    """One window by the Open Inference Protocol; its body is made once, as those of peers are."""
+    """One window in the Open Inference Protocol; its body is made once, like those of peers."""
     tensors = window(model, modality)
     inputs: list[dict[str, Any]] = [
         {
@@ -99,8 +99,8 @@ def _protocol_request(model: Zorro, modality: Modality) -> MakeRequest:
     return lambda headers: post(f"/v2/models/{model.bundle.name}/infer", body, length + headers)
 
 
-class Running:
-    """A server that runs."""
+class RunningServer:
+    """A running server and its processes."""
 
     def __init__(self, server: Server, process: "subprocess.Popen[bytes]", port: int) -> None:
         self.server, self.port = server, port
@@ -108,15 +108,15 @@ class Running:
 
     @property
     def pid(self) -> int:
-        """Of its first process."""
+        """Id of its first process."""
         return self._process.pid
 
     def private_bytes(self) -> int:
-        """Memory that its processes share with nobody."""
+        """Bytes of memory that its processes share with no other process."""
         return sum(self.private_bytes_by_process())
 
     def private_bytes_by_process(self) -> list[int]:
-        """The same of each process, its first one first."""
+        """The same by process, the first process first."""
         private = []
         for process in [psutil.Process(self.pid), *psutil.Process(self.pid).children(recursive=True)]:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -125,8 +125,8 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(server: Server, **settings: object) -> Iterator[Running]:
-    """Start it, wait until it is ready, and end it with all its processes afterwards."""
+def running(server: Server, **settings: object) -> Iterator[RunningServer]:
+    """Start a server, wait until it is ready, and at the end stop it with all its processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
@@ -141,7 +141,7 @@ def running(server: Server, **settings: object) -> Iterator[Running]:
     )
     try:
         _wait(server, process, port)
-        yield Running(server, process, port)
+        yield RunningServer(server, process, port)
     finally:
         _end(process)
 

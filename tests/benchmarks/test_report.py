@@ -11,9 +11,16 @@ import pytest
 from rich.console import Console
 
 from benchmarks.measure import Measured, interleave
-from benchmarks.report import COLUMNS, TABLES_PAGE, print_result, read_results, to_markdown, write_tables
+from benchmarks.report import (
+    RATIO_COLUMNS,
+    TABLES_PAGE,
+    print_result,
+    read_results,
+    to_markdown,
+    write_tables,
+)
 from benchmarks.result import CheckError, Ratio, Result
-from benchmarks.run import NAMES
+from benchmarks.run import BENCHMARKS
 
 ABOUT = {"hardware": {"cpu": "Abacus", "cores": 2}}
 BEGIN, END = "<!-- benchmarks: begin. Made from JSON. -->\n", "<!-- benchmarks: end -->"
@@ -141,7 +148,7 @@ def test_one_row_per_ratio(result: Result) -> None:
     result.compare("ours", "quick", at_most=0.5)
     result.compare("ours", "slow")
     assert to_markdown([result.to_dict() | ABOUT]).splitlines() == [
-        "| " + " | ".join(COLUMNS) + " |",
+        "| " + " | ".join(RATIO_COLUMNS) + " |",
         "| --- | --- | --- | --- | --- |",
         "| ours | quick | 0.80 | ≤ 0.50 (missed) | Abacus, 2 cores |",
         "| ours | slow | 0.25 |  | Abacus, 2 cores |",
@@ -193,4 +200,4 @@ def test_the_page_describes_every_benchmark() -> None:
     described = re.findall(
         r"^\| `(\w+)` \|", TABLES_PAGE.read_text().partition("<!--")[0], flags=re.MULTILINE
     )
-    assert sorted(described) == sorted(NAMES)
+    assert sorted(described) == sorted(BENCHMARKS)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.report import read_results
-from benchmarks.result import RESULTS
+from benchmarks.result import RESULTS_FOLDER
 from benchmarks.serving.bench import quantile, stage_seconds
 from benchmarks.serving.clients import Client, Reply, closed_loop, open_loop, post
-from benchmarks.serving.report import to_page, write_report
+from benchmarks.serving.report import to_page, write_serving_report
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -54,7 +54,7 @@ BROKEN = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 9\r\n\r\nok"
 def test_a_client_reads_all_forms_of_answers() -> None:
     async def talk(port: int) -> list[Reply]:
         client = Client(port)
-        return [await client.ask(post("/", b"abc"), due=time.perf_counter()) for _ in range(5)]
+        return [await client.send(post("/", b"abc"), due=time.perf_counter()) for _ in range(5)]
 
     answers = [LENGTH, CHUNKS, CLOSE, BROKEN, LENGTH]
     replies = _talk(lambda i: answers[i], talk)
@@ -74,8 +74,8 @@ def test_a_closed_loop_counts_what_ends_in_its_time(monkeypatch: pytest.MonkeyPa
     assert {reply.status for reply in replies} == {200}
 
 
-@pytest.mark.parametrize("come_back", [True, False])
-def test_refused_clients_of_an_open_loop_come_back_once(come_back: bool) -> None:
+@pytest.mark.parametrize("retries", [True, False])
+def test_refused_clients_of_an_open_loop_retry_once(retries: bool) -> None:
     soon = CHUNKS.replace(b"After: 7", b"After: 0.01")
     counts = []
 
@@ -86,7 +86,7 @@ def test_refused_clients_of_an_open_loop_come_back_once(come_back: bool) -> None
             per_second=100,
             seconds=0.2,
             timeout_seconds=5,
-            come_back=come_back,
+            retries=retries,
         )
         counts.append((len(first), len(again)))
         return first + again
@@ -94,7 +94,7 @@ def test_refused_clients_of_an_open_loop_come_back_once(come_back: bool) -> None
     replies = _talk(lambda _: soon, talk)
     ((num_first, num_again),) = counts
     assert num_first > 3
-    assert num_again == (num_first if come_back else 0)
+    assert num_again == (num_first if retries else 0)
     assert {reply.status for reply in replies} == {429}
 
 
@@ -111,10 +111,10 @@ def test_stages_are_those_that_every_answer_tells() -> None:
 
 def test_the_committed_report_is_what_its_json_makes(tmp_path: Path) -> None:
     (result,) = [x for x in read_results() if x["name"] == "serving"]
-    assert (RESULTS / "serving.md").read_text() == to_page(result), (
+    assert (RESULTS_FOLDER / "serving.md").read_text() == to_page(result), (
         "python -m benchmarks report puts the report right"
     )
-    page = write_report(json.loads(json.dumps(result)), tmp_path)
+    page = write_serving_report(json.loads(json.dumps(result)), tmp_path)
     for chart in ("throughput", "goodput", "stages"):
         assert f"(serving-{chart}.svg)" in page.read_text()
         assert (tmp_path / f"serving-{chart}.svg").read_text().startswith("<?xml")

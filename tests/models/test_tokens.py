@@ -5,7 +5,7 @@ import torch
 
 from models import Centre, ZorroModel, preset
 from models.tokens import VideoTokens
-from tests.conftest import SMALL
+from tests.small_models import SMALL
 
 
 def _tokens(centre: Centre) -> VideoTokens:
@@ -15,12 +15,12 @@ def _tokens(centre: Centre) -> VideoTokens:
     ).eval()
 
 
-def test_motion_alone_is_blind_to_what_stands_still() -> None:
-    film = torch.randint(0, 100, (2, 2, 32, 32, 3), generator=torch.Generator().manual_seed(0)).float()
+def test_centring_on_motion_removes_what_stands_still() -> None:
+    video = torch.randint(0, 100, (2, 2, 32, 32, 3), generator=torch.Generator().manual_seed(0)).float()
     still = torch.randint(0, 100, (2, 1, 32, 32, 3), generator=torch.Generator().manual_seed(1)).float()
-    for centre, is_blind in ((Centre.MOTION, True), (Centre.COLOUR, False), (Centre.PICTURE, False)):
+    for centre, removes_it in ((Centre.MOTION, True), (Centre.COLOUR, False), (Centre.PICTURE, False)):
         tokens = _tokens(centre)
-        assert torch.allclose(tokens(film), tokens(film + still), atol=1e-4) == is_blind
+        assert torch.allclose(tokens(video), tokens(video + still), atol=1e-4) == removes_it
 
 
 def test_a_mean_picture_is_a_weight_and_is_subtracted() -> None:
@@ -29,9 +29,11 @@ def test_a_mean_picture_is_a_weight_and_is_subtracted() -> None:
     assert "mean" not in _tokens(Centre.COLOUR).state_dict()
     mean = torch.rand(32, 32, 3) * 255
     tokens.mean.copy_(mean)
-    film = mean.expand(1, 2, -1, -1, -1)
-    expected = _tokens(Centre.COLOUR)(torch.full_like(film, 127.5))  # its mean colour: nothing is left either
-    torch.testing.assert_close(tokens(film), expected, atol=1e-4, rtol=1e-4)
+    video = mean.expand(1, 2, -1, -1, -1)
+    expected = _tokens(Centre.COLOUR)(
+        torch.full_like(video, 127.5)
+    )  # its mean colour: nothing is left either
+    torch.testing.assert_close(tokens(video), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_an_unknown_centre_fails() -> None:

@@ -5,20 +5,17 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from models import Masking, Stream, ZorroConfig, ZorroModel, preset
 from models.transfer import TransferReport, config_for, transfer
-from models.weights import Checkpoint, CheckpointError
-from tests.conftest import SMALL
+from models.weights import Checkpoint, CheckpointError, float_weights
+from tests.small_models import SMALL, random_audio, random_video, small_config
 
 CLASSIFIERS = {
     f"heads.{s}.classify.{p}" for s in ("audio", "video", "fusion", "overall") for p in ("weight", "bias")
 }
-AUDIO = torch.randn(2, 64, 32, generator=torch.Generator().manual_seed(1))
-VIDEO = torch.randint(
-    0, 256, (2, 2, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(2)
-)
+AUDIO = random_audio(small_config("vit-tiny"), batch=2)
+VIDEO = random_video(small_config("vit-tiny"), batch=2)
 
 
 def _labels(ids: str) -> list[dict[str, object]]:
@@ -29,9 +26,8 @@ def _checkpoint(ids: str = "abcd", **changes: object) -> Checkpoint:
     """As if trained: no weight or statistic is that of a new model."""
     torch.manual_seed(0)
     model = ZorroModel(preset("vit-tiny", num_classes=len(ids), **SMALL | changes))
-    for tensor in model.state_dict().values():
-        if tensor.is_floating_point():
-            tensor.copy_(torch.randn_like(tensor).abs() * 0.2 + 0.1)
+    for tensor in float_weights(model).values():
+        tensor.copy_(torch.randn_like(tensor).abs() * 0.2 + 0.1)
     return Checkpoint(model.eval(), model.config, {}, _labels(ids))
 
 
@@ -41,10 +37,6 @@ def _move(
     torch.manual_seed(5)
     model = ZorroModel(config).eval()
     return model, transfer(checkpoint, model, **options)
-
-
-def _named(model: ZorroModel) -> dict[str, Tensor]:
-    return {k: v for k, v in model.state_dict().items() if v.is_floating_point()}
 
 
 @pytest.mark.parametrize("stem", ["patch", "conv"])
@@ -57,7 +49,7 @@ def test_an_equal_config_gives_equal_bits_but_for_the_classifiers(stem: str) -> 
         assert torch.equal(getattr(before, name).embedding, getattr(after, name).embedding)
         assert not torch.equal(getattr(before, name).logits, getattr(after, name).logits)
     assert (report.resized, set(report.initialised), report.kept_labels) == ({}, CLASSIFIERS, ())
-    assert set(report.copied) == _named(model).keys() - CLASSIFIERS
+    assert set(report.copied) == float_weights(model).keys() - CLASSIFIERS
 
 
 def test_classifiers_that_start_anew_are_as_the_model_was_made() -> None:
@@ -65,9 +57,9 @@ def test_classifiers_that_start_anew_are_as_the_model_was_made() -> None:
     config = config_for(old.config, num_classes=7)
     model, _ = _move(old, config)
     torch.manual_seed(5)
-    made = _named(ZorroModel(config))
+    made = float_weights(ZorroModel(config))
     for name in CLASSIFIERS:
-        assert torch.equal(_named(model)[name], made[name])
+        assert torch.equal(float_weights(model)[name], made[name])
 
 
 def test_all_labels_kept_gives_equal_logits() -> None:
@@ -75,7 +67,7 @@ def test_all_labels_kept_gives_equal_logits() -> None:
     model, report = _move(old, old.config, labels=_labels("abcd"))
     assert torch.equal(old.model(AUDIO, VIDEO).fusion.logits, model(AUDIO, VIDEO).fusion.logits)
     assert (report.initialised, report.kept_labels) == ((), ("a", "b", "c", "d"))
-    assert set(report.copied) == _named(model).keys()
+    assert set(report.copied) == float_weights(model).keys()
 
 
 def test_rows_follow_their_labels_by_id() -> None:
@@ -231,7 +223,7 @@ def test_a_report_reads_as_a_line() -> None:
     model, report = _move(
         old, config_for(old.config, num_classes=2, video_shape=(2, 48, 64, 3)), labels=_labels("ax")
     )
-    assert len(report.copied) + len(report.resized) + len(report.initialised) == len(_named(model))
+    assert len(report.copied) + len(report.resized) + len(report.initialised) == len(float_weights(model))
     line = str(report)
     assert "resized video_tokens.pos_space 2x2 to 3x4" in line
     assert f"copied {len(report.copied)} weights" in line

@@ -1,11 +1,11 @@
-"""Servers that ours is compared with, each as its documentation says, over the same decoding and the same graphs.
+"""Peers: other model servers, set up as their documentation says, with the same decoding and the same graphs.
 
-`python -m benchmarks.serving.peers.NAME BUNDLE PORT` answers, on the loopback address:
+`python -m benchmarks.serving.peers.NAME BUNDLE PORT` serves on the loopback address:
 
 - GET /readyz: 200 once every worker has loaded the model.
-- POST /clips: the bytes of a clip; JSON, the labels of each stream.
-- POST /tensors/audio, POST /tensors/fused: one window, as raw bytes of the graph's inputs one after another; raw float32 of
-  its outputs one after another.
+- POST /clips: takes the bytes of a clip, returns the labels of each stream as JSON.
+- POST /tensors/audio, POST /tensors/fused: takes one window as raw bytes, the inputs of the graph one after
+  another; returns its outputs likewise, as raw float32.
 
 Each has as many workers as there are cores, with one thread each, and batches tensors where it can.
 """

@@ -1,7 +1,7 @@
 """BentoML: a process for each core that runs one method at a time, and adaptive batching for tensors.
 
-A batch is a list of raw bodies, one for each request. Batches wait as BentoML's dispatcher sees fit: its
-limit of latency refuses requests that would take longer, so that it stays at its default.
+A batch is a list of raw bodies, one for each request. BentoML's dispatcher decides how long batches wait. Its
+latency limit stays at the default, because requests that would take longer are refused.
 """
 
 import os
@@ -17,15 +17,15 @@ from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 from media import Modality
 
-from .common import MAX_BATCH_SIZE, answer_clip, open_model, read_window, run_batch
+from .common import PEER_BATCH_SIZE, answer_clip, decode_window, open_model, run_batch
 
 NUM_WORKERS = len(os.sched_getaffinity(0))
 RAW = WithJsonSchema({"type": "string", "format": "binary"})
 Bodies = Annotated[list[bytes], BeforeValidator(lambda body: [body]), RAW]
-Answers = Annotated[
+PeerOutputs = Annotated[
     list[bytes], PlainSerializer(lambda answers: answers[0]), RAW, ContentType("application/octet-stream")
 ]
-BUNDLE, LOADED = "PEER_BUNDLE", "PEER_LOADED"
+BUNDLE_VARIABLE, LOADED_VARIABLE = "PEER_BUNDLE", "PEER_LOADED"
 
 
 @bentoml.service(name="peer", workers=NUM_WORKERS, threads=1, logging={"access": {"enabled": False}})
@@ -33,26 +33,26 @@ class Peer:
     """A worker."""
 
     def __init__(self) -> None:
-        self.model = open_model(os.environ[BUNDLE])
-        Path(os.environ[LOADED], str(os.getpid())).touch()
+        self.model = open_model(os.environ[BUNDLE_VARIABLE])
+        Path(os.environ[LOADED_VARIABLE], str(os.getpid())).touch()
 
     async def __is_ready__(self) -> bool:
-        return len(os.listdir(os.environ[LOADED])) >= NUM_WORKERS
+        return len(os.listdir(os.environ[LOADED_VARIABLE])) >= NUM_WORKERS
 
     @bentoml.api(route="/clips")
     def clips(self, body: bytes, /) -> Annotated[bytes, ContentType("application/json")]:
         return answer_clip(self.model, body)
 
-    @bentoml.api(route="/tensors/audio", batchable=True, max_batch_size=MAX_BATCH_SIZE)
-    def audio(self, bodies: Bodies, /) -> Answers:
+    @bentoml.api(route="/tensors/audio", batchable=True, max_batch_size=PEER_BATCH_SIZE)
+    def audio(self, bodies: Bodies, /) -> PeerOutputs:
         return self._run(Modality.AUDIO, bodies)
 
-    @bentoml.api(route="/tensors/fused", batchable=True, max_batch_size=MAX_BATCH_SIZE)
-    def fused(self, bodies: Bodies, /) -> Answers:
+    @bentoml.api(route="/tensors/fused", batchable=True, max_batch_size=PEER_BATCH_SIZE)
+    def fused(self, bodies: Bodies, /) -> PeerOutputs:
         return self._run(Modality.FUSED, bodies)
 
     def _run(self, graph: Modality, bodies: list[bytes]) -> list[bytes]:
-        return run_batch(self.model, graph, [read_window(self.model, graph, body) for body in bodies])
+        return run_batch(self.model, graph, [decode_window(self.model, graph, body) for body in bodies])
 
 
 def main() -> None:
@@ -60,7 +60,7 @@ def main() -> None:
         loaded = Path(folder, "loaded")
         loaded.mkdir()
         os.environ |= {"BENTOML_HOME": folder, "BENTOML_DO_NOT_TRACK": "True", "BENTOML_QUIET": "True"}
-        os.environ |= {BUNDLE: sys.argv[1], LOADED: str(loaded)}
+        os.environ |= {BUNDLE_VARIABLE: sys.argv[1], LOADED_VARIABLE: str(loaded)}
         Peer.inject_config()
         serve_http(Peer, host="127.0.0.1", port=int(sys.argv[2]), timeout_graceful_shutdown=5)
 

@@ -1,7 +1,7 @@
-"""LitServe: an API for clips and one for tensors, each with a worker for each core; tensors come in batches.
+"""LitServe: an API for clips and one for tensors, each with a worker for each core; tensors are batched.
 
-Both graphs share an API, since idle workers that batch ask for work a thousand times a second and take time
-from the others.
+Both graphs share an API, because idle workers that batch look for work a thousand times a second and take
+time from the others.
 """
 
 import os
@@ -18,11 +18,11 @@ from media import Modality
 from .common import (
     BATCH_WAIT_SECONDS,
     GRAPHS,
-    MAX_BATCH_SIZE,
-    Window,
+    PEER_BATCH_SIZE,
+    PeerInputs,
     answer_clip,
+    decode_window,
     open_model,
-    read_window,
     run_batch,
 )
 
@@ -57,7 +57,7 @@ class TensorApi(litserve.LitAPI):
 
     def __init__(self, bundle: str) -> None:
         super().__init__(
-            max_batch_size=MAX_BATCH_SIZE, batch_timeout=BATCH_WAIT_SECONDS, api_path="/tensors/{graph}"
+            max_batch_size=PEER_BATCH_SIZE, batch_timeout=BATCH_WAIT_SECONDS, api_path="/tensors/{graph}"
         )
         self.bundle = bundle
 
@@ -66,11 +66,11 @@ class TensorApi(litserve.LitAPI):
 
     def decode_request(
         self, request: Annotated[tuple[Modality, bytes], Depends(read_body)]
-    ) -> tuple[Modality, Window]:
+    ) -> tuple[Modality, PeerInputs]:
         graph, body = request
-        return graph, read_window(self.model, graph, body)
+        return graph, decode_window(self.model, graph, body)
 
-    def predict(self, x: Sequence[tuple[Modality, Window]]) -> list[bytes]:
+    def predict(self, x: Sequence[tuple[Modality, PeerInputs]]) -> list[bytes]:
         answers: dict[int, bytes] = {}
         for graph in GRAPHS:
             windows = {i: window for i, (other, window) in enumerate(x) if other == graph}
@@ -89,9 +89,8 @@ def main() -> None:
         apis, accelerator="cpu", workers_per_device=workers, healthcheck_path="/readyz"
     )
     server.uvicorn_graceful_timeout = 1  # seconds, for one HTTP server after another
-    signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # LitServe ends its workers on an interrupt only
+    # LitServe ends its workers only on an interrupt.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     server.run("127.0.0.1", port, num_api_servers=workers, log_level="warning", generate_client_file=False)
 

@@ -1,7 +1,7 @@
 """MLServer: a pool with a worker for each core; clips and tensors are custom endpoints with raw bodies.
 
-Tensors are not batched: MLServer batches its own protocol only, which over HTTP takes tensors as JSON and not
-    as raw bytes.
+Tensors are not batched: MLServer batches only its own protocol, which over HTTP takes tensors as JSON and not
+as raw bytes.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from mlserver.utils import install_uvloop_event_loop
 
 from media import Modality
 
-from .common import answer_clip, open_model, read_window, run_batch
+from .common import answer_clip, decode_window, open_model, run_batch
 
 RawBody = Annotated[bytes, Body(media_type="application/octet-stream")]
 
@@ -37,12 +37,12 @@ class Peer(MLModel):
 
     @custom_handler(rest_path="/tensors/{graph}")
     async def tensors(self, graph: Modality, body: RawBody) -> Response:
-        (answer,) = run_batch(self.model, graph, [read_window(self.model, graph, body)])
+        (answer,) = run_batch(self.model, graph, [decode_window(self.model, graph, body)])
         return Response(answer, media_type="application/octet-stream")
 
 
-async def serve(bundle: str, port: int, folder: Path) -> None:
-    """Until a signal comes; what `mlserver start` does."""
+async def serve_until_signal(bundle: str, port: int, folder: Path) -> None:
+    """Serve as `mlserver start` does, until a signal comes."""
     settings = Settings(
         debug=False,
         host="127.0.0.1",
@@ -59,9 +59,8 @@ async def serve(bundle: str, port: int, folder: Path) -> None:
             "loggers": {name: {"level": "WARNING"} for name in ("mlserver", "uvicorn")},
         },
     )
-    settings._custom_rest_server_settings = {
-        "timeout_graceful_shutdown": 5
-    }  # else it waits for ever for requests in work
+    # Without a timeout it waits for requests in flight for ever.
+    settings._custom_rest_server_settings = {"timeout_graceful_shutdown": 5}
     model = ModelSettings(
         name="peer",
         implementation="benchmarks.serving.peers.mlserver_peer.Peer",
@@ -73,14 +72,13 @@ async def serve(bundle: str, port: int, folder: Path) -> None:
 def main() -> None:
     install_uvloop_event_loop()
     with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(serve(sys.argv[1], int(sys.argv[2]), Path(folder)))
-    os._exit(0)  # queues to workers that are gone would wait for ever to be read
+        asyncio.run(serve_until_signal(sys.argv[1], int(sys.argv[2]), Path(folder)))
+    os._exit(0)  # the queues of workers that have ended would block a normal exit
 
 
 if __name__ == "__main__":
     main()
-elif (
-    __name__ == "__mp_main__"
-):  # a worker: MLServer 1.7 asks for the current event loop, which uvloop 0.22 no longer makes
+elif __name__ == "__mp_main__":  # a worker
+    # MLServer 1.7 needs a current event loop, which uvloop 0.22 no longer makes.
     install_uvloop_event_loop()
     asyncio.set_event_loop(asyncio.new_event_loop())

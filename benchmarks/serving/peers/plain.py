@@ -1,6 +1,6 @@
-"""What a good engineer writes in an hour: FastAPI, ONNX Runtime, a pool of threads, one request per run of the graph.
+"""The plain peer, an hour's work: FastAPI, ONNX Runtime and a thread pool, one request per run of the graph.
 
-No batching, no processes, no refusal.
+It has no batching, no worker processes and no refusals.
 """
 
 import os
@@ -13,11 +13,11 @@ from fastapi import FastAPI, Request, Response
 from media import Modality
 from runtime import Zorro
 
-from .common import answer_clip, open_model, read_window, run_batch
+from .common import answer_clip, decode_window, open_model, run_batch
 
 
-def create_app(model: Zorro) -> FastAPI:
-    """The routes; work runs in Starlette's pool of threads."""
+def create_plain_app(model: Zorro) -> FastAPI:
+    """The routes; work runs in Starlette's thread pool."""
     app = FastAPI()
 
     @app.get("/readyz")
@@ -31,7 +31,7 @@ def create_app(model: Zorro) -> FastAPI:
 
     @app.post("/tensors/{graph}")
     async def tensors(request: Request, graph: Modality) -> Response:
-        window = read_window(model, graph, await request.body())
+        window = decode_window(model, graph, await request.body())
         (answer,) = await run_sync(run_batch, model, graph, [window])
         return Response(answer, media_type="application/octet-stream")
 
@@ -40,7 +40,7 @@ def create_app(model: Zorro) -> FastAPI:
 
 def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
-    uvicorn.run(create_app(open_model(sys.argv[1])), port=int(sys.argv[2]), log_level="warning")
+    uvicorn.run(create_plain_app(open_model(sys.argv[1])), port=int(sys.argv[2]), log_level="warning")
 
 
 if __name__ == "__main__":

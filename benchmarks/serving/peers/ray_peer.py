@@ -1,7 +1,7 @@
 """Ray Serve: a FastAPI deployment with a replica for each core, and dynamic batches for tensors.
 
-HAProxy is in front and Serve optimised for throughput, as its documentation says for high throughput. A
-replica works in its event loop, so that it does one thing at a time.
+HAProxy is in front and Serve is set to optimise throughput, as its documentation recommends. A replica works
+in its event loop, so it does one thing at a time.
 """
 
 import os
@@ -17,7 +17,7 @@ from ray import serve
 
 from media import Modality
 
-from .common import BATCH_WAIT_SECONDS, MAX_BATCH_SIZE, answer_clip, open_model, read_window, run_batch
+from .common import BATCH_WAIT_SECONDS, PEER_BATCH_SIZE, answer_clip, decode_window, open_model, run_batch
 
 NUM_REPLICAS = len(os.sched_getaffinity(0))
 HAPROXY_PATHS = {
@@ -25,11 +25,11 @@ HAPROXY_PATHS = {
     "SERVER_STATE_BASE": "", "SERVER_STATE_FILE": "server-state",
 }  # fmt: skip
 app = FastAPI()
-batched = serve.batch(max_batch_size=MAX_BATCH_SIZE, batch_wait_timeout_s=BATCH_WAIT_SECONDS)
+batched = serve.batch(max_batch_size=PEER_BATCH_SIZE, batch_wait_timeout_s=BATCH_WAIT_SECONDS)
 
 
 @serve.deployment(
-    num_replicas=NUM_REPLICAS, max_ongoing_requests=2 * MAX_BATCH_SIZE, ray_actor_options={"num_cpus": 1}
+    num_replicas=NUM_REPLICAS, max_ongoing_requests=2 * PEER_BATCH_SIZE, ray_actor_options={"num_cpus": 1}
 )
 @serve.ingress(app)
 class Peer:
@@ -61,7 +61,7 @@ class Peer:
         return self._run(Modality.FUSED, bodies)
 
     def _run(self, graph: Modality, bodies: list[bytes]) -> list[bytes]:
-        return run_batch(self.model, graph, [read_window(self.model, graph, body) for body in bodies])
+        return run_batch(self.model, graph, [decode_window(self.model, graph, body) for body in bodies])
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Where each peer answers, for the benchmark to read without its framework."""
+"""The paths of each peer, in a file that needs none of their frameworks."""
 
 _PATHS = {"clips": "/clips", "audio": "/tensors/audio", "fused": "/tensors/fused"}
 

@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models import Stream, ZorroConfig, ZorroModel
+from models import Stream, ZorroConfig
 from models.importers import import_ast
 from models.weights import CheckpointError
+from tests.models.importers.layout_weights import block_shapes, copied_weights, new_model, random_weights
 
 DIM, DEPTH = 12, 2
 CONFIG = ZorroConfig(
@@ -29,32 +30,18 @@ def ast_weights(
     *, dim: int = DIM, depth: int = DEPTH, grid: tuple[int, int] = (12, 101)
 ) -> dict[str, Tensor]:
     """Random numbers under the keys and in the shapes of AST's files; `grid` is (frequency, time)."""
-    shapes: dict[str, tuple[int, ...]] = {
-        "v.cls_token": (1, 1, dim),
-        "v.dist_token": (1, 1, dim),
-        "v.pos_embed": (1, 2 + grid[0] * grid[1], dim),
-        "v.patch_embed.proj.weight": (dim, 1, 16, 16),
-        "v.patch_embed.proj.bias": (dim,),
-        "v.norm.weight": (dim,),
-        "v.norm.bias": (dim,),
-        "v.head.weight": (9, dim),
-        "v.head_dist.weight": (9, dim),
-        "mlp_head.0.weight": (dim,),
-        "mlp_head.1.weight": (9, dim),
+    shapes = {
+        "cls_token": (1, 1, dim),
+        "dist_token": (1, 1, dim),
+        "pos_embed": (1, 2 + grid[0] * grid[1], dim),
+        "patch_embed.proj.weight": (dim, 1, 16, 16),
+        "patch_embed.proj.bias": (dim,),
+        "head.weight": (9, dim),
+        "head_dist.weight": (9, dim),
+        **block_shapes(dim=dim, depth=depth),
     }
-    for i in range(depth):
-        maps = {
-            "norm1": (dim,),
-            "attn.qkv": (3 * dim, dim),
-            "attn.proj": (dim, dim),
-            "norm2": (dim,),
-            "mlp.fc1": (4 * dim, dim),
-            "mlp.fc2": (dim, 4 * dim),
-        }
-        for name, shape in maps.items():
-            shapes[f"v.blocks.{i}.{name}.weight"], shapes[f"v.blocks.{i}.{name}.bias"] = shape, shape[:1]
-    generator = torch.Generator().manual_seed(3)
-    return {f"module.{name}": 0.3 * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    classifier = {"module.mlp_head.0.weight": (dim,), "module.mlp_head.1.weight": (9, dim)}
+    return random_weights({f"module.v.{name}": shape for name, shape in shapes.items()} | classifier)
 
 
 def with_positions(frequency: Tensor, time: Tensor) -> dict[str, Tensor]:
@@ -64,17 +51,8 @@ def with_positions(frequency: Tensor, time: Tensor) -> dict[str, Tensor]:
     return weights
 
 
-def _model(config: ZorroConfig = CONFIG) -> ZorroModel:
-    torch.manual_seed(0)
-    return ZorroModel(config).eval()
-
-
-def _named(model: ZorroModel) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
-
-
 def test_patches_are_embedded_as_ast_does() -> None:
-    weights, model = ast_weights(), _model(replace(CONFIG, audio_mean=-7.0, audio_std=3.0))
+    weights, model = ast_weights(), new_model(replace(CONFIG, audio_mean=-7.0, audio_std=3.0))
     import_ast(model, weights)
     normalised = torch.randn(1, 256, 128, generator=torch.Generator().manual_seed(1))  # (log-mel + 7) in nats
     # AST: minus its mean, by twice its std, axes (frequency, time); at a stride of 16 its patches are ours.
@@ -89,7 +67,7 @@ def test_patches_are_embedded_as_ast_does() -> None:
 
 
 def test_the_normalisation_is_an_argument() -> None:
-    one, other = _model(), _model()
+    one, other = new_model(CONFIG), new_model(CONFIG)
     import_ast(one, ast_weights())
     import_ast(other, ast_weights(), std=2 * 4.5689974)
     torch.testing.assert_close(one.audio_tokens.embed.weight, 2 * other.audio_tokens.embed.weight)
@@ -99,7 +77,7 @@ def test_the_normalisation_is_an_argument() -> None:
 def test_positions_that_are_sums_come_back_whole() -> None:
     """Where grids are equal: patches side by side, 128 bins and 128 frames."""
     frequency, time = torch.randn(8, DIM), torch.randn(8, DIM)
-    model = _model(replace(CONFIG, audio_shape=(128, 128)))
+    model = new_model(replace(CONFIG, audio_shape=(128, 128)))
     import_ast(model, with_positions(frequency, time), stride=16)
     ours = model.audio_tokens.pos_time + model.audio_tokens.pos_frequency
     torch.testing.assert_close(ours.detach(), time[:, None] + frequency)
@@ -111,7 +89,7 @@ def test_positions_that_are_sums_come_back_whole() -> None:
 
 def test_positions_are_the_nearest_sum() -> None:
     weights = ast_weights(grid=(8, 8))
-    model = _model(replace(CONFIG, audio_shape=(128, 128)))
+    model = new_model(replace(CONFIG, audio_shape=(128, 128)))
     import_ast(model, weights, stride=16)
     theirs = weights["module.v.pos_embed"][0, 2:].reshape(8, 8, DIM).transpose(0, 1)
     rest = theirs - (model.audio_tokens.pos_time + model.audio_tokens.pos_frequency).detach()
@@ -123,7 +101,7 @@ def test_positions_are_the_nearest_sum() -> None:
 
 def test_a_shorter_clip_gets_the_middle_of_the_positions_in_time() -> None:
     channels = torch.linspace(1, 2, DIM)
-    model = _model()  # 16 x 8 of 16; AST has 101 x 12 at stride 10
+    model = new_model(CONFIG)  # 16 x 8 of 16; AST has 101 x 12 at stride 10
     import_ast(model, with_positions(torch.zeros(12, DIM), torch.arange(101.0)[:, None] * channels))
     # 16 patches of 16 frames span 256 frames, 26 of AST's; the middle of 101 begins at 37.
     want = 37 + (torch.arange(16) + 0.5) * 26 / 16 - 0.5
@@ -132,7 +110,7 @@ def test_a_shorter_clip_gets_the_middle_of_the_positions_in_time() -> None:
 
 def test_a_longer_clip_gets_all_of_them_stretched() -> None:
     channels = torch.linspace(1, 2, DIM)
-    model = _model(replace(CONFIG, audio_shape=(2048, 128)))
+    model = new_model(replace(CONFIG, audio_shape=(2048, 128)))
     import_ast(
         model, with_positions(torch.arange(12.0)[:, None] * channels, torch.arange(101.0)[:, None] * channels)
     )
@@ -147,10 +125,10 @@ def test_a_longer_clip_gets_all_of_them_stretched() -> None:
 
 
 def test_the_trunk_is_left_alone_unless_asked() -> None:
-    model = _model()
-    before = _named(model)
+    model = new_model(CONFIG)
+    before = copied_weights(model)
     report = import_ast(model, ast_weights(depth=5))  # any depth
-    after = _named(model)
+    after = copied_weights(model)
     assert set(report.loaded) == {"audio_tokens.embed.weight", "audio_tokens.embed.bias", *AUDIO_POSITIONS}
     assert report.zeroed == ()
     assert {*report.loaded, *report.kept} == after.keys()
@@ -162,7 +140,7 @@ def test_the_trunk_is_left_alone_unless_asked() -> None:
 
 
 def test_the_trunk_if_asked_computes_what_ast_s_does() -> None:
-    weights, model = ast_weights(), _model()
+    weights, model = ast_weights(), new_model(CONFIG)
     report = import_ast(model, weights, trunk=True)
     assert len([name for name in report.loaded if name.startswith("trunk.")]) == 12 * DEPTH + 2
     assert not any("blocks" in name for name in report.unused)
@@ -195,7 +173,7 @@ def test_the_trunk_of_another_depth_fails() -> None:
     with pytest.raises(
         CheckpointError, match="weights have depth 5 and width 12, the model has depth 2 and width 12"
     ):
-        import_ast(_model(), ast_weights(depth=5), trunk=True)
+        import_ast(new_model(CONFIG), ast_weights(depth=5), trunk=True)
 
 
 @pytest.mark.parametrize(
@@ -215,18 +193,18 @@ def test_the_trunk_of_another_depth_fails() -> None:
     ],
 )
 def test_weights_that_do_not_fit_fail_and_change_nothing(weights: dict[str, Tensor], match: str) -> None:
-    model = _model()
-    before = _named(model)
+    model = new_model(CONFIG)
+    before = copied_weights(model)
     with pytest.raises(CheckpointError, match=match):
         import_ast(model, weights)
-    after = _named(model)
+    after = copied_weights(model)
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_models_without_a_place_for_them_fail() -> None:
     with pytest.raises(ValueError, match="the model has backbone=vit, stem=conv"):
-        import_ast(_model(replace(CONFIG, stem="conv")), ast_weights())
+        import_ast(new_model(replace(CONFIG, stem="conv")), ast_weights())
     with pytest.raises(
         CheckpointError, match=r"patch_embed.proj.weight: got \(12, 1, 16, 16\), wanted \(12, 1, 16, 32\)"
     ):
-        import_ast(_model(replace(CONFIG, patch_size=(32, 16))), ast_weights())
+        import_ast(new_model(replace(CONFIG, patch_size=(32, 16))), ast_weights())

@@ -31,7 +31,7 @@ EXACT_TOLERANCE = {"rtol": 0, "atol": 1e-5}
 
 
 class Spectrogram(nn.Module):
-    """In the place of torchaudio's, which has no CPU build: the package is given the spectrogram, and it stays as it is."""
+    """Takes the place of torchaudio's, which has no CPU build; returns the spectrogram that it is given."""
 
     def __init__(self, *, win_length: int, **_: object) -> None:
         super().__init__()

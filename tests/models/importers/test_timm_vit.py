@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models import Stream, ZorroConfig, ZorroModel
+from models import Stream, ZorroConfig
 from models.importers import import_timm_vit
 from models.weights import CheckpointError
+from tests.models.importers.layout_weights import block_shapes, copied_weights, new_model, random_weights
 
 DIM, DEPTH, HEADS = 24, 2, 3
 CONFIG = ZorroConfig(
@@ -29,29 +30,16 @@ def vit_weights(
     *, dim: int = DIM, depth: int = DEPTH, num_positions: int = 10, channels: int = 3
 ) -> dict[str, Tensor]:
     """Random numbers under the keys and in the shapes of a timm ViT with patches of 16 x 16."""
-    shapes: dict[str, tuple[int, ...]] = {
+    shapes = {
         "cls_token": (1, 1, dim),
         "pos_embed": (1, num_positions, dim),
         "patch_embed.proj.weight": (dim, channels, 16, 16),
         "patch_embed.proj.bias": (dim,),
-        "norm.weight": (dim,),
-        "norm.bias": (dim,),
         "head.weight": (7, dim),
         "head.bias": (7,),
+        **block_shapes(dim=dim, depth=depth),
     }
-    for i in range(depth):
-        maps = {
-            "norm1": (dim,),
-            "attn.qkv": (3 * dim, dim),
-            "attn.proj": (dim, dim),
-            "norm2": (dim,),
-            "mlp.fc1": (4 * dim, dim),
-            "mlp.fc2": (dim, 4 * dim),
-        }
-        for name, shape in maps.items():
-            shapes[f"blocks.{i}.{name}.weight"], shapes[f"blocks.{i}.{name}.bias"] = shape, shape[:1]
-    generator = torch.Generator().manual_seed(3)
-    return {name: 0.3 * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    return random_weights(shapes)
 
 
 def textbook_block(weights: dict[str, Tensor], i: int, x: Tensor, num_heads: int) -> Tensor:
@@ -78,17 +66,8 @@ def textbook_block(weights: dict[str, Tensor], i: int, x: Tensor, num_heads: int
     return x + linear("mlp.fc2", gelu)
 
 
-def _model(config: ZorroConfig = CONFIG) -> ZorroModel:
-    torch.manual_seed(0)
-    return ZorroModel(config).eval()
-
-
-def _named(model: ZorroModel) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
-
-
 def test_blocks_compute_what_the_vit_s_do() -> None:
-    weights, model = vit_weights(), _model()
+    weights, model = vit_weights(), new_model(CONFIG)
     import_timm_vit(model, weights)
     x = torch.randn(2, 5, DIM, generator=torch.Generator().manual_seed(1))
     for i, block in enumerate(model.trunk.blocks):
@@ -106,7 +85,7 @@ def test_blocks_compute_what_the_vit_s_do() -> None:
 def test_a_still_video_gives_the_picture_s_tokens(
     mean: tuple[float, ...], std: tuple[float, ...], video_mean: tuple[float, ...]
 ) -> None:
-    weights, model = vit_weights(), _model(replace(CONFIG, video_mean=video_mean))
+    weights, model = vit_weights(), new_model(replace(CONFIG, video_mean=video_mean))
     import_timm_vit(model, weights, mean=mean, std=std)
     picture = torch.randint(
         0, 256, (1, 48, 48, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(2)
@@ -122,18 +101,18 @@ def test_a_still_video_gives_the_picture_s_tokens(
 
 
 def test_a_mean_picture_is_taken_at_its_average() -> None:
-    weights, model = vit_weights(), _model(replace(CONFIG, centre="picture"))
+    weights, model = vit_weights(), new_model(replace(CONFIG, centre="picture"))
     with torch.no_grad():
         model.video_tokens.mean.copy_(torch.tensor([100.0, 110, 120]).expand(48, 48, 3))
         import_timm_vit(model, weights)
-    flat = _model(replace(CONFIG, video_mean=(100.0, 110.0, 120.0)))
+    flat = new_model(replace(CONFIG, video_mean=(100.0, 110.0, 120.0)))
     import_timm_vit(flat, weights)
     torch.testing.assert_close(model.video_tokens.embed.bias, flat.video_tokens.embed.bias)
 
 
 def test_positions_are_resized_bicubically() -> None:
     weights = vit_weights(num_positions=17)  # cls and 4 x 4, to 3 x 3
-    model = _model()
+    model = new_model(CONFIG)
     import_timm_vit(model, weights)
     square = weights["pos_embed"][0, 1:].reshape(4, 4, DIM).double()
 
@@ -158,10 +137,10 @@ def test_positions_are_resized_bicubically() -> None:
 
 
 def test_report_says_where_every_weight_comes_from() -> None:
-    model = _model()
-    before = _named(model)
+    model = new_model(CONFIG)
+    before = copied_weights(model)
     report = import_timm_vit(model, vit_weights())
-    after = _named(model)
+    after = copied_weights(model)
     assert {*report.loaded, *report.zeroed, *report.kept} == after.keys()
     assert len(report.loaded) + len(report.zeroed) + len(report.kept) == len(after)
     assert all(torch.equal(before[name], after[name]) for name in report.kept)
@@ -180,7 +159,7 @@ def test_a_distilled_vit_has_two_tokens_before_its_patches() -> None:
         "head_dist.weight": torch.zeros(7, DIM),
         "head_dist.bias": torch.zeros(7),
     }
-    model = _model()
+    model = new_model(CONFIG)
     report = import_timm_vit(model, weights)
     torch.testing.assert_close(model.video_tokens.pos_space.detach(), weights["pos_embed"][:, 2:])
     assert report.unused == (
@@ -194,7 +173,7 @@ def test_a_distilled_vit_has_two_tokens_before_its_patches() -> None:
 
 
 def test_an_imported_model_learns() -> None:
-    model = _model()
+    model = new_model(CONFIG)
     import_timm_vit(model, {name: tensor.half() for name, tensor in vit_weights().items()})
     model.train()(torch.randn(1, 32, 32), torch.zeros(1, 4, 48, 48, 3)).fusion.logits.sum().backward()
     for name in ("trunk.blocks.0.qkv.weight", "video_tokens.embed.weight", "video_tokens.pos_time"):
@@ -230,11 +209,11 @@ def _without(name: str) -> dict[str, Tensor]:
     ],
 )
 def test_weights_that_do_not_fit_fail_and_change_nothing(weights: dict[str, Tensor], match: str) -> None:
-    model = _model()
-    before = _named(model)
+    model = new_model(CONFIG)
+    before = copied_weights(model)
     with pytest.raises(CheckpointError, match=match):
         import_timm_vit(model, weights)
-    after = _named(model)
+    after = copied_weights(model)
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
@@ -246,4 +225,4 @@ def test_a_model_without_a_place_for_them_fails(changes: dict[str, object]) -> N
     with pytest.raises(
         ValueError, match=r"need backbone=vit and stem=patch, the model has backbone=\w+, stem=\w+"
     ):
-        import_timm_vit(_model(replace(CONFIG, swin=swin, **changes)), vit_weights())
+        import_timm_vit(new_model(replace(CONFIG, swin=swin, **changes)), vit_weights())

@@ -1,7 +1,8 @@
-"""Frames by their index, cut to a square, as users of OpenCV and decord read them: each in the ways that may be its fastest.
+"""Baselines of the decoding benchmark: frames by index as users of OpenCV and decord read them.
 
-Every reader opens the file, decodes on `NUM_THREADS` threads, and makes squares of the pictures: their
-middle, scaled down.
+For each library there are two readers, of which either may be the faster. Every reader opens the file,
+decodes on `NUM_THREADS` threads, and returns the middle square of each frame, scaled down: uint8 [frames,
+size, size, 3].
 """
 
 from collections.abc import Sequence
@@ -15,8 +16,8 @@ from .measure import NUM_THREADS
 
 
 def opencv_forward(path: Path, indices: Sequence[int], size: int) -> np.ndarray:
-    """Grab every frame up to the last, retrieve the chosen ones."""
-    capture, wanted, frames = _open(path), set(indices), []
+    """Grab every frame up to the last, and retrieve those at `indices`."""
+    capture, wanted, frames = _open_capture(path), set(indices), []
     for i in range(indices[-1] + 1):
         assert capture.grab(), f"OpenCV has no frame {i}"
         if i in wanted:
@@ -26,8 +27,8 @@ def opencv_forward(path: Path, indices: Sequence[int], size: int) -> np.ndarray:
 
 
 def opencv_seeks(path: Path, indices: Sequence[int], size: int) -> np.ndarray:
-    """Seek to the time of each chosen frame."""
-    capture, frames = _open(path), []
+    """Seek to the time of each frame."""
+    capture, frames = _open_capture(path), []
     rate = capture.get(cv2.CAP_PROP_FPS)
     for i in indices:
         capture.set(cv2.CAP_PROP_POS_MSEC, i / rate * 1000)
@@ -39,7 +40,7 @@ def opencv_seeks(path: Path, indices: Sequence[int], size: int) -> np.ndarray:
 
 
 def decord_scaled(path: Path, indices: Sequence[int], size: int, *, shape: tuple[int, int]) -> np.ndarray:
-    """Let decord scale pictures of `shape` (width, height), then crop."""
+    """Let decord scale frames of `shape` (width, height), then crop them."""
     width, height = (max(size, round(side * size / min(shape))) for side in shape)
     reader = decord.VideoReader(str(path), width=width, height=height, num_threads=NUM_THREADS)
     top, left = (height - size) // 2, (width - size) // 2
@@ -48,17 +49,17 @@ def decord_scaled(path: Path, indices: Sequence[int], size: int, *, shape: tuple
 
 
 def decord_whole(path: Path, indices: Sequence[int], size: int) -> np.ndarray:
-    """Let decord give whole pictures, and scale them by OpenCV."""
+    """Let decord return whole frames, then crop and scale them by OpenCV."""
     frames = decord.VideoReader(str(path), num_threads=NUM_THREADS).get_batch(list(indices)).asnumpy()
     return np.stack([_square(frame, size) for frame in frames])
 
 
-def _open(path: Path) -> cv2.VideoCapture:
+def _open_capture(path: Path) -> cv2.VideoCapture:
     return cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, NUM_THREADS])
 
 
 def _square(rgb: np.ndarray, size: int) -> np.ndarray:
-    """The middle, scaled down."""
+    """The middle square of a frame, scaled down."""
     height, width = rgb.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
