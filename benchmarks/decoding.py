@@ -1,4 +1,4 @@
-"""Read eight frames of a 10 s film: `media.read_frames` against OpenCV and decord. Then read a long film.
+"""Eight frames of a 10 s film: `media.read_frames` against OpenCV and decord; and a long film.
 
 All readers return the same frames at the same size. Each frame is compared with its neighbours in time, to
 check that it is the right one.

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from models.config import ZorroConfig
 from models.mask import POOL_READS, Stream, zorro_mask
+from models.vit import VitBlock, VitTrunk
 from models.zorro import ZorroModel
 
 # B batch, N tokens, H heads, K head_dim, D = H * K embed_dim
@@ -40,11 +41,14 @@ class DenseZorro(nn.Module):
         audio_tokens, video_tokens = model.audio_tokens(audio), model.video_tokens(video)
         fusion_tokens = model.fusion_tokens.expand(audio_tokens.shape[0], -1, -1)
         x_BND = torch.cat([audio_tokens, video_tokens, fusion_tokens], dim=1)
-        for block in model.trunk.blocks:
+        trunk = model.trunk
+        assert isinstance(trunk, VitTrunk)
+        for block in trunk.blocks:
+            assert isinstance(block, VitBlock)
             q, k, v = block.qkv(block.norm1(x_BND)).chunk(3, dim=-1)
             x_BND = x_BND + block.proj(attend_densely(q, k, v, self.trunk_mask, block.num_heads))
             x_BND = x_BND + block.mlp(block.norm2(x_BND))
-        return self._outputs(model.trunk.norm(x_BND))
+        return self._outputs(trunk.norm(x_BND))
 
     def _outputs(self, x_BND: Tensor) -> tuple[Tensor, ...]:
         pool = self.model.pool
@@ -83,7 +87,7 @@ def attend_densely(q_BND: Tensor, k_BND: Tensor, v_BND: Tensor, mask: Tensor, nu
         for x in (q_BND, k_BND, v_BND)
     )
     if torch.compiler.is_exporting():
-        out = ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1) + mask).softmax(dim=-1) @ v
+        out: Tensor = ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1) + mask).softmax(dim=-1) @ v
     else:
         out = F.scaled_dot_product_attention(q.expand(k.shape[0], -1, -1, -1), k, v, attn_mask=mask)
     return out.transpose(1, 2).reshape(-1, q_BND.shape[1], q_BND.shape[2])

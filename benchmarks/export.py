@@ -1,4 +1,4 @@
-"""Export the base preset to fp32 and fp16: seconds, peak memory, and whether two exports are equal byte for byte.
+"""Export of the base preset to fp32 and fp16: seconds, peak memory, and equality of two exports.
 
 `python -m benchmarks.export FOLDER` runs one export, in a process of its own.
 """

@@ -67,7 +67,8 @@ def repeat(source: Path, path: Path, *, times: int) -> Path:
             for index in streams
         }
         content = [
-            (bytes(p), p.stream_index, p.pts, p.dts, p.duration, p.time_base, p.is_keyframe) for p in packets
+            (bytes(p), p.stream_index, p.pts or 0, p.dts or 0, p.duration, p.time_base, p.is_keyframe)
+            for p in packets
         ]
         for i in range(times):
             for data, index, pts, dts, duration, time_base, is_keyframe in content:

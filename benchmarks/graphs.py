@@ -1,4 +1,4 @@
-"""Cost of one modality against both, and the share of the processor's peak that the fused graph reaches.
+"""Cost of one modality against both, and the fused graph's share of the processor's peak.
 
 The peak is the fastest large square fp32 product that ONNX Runtime, torch or numpy computes in the same run.
 """

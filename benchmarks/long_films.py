@@ -1,4 +1,4 @@
-"""A film of ten minutes against one of ten seconds: time to the first window, and memory for all windows."""
+"""A film of ten minutes against one of ten seconds: time to the first window, memory for all windows."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The setting memory = fast | low: private memory of a process with all three graphs, and time of a window.
+"""The setting memory = fast | low: private memory of a process with all graphs, and time of a window.
 
 `python -m benchmarks.memory BUNDLE MODE` is such a process.
 """
@@ -17,7 +17,7 @@ from media import Modality
 from runtime import WeightMemory, Zorro
 from runtime.signature import input_tensors
 
-from .machine import DEFAULT_BUNDLE, ROOT
+from .machine import ROOT, SHIPPED_BUNDLE
 from .measure import NUM_THREADS, REST_SECONDS, Measured
 from .result import Result
 
@@ -32,7 +32,7 @@ def run(rounds: int = 5) -> Result:
     result = Result(name="memory", parameters={"threads": NUM_THREADS, "rounds": rounds, "windows": 1})
     with tempfile.TemporaryDirectory() as folder:
         bundles = {
-            TINY: DEFAULT_BUNDLE,
+            TINY: SHIPPED_BUNDLE,
             BASE: write_untrained_bundle("vit-base", Path(folder)),
         }
         for name, bundle in bundles.items():

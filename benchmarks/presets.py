@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
+from evaluation.report import markdown_table
 from models import PRESETS, Stream, ZorroConfig, ZorroModel, preset
 from models.size import model_size
 
 from .measure import NUM_THREADS, interleave
 from .result import Result
-from .tables import markdown_table
 
 AUDIOSET_CLASSES = 527
 PRESET_COLUMNS = (
@@ -58,7 +58,7 @@ def presets_table(result: Mapping[str, Any]) -> str:
         )
         for r in result["records"]
     ]
-    return markdown_table(PRESET_COLUMNS, rows, num_left=1)
+    return markdown_table(PRESET_COLUMNS, rows)
 
 
 def _preset_sides(name: str, config: ZorroConfig) -> dict[str, Callable[[], object]]:

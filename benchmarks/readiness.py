@@ -1,4 +1,4 @@
-"""Audit every preset for TensorRT, at full size and untrained, and build one of each backbone by tensorrt-rtx.
+"""Audit of every preset for TensorRT, at full size and untrained, and builds by tensorrt-rtx.
 
 Presets of a backbone differ only in sizes, so the smallest of each is built, in every variant, and the others
 are audited in float32 and float16. A graph with a fault, or one that does not build, ends the run. Nothing
@@ -91,6 +91,9 @@ def clip_spec_of(config: ZorroConfig) -> ClipSpec:
 def _quantised(path: Path, modality: Modality, config: ZorroConfig) -> onnx.ModelProto:
     random = np.random.default_rng(0)
     audio = random.normal(config.audio_mean, config.audio_std, (1, *config.audio_shape)).astype(np.float32)
-    noise = {"audio": audio, "video": random.integers(0, 256, (1, *config.video_shape), dtype=np.uint8)}
+    noise: dict[str, np.ndarray] = {
+        "audio": audio,
+        "video": random.integers(0, 256, (1, *config.video_shape), dtype=np.uint8),
+    }
     ranges = measure_ranges(path, [{name: noise[name] for name in GRAPH_INPUTS[modality]}])
     return quantise(path, ranges, SCHEMES["int8-qdq"])

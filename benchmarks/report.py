@@ -9,10 +9,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from evaluation.report import markdown_table
+
 from .machine import ROOT
 from .presets import presets_table
 from .result import RESULTS_FOLDER, Result
-from .tables import markdown_table
 from .variants import variants_table
 
 TABLES_PAGE = ROOT / "docs" / "benchmarks.md"
@@ -58,7 +59,7 @@ def to_markdown(results: Iterable[Mapping[str, Any]]) -> str:
         for result in results
         for ratio in result["ratios"]
     ]
-    return markdown_table(RATIO_COLUMNS, rows) if rows else ""
+    return markdown_table(RATIO_COLUMNS, rows, num_text_columns=len(RATIO_COLUMNS)) if rows else ""
 
 
 def write_tables(results: Iterable[Mapping[str, Any]], path: Path = TABLES_PAGE) -> None:

@@ -1,7 +1,7 @@
-"""python -m benchmarks.run NAME: run one benchmark in this process; the exit status is 1 if a limit is missed.
+"""python -m benchmarks.run NAME: run one benchmark in this process.
 
-`python -m benchmarks` starts such a process for each benchmark, with the threads of numpy and torch pinned by
-environment variables.
+The exit status is 1 if a limit is missed. `python -m benchmarks` starts such a process for each benchmark,
+with the threads of numpy and torch pinned by environment variables.
 """
 
 import argparse

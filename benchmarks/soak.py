@@ -1,8 +1,8 @@
-"""Does the server's memory grow? Twenty thousand requests of all kinds, good and bad, some cut off by the client.
+"""Does the server's memory grow over twenty thousand requests of all kinds?
 
-Private memory of the server and its decode processes is read after every thousand requests. Before that the
-server is idle for a while, so that free memory has gone back to the system, and every decode process has
-handled each kind of request.
+Some requests are good, some bad, and some are cut off by their client. Private memory of the server and its
+decode processes is read after every thousand requests. Before that the server is idle for a while, so that
+free memory has gone back to the system, and every decode process has handled each kind of request.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ import httpx2 as httpx
 import numpy as np
 
 from .films import write_film
-from .machine import DEFAULT_BUNDLE
+from .machine import SHIPPED_BUNDLE
 from .result import Ratio, Result
 from .serving.clients import Client, multipart, post
 from .serving.servers import RunningServer, ours, running
@@ -56,7 +56,7 @@ def run(rounds: int = 20) -> Result:
         kinds = _request_kinds(Path(name))
     parameters["kinds"] = {kind.name: kind.weight for kind in kinds}
     private: list[int] = []
-    with running(ours(DEFAULT_BUNDLE, b"")) as server:
+    with running(ours(SHIPPED_BUNDLE, b"")) as server:
         for i in range(rounds):
             started = time.perf_counter()
             wrong = asyncio.run(_send_round(server.port, kinds, seed=i))
@@ -107,7 +107,7 @@ def _request_kinds(folder: Path) -> list[RequestKind]:
     long = write_film(folder / "long.mp4", width=96, height=64, seconds=60).read_bytes()
     sound = _write_wav(folder / "sound.wav").read_bytes()
     picture = _write_jpeg(folder / "picture.jpg").read_bytes()
-    tensors = ours(DEFAULT_BUNDLE, b"").requests
+    tensors = ours(SHIPPED_BUNDLE, b"").requests
 
     def clip(path: str, content: bytes) -> bytes:
         return post(path, *multipart(content))
@@ -173,7 +173,7 @@ async def _send_round(port: int, kinds: list[RequestKind], *, seed: int) -> int:
 
 
 async def _use_all_processes(port: int, kinds: list[RequestKind]) -> None:
-    """Let every decode process handle each kind of request: one that has just started is a quarter as large."""
+    """Let every decode process handle each kind of request; a new process is a quarter as large."""
     good = [kind for kind in kinds if kind.status == 200 and kind.name != "long film"]
 
     async def client() -> None:

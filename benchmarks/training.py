@@ -1,6 +1,7 @@
-"""Clips per second of training, and what drawing batches costs: the same steps on one batch are the ceiling.
+"""Clips per second of training, and the share that drawing batches costs.
 
-The recipe is that of GRID's words, on films made in code, with one training thread and one drawing worker.
+The ceiling is the rate of the same steps on a single batch. The recipe is that of GRID's words, on films made
+in code, with one training thread and one drawing worker.
 """
 
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 import torch
 
 from datasets.manifests import Item
+from training.batch import TrainingBatch
 from training.paired_task import PairedTask
 from training.ranks import ranks_from_environment
 from training.recipe import Recipe
@@ -60,7 +62,7 @@ def run(rounds: int = 5) -> Result:
     return result
 
 
-def _steps(training: TrainingRun, next_batch: Callable[[], object]) -> Callable[[], object]:
+def _steps(training: TrainingRun, next_batch: Callable[[], list[TrainingBatch]]) -> Callable[[], None]:
     def take() -> None:
         for _ in range(STEPS):
             training.train_step(next_batch())

@@ -1,4 +1,4 @@
-"""Size, speed and quality of every variant of the project's bundles, and speed of int8 at the base preset.
+"""Size, speed and quality of every variant of our bundles, and speed of int8 at the base preset.
 
 Scores are those of the test split: ZORRO_SHARED must name the folder that holds data/sights_sounds and
 data/grid_s1. Times are of one window of the fused graph; int8 at the base preset is measured with untrained
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.report import markdown_table
 from export.quantize import SCHEMES, cosine, measure_ranges, quantise
 from export.to_onnx import export_graphs
 from export.weights_file import write_graphs
@@ -27,7 +28,6 @@ from .machine import ROOT
 from .measure import NUM_THREADS, interleave
 from .result import Ratio, Result
 from .sessions import SPECS, open_session, random_inputs, untrained
-from .tables import markdown_table
 
 DATA = {"sights-sounds": "data/sights_sounds", "grid-words": "data/grid_s1"}
 SCORE_TABLES = {
@@ -76,7 +76,7 @@ def variants_table(result: Mapping[str, Any]) -> str:
         )
         for r in result["records"]
     ]
-    return markdown_table(VARIANT_COLUMNS, rows, num_left=2)
+    return markdown_table(VARIANT_COLUMNS, rows, num_text_columns=2)
 
 
 def _variant_sides(bundle: Bundle) -> dict[str, Callable[[], object]]:

@@ -63,4 +63,6 @@ def _square(rgb: np.ndarray, size: int) -> np.ndarray:
     height, width = rgb.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    return cv2.resize(rgb[top : top + side, left : left + side], (size, size), interpolation=cv2.INTER_AREA)
+    middle = rgb[top : top + side, left : left + side]
+    square: np.ndarray = cv2.resize(middle, (size, size), interpolation=cv2.INTER_AREA)
+    return square

@@ -56,8 +56,10 @@ def write_evaluation_report(records: Mapping[str, Mapping[str, Any]], folder: Pa
     return path
 
 
-def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; the first column is text, the others are numbers.
+def markdown_table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], *, num_text_columns: int = 1
+) -> str:
+    """A table in Markdown; the first `num_text_columns` are aligned left, the others, numbers, right.
 
     Raises:
         ValueError: a row has not one cell per column.
@@ -65,9 +67,9 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str
     for row in rows:
         if len(row) != len(columns):
             raise ValueError(f"got a row of {len(row)} cells for {len(columns)} columns: {list(row)}")
-    rule = ["---", *["---:"] * (len(columns) - 1)]
+    rule = ["---"] * num_text_columns + ["---:"] * (len(columns) - num_text_columns)
     return "".join(
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n"
+        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |\n"
         for line in (columns, rule, *rows)
     )
 

@@ -83,11 +83,14 @@ class HipConfig:
         for dim, num_heads in zip(self.dims, self.num_heads, strict=True):
             if dim % num_heads:
                 raise ValueError(
-                    f"num_heads must divide dims block by block, got num_heads={self.num_heads}, dims={self.dims}"
+                    "num_heads must divide dims block by block, "
+                    f"got num_heads={self.num_heads}, dims={self.dims}"
                 )
         for before, after in pairwise(self.num_groups):
             if before % after:
-                raise ValueError(f"each of num_groups must divide the one before it, got num_groups={self.num_groups}")
+                raise ValueError(
+                    f"each of num_groups must divide the one before it, got num_groups={self.num_groups}"
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,11 +8,6 @@ import pytest
 from media import ClipSpec
 from tests.made_media import moving_frames, tone, write_clip
 
-SMALL = {
-    "audio_shape": (64, 32), "patch_size": (16, 16), "video_shape": (2, 32, 32, 3), "tubelet_size": (2, 16, 16),
-    "embed_dim": 32, "depth": 2, "num_heads": 2, "num_fusion_tokens": 3, "projection_dim": 16,
-}  # fmt: skip
-
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
@@ -36,6 +31,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, spec: ClipSpec) -> Path
 
     from models import ZorroModel, preset
     from models.weights import save_checkpoint
+    from tests.small_models import SMALL
 
     torch.manual_seed(0)
     model = ZorroModel(preset("vit-tiny", num_classes=4, **SMALL))

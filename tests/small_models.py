@@ -28,7 +28,9 @@ SMALL_SWIN: dict[str, Any] = {
 SMALL_HIP: dict[str, Any] = {
     **_SHAPES, "patch_size": (16, 16), "video_shape": (2, 32, 32, 3), "tubelet_size": (2, 8, 8),
     "embed_dim": 20, "num_heads": 2,
-    "hip": {"num_groups": (4, 2), "num_latents": (3, 4), "dims": (16, 24), "depths": (1, 2), "num_heads": (2, 3)},
+    "hip": {
+        "num_groups": (4, 2), "num_latents": (3, 4), "dims": (16, 24), "depths": (1, 2), "num_heads": (2, 3),
+    },
 }  # fmt: skip
 """8 audio and 16 video tokens in 4 groups; features of width 24."""
 

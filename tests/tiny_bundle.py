@@ -8,7 +8,7 @@ from export.bundle_writer import export_checkpoint
 from media import ClipSpec, Modality
 from models import ZorroModel, preset
 from models.weights import save_checkpoint
-from tests.conftest import SMALL
+from tests.small_models import SMALL
 
 TINY_SPEC = ClipSpec(num_mel_frames=64, num_mel_bins=32, num_video_frames=2, frame_size=32)
 

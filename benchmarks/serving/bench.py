@@ -16,7 +16,7 @@ from typing import Any
 import uvloop
 
 from benchmarks.films import write_film
-from benchmarks.machine import DEFAULT_BUNDLE
+from benchmarks.machine import SHIPPED_BUNDLE
 from benchmarks.measure import Measured
 from benchmarks.result import Ratio, Result
 from benchmarks.sessions import write_untrained_bundle
@@ -66,15 +66,15 @@ def measure_servers(rounds: int) -> Result:
         folder = Path(name)
         film = write_film(folder / "film.mp4", width=640, height=360, seconds=CLIP_SECONDS)
         clip = film.read_bytes()
-        servers = [ours(DEFAULT_BUNDLE, clip)]
+        servers = [ours(SHIPPED_BUNDLE, clip)]
         for peer_name in PEERS:
-            found = peer(peer_name, DEFAULT_BUNDLE, clip)
+            found = peer(peer_name, SHIPPED_BUNDLE, clip)
             if found is None:
                 print(f"{peer_name} is left out: its environment is not installed, see `make bench`")
             else:
                 servers.append(found)
         parameters["servers"] = [server.name for server in servers]
-        with Ceiling(DEFAULT_BUNDLE, film) as ceiling:
+        with Ceiling(SHIPPED_BUNDLE, film) as ceiling:
             bench = Bench(result, ceiling)
             for i in range(rounds):
                 for server in servers:
@@ -91,8 +91,9 @@ class Bench:
         self.result, self.ceiling = result, ceiling
 
     def measure(self, server: Server, *, is_first: bool) -> None:
-        """Measure one server in one round; open loops are measured in the first round, our overload in all."""
+        """Measure one server for one round; after the first, of open loops only our overload is repeated."""
         is_ours = server.name == "ours"
+        open_seconds = OPEN_SECONDS if is_ours else PEER_OPEN_SECONDS
         with running(server) as process:
             for workload in (CLIPS, TENSORS):
                 for num_clients in CLIENTS if is_ours else PEER_CLIENTS:
@@ -102,7 +103,7 @@ class Bench:
                     )
                 loads = LOADS if is_first else ()
                 for load in loads[:-1] if is_ours else loads:
-                    self.open(process, workload, load, seconds=OPEN_SECONDS if is_ours else PEER_OPEN_SECONDS)
+                    self.open(process, workload, load, seconds=open_seconds)
                 for _ in range(NUM_OVERLOADS[workload] if is_ours else 0):
                     self.overload(process, workload)
             self.record(server.name, "memory", private_bytes=process.private_bytes())

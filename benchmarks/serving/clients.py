@@ -1,4 +1,4 @@
-"""HTTP clients of a server on this machine: a closed loop, and an open loop whose arrivals do not wait.
+"""HTTP clients of a server on this machine: a closed loop, and an open loop of independent arrivals.
 
 An open loop counts the time of a request from when it was due, not from when it was sent, and so is free of
 coordinated omission.
@@ -172,7 +172,7 @@ async def open_loop(
             await asyncio.sleep(reply.retry_after_seconds)
             again.append(await send(request, time.perf_counter()))
 
-    due, start, tasks = 0.0, time.perf_counter(), []
+    due, start, tasks = 0.0, time.perf_counter(), list[asyncio.Future[None]]()
     while (due := due + rng.expovariate(per_second)) < seconds:
         await asyncio.sleep(max(0.0, start + due - time.perf_counter()))
         tasks.append(asyncio.ensure_future(arrive(len(tasks), start + due)))

@@ -9,7 +9,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.tables import markdown_table
+from evaluation.report import markdown_table
 
 from .bench import CLIP_SECONDS, STAGES
 
@@ -42,13 +42,16 @@ def to_page(result: Mapping[str, Any]) -> str:
     parts = [
         "# The server under load, beside its peers\n",
         "Made from [serving.json](serving.json) by `python -m benchmarks report`.\n",
-        f"- machine: {hardware['cpu']}, {hardware['cores']} cores; {result['date'][:10]}, commit {result['commit'][:10]}",
+        f"- machine: {hardware['cpu']}, {hardware['cores']} cores; {result['date'][:10]}, "
+        f"commit {result['commit'][:10]}",
         f"- clip: {parameters['clip']}",
         f"- tensors: {parameters['tensors']}",
-        "- ceiling: a process per core that decodes and infers, serves nobody, and is measured before and after every load",
-        f"- servers: alone on the machine, {parameters['rounds']} rounds in turn, a worker per core with one thread each\n",
+        "- ceiling: a process per core that decodes and infers, serves nobody, "
+        "and is measured before and after every load",
+        f"- servers: alone on the machine, {parameters['rounds']} rounds in turn, "
+        "a worker per core with one thread each\n",
         "## Limits\n",
-        markdown_table(
+        _text_table(
             ("what", "against", "ratio", "limit"),
             [
                 (
@@ -91,7 +94,7 @@ def _closed_table(closed: Sequence[Record], servers: Iterable[str], workload: st
             row += [f"{1000 * median(r[p] for r in loads):.0f}" for p in ("p50", "p95", "p99")]
             rows.append([*row, f"{CLIP_SECONDS * rate:.0f}"] if workload == "clips" else row)
     columns = ("server", "share of the ceiling", "per second", "p50 ms", "p95 ms", "p99 ms")
-    return markdown_table((*columns, "media-seconds per second") if workload == "clips" else columns, rows)
+    return _text_table((*columns, "media-seconds per second") if workload == "clips" else columns, rows)
 
 
 def _open_table(opened: Sequence[Record], servers: Iterable[str], workload: str) -> str:
@@ -126,7 +129,7 @@ def _open_table(opened: Sequence[Record], servers: Iterable[str], workload: str)
         "p99 ms of a refusal",
         "late or lost",
     )
-    return markdown_table(columns, rows)
+    return _text_table(columns, rows)
 
 
 def _stage_table(closed: Sequence[Record]) -> str:
@@ -134,7 +137,7 @@ def _stage_table(closed: Sequence[Record]) -> str:
         [f"{clients} clients", *(f"{1000 * value:.1f}" for value in stages.values())]
         for clients, stages in _stages(closed).items()
     ]
-    return markdown_table(("ours", *(f"{stage} ms" for stage in STAGES)), rows)
+    return _text_table(("ours", *(f"{stage} ms" for stage in STAGES)), rows)
 
 
 def _memory_table(result: Mapping[str, Any], servers: Iterable[str]) -> str:
@@ -144,7 +147,7 @@ def _memory_table(result: Mapping[str, Any], servers: Iterable[str]) -> str:
             r["private_bytes"] for r in result["records"] if (r["kind"], r["server"]) == ("memory", server)
         ]
         rows.append([server, f"{median(found) / 1e6:.0f}"])
-    return markdown_table(("server and its processes", "MB"), rows)
+    return _text_table(("server and its processes", "MB"), rows)
 
 
 def _draw_throughput(axes: Axes, closed: Sequence[Record], servers: Iterable[str], workload: str) -> None:
@@ -207,3 +210,7 @@ def _stages(closed: Sequence[Record]) -> dict[int, dict[str, float]]:
 
 def _of_kind(result: Mapping[str, Any], kind: str) -> list[Record]:
     return [record for record in result["records"] if record["kind"] == kind]
+
+
+def _text_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    return markdown_table(columns, rows, num_text_columns=len(columns))

@@ -1,4 +1,4 @@
-"""The layout of weights that timm's ViT, DeiT and AST share, checks of it, and the report of an import.
+"""The layout of weights that timm's ViT, DeiT and AST share, its checks, and the report of an import.
 
 Their blocks compute what ours do, except for the epsilon of layer norms: 1e-6 there, 1e-5 here. Trap: no
 shape depends on the number of heads. Widths 192, 384, 768 and 1024 have 3, 6, 12 and 16 heads, there and in

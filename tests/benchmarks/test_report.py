@@ -1,4 +1,4 @@
-"""The pure parts of the benchmarks: order of measuring, ratios and limits, and the tables. Nothing is measured here."""
+"""Order of measuring, ratios and limits, and tables of the benchmarks; nothing is measured here."""
 
 import io
 import json

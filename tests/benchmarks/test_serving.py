@@ -1,4 +1,4 @@
-"""The pure parts of the serving benchmark: its client, its arithmetic, and its report. Nothing is measured here."""
+"""The client, the arithmetic and the report of the serving benchmark; nothing is measured here."""
 
 import asyncio
 import json
@@ -43,8 +43,8 @@ def _talk(answer: Callable[[int], bytes], talk: Callable[[int], Awaitable[list[R
 
 
 LENGTH = (
-    b"HTTP/1.1 200 OK\r\nServer-Timing: decode;dur=20.5, inference;dur=3\r\nInference-Header-Content-Length: 99\r\n"
-    b"Content-Length: 2\r\n\r\nok"
+    b"HTTP/1.1 200 OK\r\nServer-Timing: decode;dur=20.5, inference;dur=3\r\n"
+    b"Inference-Header-Content-Length: 99\r\nContent-Length: 2\r\n\r\nok"
 )
 CHUNKS = b"HTTP/1.1 429 No\r\nRetry-After: 7\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
 CLOSE = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nok"

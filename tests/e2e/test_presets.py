@@ -1,4 +1,4 @@
-"""Every registered preset, with small sizes, is exported, proven and served; what it computes is in tests/models."""
+"""Every preset, with small sizes, is exported, proven and served; tests/models test what it computes."""
 
 from math import prod
 from pathlib import Path
@@ -124,7 +124,7 @@ def test_a_unimodal_graph_of_a_separable_trunk_holds_one_stream(
 
 
 def _num_constants(model: ZorroModel, modality: Modality) -> int:
-    """Numbers that the exporter adds to a Swin: position biases of all pairs of a window, and masks of windows."""
+    """Numbers that the exporter adds to a Swin: biases of all pairs of a window, and masks of windows."""
     if not isinstance(model.trunk, SwinTrunk):
         return 0
     count = 0

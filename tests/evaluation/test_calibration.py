@@ -10,8 +10,8 @@ from datasets.manifests import Item
 from evaluation.calibration import calibrate, fit_temperature, fold_temperatures
 from media import ClipSpec
 from models import Stream, ZorroModel, preset
-from tests.conftest import SMALL
 from tests.made_media import tone, write_clip
+from tests.small_models import SMALL
 
 
 def _drawn(temperature: float) -> tuple[np.ndarray, np.ndarray]:

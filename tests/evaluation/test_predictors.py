@@ -14,7 +14,7 @@ from models import Masking, ZorroModel, preset
 from models.weights import load_checkpoint
 from runtime import Zorro
 from runtime.errors import InvalidOption
-from tests.conftest import SMALL
+from tests.small_models import SMALL
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,7 @@ def test_a_copy_of_no_checkpoint_fails(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.parent.name)
 def test_checkpoints_of_shipped_bundles_load_and_give_their_golden_outputs(bundle: Path) -> None:
-    """Weights keep their names: a checkpoint that was written with an older version of the code still fits."""
+    """Weights keep their names: a checkpoint of an older version of the code still fits."""
     model = load_checkpoint(bundle / "checkpoint").model
     with np.load(bundle / "golden" / "inputs.npz") as inputs:
         audio, video = (torch.from_numpy(inputs[name]) for name in ("audio", "video"))

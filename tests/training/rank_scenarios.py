@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from models import ZorroModel, preset
 from models.attention import Pairing
 from models.zorro import ZorroOutput
-from tests.conftest import SMALL
+from tests.small_models import SMALL
 from training.contrast import (
     LearnedTemperature,
     cached_backward,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models import Stream, ZorroModel, preset
 from models.weights import load_checkpoint, save_checkpoint
-from tests.conftest import SMALL
+from tests.small_models import SMALL
 from training.adapt import PARTS, add_lora, freeze, merge_lora, only_stream, parameter_groups
 
 AUDIO = torch.randn(4, 64, 32, generator=torch.Generator().manual_seed(1)) * 4 - 8

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from models import ZorroModel, preset
 from models.attention import Pairing
-from tests.conftest import SMALL
+from tests.small_models import SMALL
 from training.contrast import (
     LearnedTemperature,
     cached_backward,

@@ -1,4 +1,4 @@
-"""Peers: other model servers, set up as their documentation says, with the same decoding and the same graphs.
+"""Peers: other model servers with the same decoding and graphs, set up as their documentation says.
 
 `python -m benchmarks.serving.peers.NAME BUNDLE PORT` serves on the loopback address:
 

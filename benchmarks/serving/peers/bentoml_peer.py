@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 from media import Modality
 
-from .common import PEER_BATCH_SIZE, answer_clip, decode_window, open_model, run_batch
+from .common import PEER_BATCH_SIZE, answer_clip, open_model, run_batch, window_from_bytes
 
 NUM_WORKERS = len(os.sched_getaffinity(0))
 RAW = WithJsonSchema({"type": "string", "format": "binary"})
@@ -52,7 +52,7 @@ class Peer:
         return self._run(Modality.FUSED, bodies)
 
     def _run(self, graph: Modality, bodies: list[bytes]) -> list[bytes]:
-        return run_batch(self.model, graph, [decode_window(self.model, graph, body) for body in bodies])
+        return run_batch(self.model, graph, [window_from_bytes(self.model, graph, body) for body in bodies])
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ def answer_clip(model: Zorro, content: bytes) -> bytes:
     return orjson.dumps({name: [label.id for label in stream.labels or ()] for name, stream in whole.items()})
 
 
-def decode_window(model: Zorro, modality: Modality, body: bytes) -> PeerInputs:
+def window_from_bytes(model: Zorro, modality: Modality, body: bytes) -> PeerInputs:
     """The inputs of a graph for one window, from raw bytes."""
     window, offset = {}, 0
     for name, dtype, shape in input_tensors(modality, model.bundle.clip_spec):

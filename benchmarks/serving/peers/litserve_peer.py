@@ -1,7 +1,7 @@
-"""LitServe: an API for clips and one for tensors, each with a worker for each core; tensors are batched.
+"""LitServe: an API for clips and one for tensors, each with a worker for each core.
 
-Both graphs share an API, because idle workers that batch look for work a thousand times a second and take
-time from the others.
+Tensors are batched. Both graphs share an API, because idle workers that batch look for work a thousand times
+a second and take time from the others.
 """
 
 import os
@@ -21,9 +21,9 @@ from .common import (
     PEER_BATCH_SIZE,
     PeerInputs,
     answer_clip,
-    decode_window,
     open_model,
     run_batch,
+    window_from_bytes,
 )
 
 
@@ -68,7 +68,7 @@ class TensorApi(litserve.LitAPI):
         self, request: Annotated[tuple[Modality, bytes], Depends(read_body)]
     ) -> tuple[Modality, PeerInputs]:
         graph, body = request
-        return graph, decode_window(self.model, graph, body)
+        return graph, window_from_bytes(self.model, graph, body)
 
     def predict(self, x: Sequence[tuple[Modality, PeerInputs]]) -> list[bytes]:
         answers: dict[int, bytes] = {}

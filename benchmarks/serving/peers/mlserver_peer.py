@@ -1,4 +1,4 @@
-"""MLServer: a pool with a worker for each core; clips and tensors are custom endpoints with raw bodies.
+"""MLServer: a worker for each core; clips and tensors are custom endpoints with raw bodies.
 
 Tensors are not batched: MLServer batches only its own protocol, which over HTTP takes tensors as JSON and not
 as raw bytes.
@@ -19,7 +19,7 @@ from mlserver.utils import install_uvloop_event_loop
 
 from media import Modality
 
-from .common import answer_clip, decode_window, open_model, run_batch
+from .common import answer_clip, open_model, run_batch, window_from_bytes
 
 RawBody = Annotated[bytes, Body(media_type="application/octet-stream")]
 
@@ -37,7 +37,7 @@ class Peer(MLModel):
 
     @custom_handler(rest_path="/tensors/{graph}")
     async def tensors(self, graph: Modality, body: RawBody) -> Response:
-        (answer,) = run_batch(self.model, graph, [decode_window(self.model, graph, body)])
+        (answer,) = run_batch(self.model, graph, [window_from_bytes(self.model, graph, body)])
         return Response(answer, media_type="application/octet-stream")
 
 

@@ -1,6 +1,6 @@
-"""The plain peer, an hour's work: FastAPI, ONNX Runtime and a thread pool, one request per run of the graph.
+"""The plain peer, an hour's work: FastAPI, ONNX Runtime and a thread pool.
 
-It has no batching, no worker processes and no refusals.
+Each request is a run of the graph. It has no batching, no worker processes and no refusals.
 """
 
 import os
@@ -13,7 +13,7 @@ from fastapi import FastAPI, Request, Response
 from media import Modality
 from runtime import Zorro
 
-from .common import answer_clip, decode_window, open_model, run_batch
+from .common import answer_clip, open_model, run_batch, window_from_bytes
 
 
 def create_plain_app(model: Zorro) -> FastAPI:
@@ -31,7 +31,7 @@ def create_plain_app(model: Zorro) -> FastAPI:
 
     @app.post("/tensors/{graph}")
     async def tensors(request: Request, graph: Modality) -> Response:
-        window = decode_window(model, graph, await request.body())
+        window = window_from_bytes(model, graph, await request.body())
         (answer,) = await run_sync(run_batch, model, graph, [window])
         return Response(answer, media_type="application/octet-stream")
 

@@ -17,7 +17,7 @@ from ray import serve
 
 from media import Modality
 
-from .common import BATCH_WAIT_SECONDS, PEER_BATCH_SIZE, answer_clip, decode_window, open_model, run_batch
+from .common import BATCH_WAIT_SECONDS, PEER_BATCH_SIZE, answer_clip, open_model, run_batch, window_from_bytes
 
 NUM_REPLICAS = len(os.sched_getaffinity(0))
 HAPROXY_PATHS = {
@@ -61,7 +61,7 @@ class Peer:
         return self._run(Modality.FUSED, bodies)
 
     def _run(self, graph: Modality, bodies: list[bytes]) -> list[bytes]:
-        return run_batch(self.model, graph, [decode_window(self.model, graph, body) for body in bodies])
+        return run_batch(self.model, graph, [window_from_bytes(self.model, graph, body) for body in bodies])
 
 
 def main() -> None:
