@@ -7,6 +7,7 @@ import pytest
 
 from media import ClipSpec
 from tests.made_media import moving_frames, tone, write_clip
+from tests.made_once import MadeOnce, made_once  # noqa: F401 - a fixture
 
 
 @pytest.fixture(scope="session")
@@ -42,13 +43,14 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, spec: ClipSpec) -> Path
 
 
 @pytest.fixture(scope="session")
-def bundle(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
-    """The small model as a bundle, exported by the real exporter."""
+def bundle(made_once: MadeOnce, checkpoint: Path) -> Path:  # noqa: F811
+    """The small model as a bundle, exported by the real exporter. Tests share it, and may not change it."""
     from export.bundle_writer import export_checkpoint
 
-    return export_checkpoint(
-        checkpoint, tmp_path_factory.mktemp("bundles") / "small" / "1", name="small", version="1"
+    bundles = made_once(
+        "bundles", lambda out: export_checkpoint(checkpoint, out / "small" / "1", name="small", version="1")
     )
+    return bundles / "small" / "1"
 
 
 @pytest.fixture(scope="session")

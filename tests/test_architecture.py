@@ -47,11 +47,13 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_serving_imports_without_torch() -> None:
     done = run_python(IMPORT_ALL.format(names=SERVING) + "import cli.main")
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_serving_imports_without_torch_fails(tree: Path) -> None:
     (tree / "media" / "spoiled.py").write_text("import torch\n")
     done = run_python(IMPORT_ALL.format(names=SERVING), folder=tree)

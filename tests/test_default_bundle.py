@@ -8,6 +8,8 @@ from media import Modality
 from runtime import Zorro
 from runtime.signature import output_names
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 BUNDLE = ROOT / "bundles" / "sights-sounds" / "1"
 MAX_BYTES = 30_000_000  # of its golden clips and one precision; all of them live in git

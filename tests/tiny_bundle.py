@@ -1,10 +1,9 @@
-"""A small untrained bundle, made by the real exporter: shapes of `tests.conftest`, seeded, so two are equal."""
+"""A small untrained model: shapes of `tests.conftest`, seeded, so two are equal."""
 
 from pathlib import Path
 
 import torch
 
-from export.bundle_writer import export_checkpoint
 from media import ClipSpec, Modality
 from models import ZorroModel, preset
 from models.weights import save_checkpoint
@@ -26,9 +25,3 @@ def make_tiny_checkpoint(folder: Path, *, num_classes: int = 4, num_labels: int 
     labels = [{"id": name, "label": name.upper(), "modalities": ["audio", "video"]} for name in names]
     save_checkpoint(folder, model, clip_spec=TINY_SPEC.to_dict(), labels=labels)
     return folder
-
-
-def make_tiny_bundle(folder: Path, *, num_classes: int = 4) -> Path:
-    """Export an untrained model to `folder`/tiny/1; returns that path."""
-    checkpoint = make_tiny_checkpoint(folder / "checkpoint", num_classes=num_classes)
-    return export_checkpoint(checkpoint, folder / "tiny" / "1", name="tiny", version="1")

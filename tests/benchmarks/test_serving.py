@@ -109,6 +109,7 @@ def test_stages_are_those_that_every_answer_tells() -> None:
     assert stage_seconds([*replies, Reply(200, 1.0, 1.0)]) == stage_seconds([]) == {}
 
 
+@pytest.mark.slow
 def test_the_committed_report_is_what_its_json_makes(tmp_path: Path) -> None:
     (result,) = [x for x in read_results() if x["name"] == "serving"]
     assert (RESULTS_FOLDER / "serving.md").read_text() == to_page(result), (

@@ -137,6 +137,7 @@ def test_audit_of_a_version_that_nobody_knows_fails(bundle: Path) -> None:
     assert "tensorrt='3.0' is not known" in output
 
 
+@pytest.mark.slow
 def test_engines_are_built_once_with_their_profiles(bundle: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx")
     command = ("build", bundle, tmp_path, "--variant", "fp32", "--builder", "tensorrt-rtx", "--max-batch", 8)

@@ -81,6 +81,7 @@ def test_verify_fails_where_there_is_no_bundle(tmp_path: Path) -> None:
     assert "error:" in _zorro("bundle", "verify", tmp_path, status=1).stderr
 
 
+@pytest.mark.slow
 def test_serve_lists_every_setting_with_its_meaning() -> None:
     command = [sys.executable, "-m", "cli.main", "serve", "--help"]
     done = subprocess.run(
@@ -101,6 +102,7 @@ def test_serve_fails_without_a_model_repository(tmp_path: Path) -> None:
     assert "model repository" in " ".join(_zorro("serve", "--bundles", tmp_path, status=1).stderr.split())
 
 
+@pytest.mark.slow
 def test_export_writes_a_bundle_that_verifies(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
     with known_graphs(bundle):
         _zorro("export", checkpoint, tmp_path / "made" / "7")

@@ -16,6 +16,8 @@ from datasets.manifests import Item
 from tests.datasets.faulty_inspectors import crash_on_some, take_long
 from tests.made_media import jpeg_bytes, moving_frames, tone, write_clip
 
+pytestmark = pytest.mark.slow
+
 SILENCE = np.zeros(16_000, np.float32)
 STILL = [np.full((64, 96, 3), (90, 120, 30), np.uint8)] * 25
 

@@ -15,6 +15,8 @@ import pytest
 from tests.made_media import moving_frames, tone, write_clip
 from tests.servers import Server, serving, until
 
+pytestmark = pytest.mark.slow
+
 NUM_CLIENTS = 4
 NUM_REQUESTS = 40
 

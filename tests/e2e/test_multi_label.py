@@ -24,6 +24,8 @@ from service.settings import Settings
 from tests.made_media import moving_frames, tone, write_clip
 from tests.service.ready_client import ready_client
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def model(sigmoid_bundle: Path) -> Zorro:

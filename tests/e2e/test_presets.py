@@ -19,6 +19,7 @@ from models import BackboneName, ZorroModel
 from models.layers import TrunkStage
 from models.swin import SwinTrunk, TowerStage, WindowBlock
 from models.weights import load_checkpoint, save_checkpoint
+from runtime import Zorro
 from service.app import create_app
 from service.settings import Settings
 from tests.service.ready_client import ready_client
@@ -67,6 +68,13 @@ def graphs(folder: Path) -> dict[Modality, Path]:
 @pytest.fixture
 def model(folder: Path) -> ZorroModel:
     return load_checkpoint(folder / "small" / "1" / "checkpoint").model
+
+
+def test_a_bundle_of_another_number_of_classes_answers_with_its_labels(folder: Path) -> None:
+    """The bundle that other tests share has four."""
+    model = Zorro.open(folder / "small" / "1")
+    assert [label.id for label in model.bundle.labels] == ["a", "b", "c", "d", "e"]
+    assert model.self_test().clips == 4
 
 
 def test_a_bundle_is_served(folder: Path, film: Path) -> None:

@@ -12,6 +12,8 @@ import pytest
 
 from tests.servers import ROOT, Server, serving, until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:

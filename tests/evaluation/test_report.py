@@ -82,6 +82,7 @@ def test_numbers_are_the_records(records: dict[str, Any], tmp_path: Path) -> Non
     assert json.loads((tmp_path / "new" / "records.json").read_text()) == records
 
 
+@pytest.mark.slow
 def test_a_changed_number_changes_the_report(records: dict[str, Any], tmp_path: Path) -> None:
     before = write_evaluation_report(records, tmp_path / "a", title="x").read_text()
     records["zorro-vit"]["scores"]["tables"]["audio"]["top1"] = 0.123
@@ -103,6 +104,7 @@ def test_every_chart_is_there_and_drawn_from_the_record(records: dict[str, Any],
         assert f">{word}</text>" in groups
 
 
+@pytest.mark.slow
 def test_a_curve_moves_with_its_numbers(records: dict[str, Any], tmp_path: Path) -> None:
     write_evaluation_report(records, tmp_path, title="x")
     before = (tmp_path / "noise-zorro-vit.svg").read_bytes()
@@ -111,6 +113,7 @@ def test_a_curve_moves_with_its_numbers(records: dict[str, Any], tmp_path: Path)
     assert (tmp_path / "noise-zorro-vit.svg").read_bytes() != before
 
 
+@pytest.mark.slow
 def test_equal_records_make_equal_bytes(records: dict[str, Any], tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_evaluation_report(records, tmp_path / name, title="x")

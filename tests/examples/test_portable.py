@@ -261,6 +261,7 @@ def test_self_test_fails(run: Run, name: str, bundle: Path, tmp_path: Path) -> N
     assert re.search(r"is off by 0?\.\d+ on the golden clips", done.stderr), done.stderr
 
 
+@pytest.mark.slow
 def test_bundle_of_schema_1(run: Run, bundle: Path, tmp_path: Path, sound: Path) -> None:
     """Graphs at the top, and one tolerance."""
     copy = shutil.copytree(bundle, tmp_path / "bundle")
@@ -273,6 +274,7 @@ def test_bundle_of_schema_1(run: Run, bundle: Path, tmp_path: Path, sound: Path)
     assert answer_of(run(copy, "--sound", sound)) == answer_of(run(bundle, "--sound", sound))
 
 
+@pytest.mark.slow
 def test_variant_of_the_cpu_unless_another_is_named(
     run: Run, bundle: Path, tmp_path: Path, sound: Path
 ) -> None:

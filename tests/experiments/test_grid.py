@@ -92,6 +92,7 @@ def test_figures_are_means_over_seeds_and_words(records: dict[str, dict[str, obj
     assert (value - low, high - value) == pytest.approx((expected, expected), rel=0.15)
 
 
+@pytest.mark.slow
 def test_the_report_says_what_the_records_say(records: dict[str, dict[str, object]], tmp_path: Path) -> None:
     text = write_results(records, tmp_path).read_text()
     assert "| Zorro (1 seeds), clean | 100.0 (100.0 to 100.0) |" in text, "the seed that all rows have"
@@ -126,6 +127,7 @@ def test_results_of_earlier_names_of_streams_make_the_same_report(
     assert right_answers(json.loads(text), "sentences", "clean", "fusion_by_audio").any()
 
 
+@pytest.mark.slow
 def test_earlier_results_stay_until_a_run_of_their_name_replaces_them(
     records: dict[str, dict[str, object]], tmp_path: Path
 ) -> None:
@@ -174,6 +176,7 @@ def sentences(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["untrained-0", "sentences-0"])
 def test_a_run_is_trained_and_scored(name: str, sentences: Path, tmp_path: Path) -> None:
     experiment = next(e for e in experiments() if e.name == name)
@@ -202,6 +205,7 @@ def test_a_run_without_its_start_fails(tmp_path: Path) -> None:
         run_all(tmp_path, tmp_path, only="finetuned-0", parallel=1)
 
 
+@pytest.mark.slow
 def test_the_committed_report_is_made_from_the_committed_records(tmp_path: Path) -> None:
     records = json.loads((RESULTS / "grid.json").read_text())
     made = write_results(records, tmp_path)

@@ -28,7 +28,7 @@ from media import Clip, ClipSpec, Modality
 from media.progress import NO_FIGURES
 from runtime import Zorro
 from tests.known_graphs import known_graphs
-from tests.tiny_bundle import make_tiny_bundle, make_tiny_checkpoint
+from tests.tiny_bundle import make_tiny_checkpoint
 
 Damage = Callable[[Path], None]
 
@@ -110,6 +110,7 @@ def test_a_bad_graph_is_not_exported_and_leaves_nothing(
     assert list((tmp_path / "small").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_force_replaces_and_refusal_keeps(
     quick: Callable[[Damage], None], checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -151,6 +152,7 @@ def test_what_was_there_comes_back_if_the_move_fails(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_parity_on_given_clips_is_reported_beside_the_golden(
     quick: Callable[[Damage], None], checkpoint: Path, spec: ClipSpec, tmp_path: Path
 ) -> None:
@@ -267,9 +269,3 @@ def test_golden_clips_are_rich_and_the_same_each_time(spec: ClipSpec) -> None:
         np.testing.assert_array_equal(array, second[name])
         assert all(clip.std() > 1 for clip in array)
         assert len({clip.tobytes() for clip in array}) == len(array)
-
-
-def test_another_number_of_classes_is_exported_too(tmp_path: Path) -> None:
-    model = Zorro.open(make_tiny_bundle(tmp_path, num_classes=3))
-    assert [label.id for label in model.bundle.labels] == ["a", "b", "c"]
-    assert model.self_test().clips == 4

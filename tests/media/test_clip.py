@@ -69,6 +69,7 @@ def test_overlapping_windows_equal_windows_read_alone(film: Path, spec: ClipSpec
         np.testing.assert_array_equal(clip.audio, alone.audio)
 
 
+@pytest.mark.slow
 def test_a_seek_gives_the_same_window(spec: ClipSpec, tmp_path: Path) -> None:
     path = write_clip(tmp_path / "long.mp4", waveform=tone(30.0), frames=moving_frames(30.0, size=(64, 64)))
     through = list(read_clips(path, spec, stride_seconds=5.0))[4]
@@ -146,6 +147,7 @@ def test_rotation_is_honoured(tmp_path: Path) -> None:
     assert np.abs(upright.astype(int) - expected).mean() < 12
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_length(spec: ClipSpec, tmp_path: Path) -> None:
     path = write_clip(tmp_path / "long.mp4", waveform=tone(120.0), frames=moving_frames(120.0, fps=5), fps=5)
     peaks = []
@@ -182,6 +184,7 @@ def test_a_truncated_film_fails_clearly(share: float, film: Path, spec: ClipSpec
         list(read_clips(content[: int(len(content) * share)], spec))
 
 
+@pytest.mark.slow
 def test_a_truncated_webm_is_served_with_a_warning_or_whole_windows(spec: ClipSpec, tmp_path: Path) -> None:
     sound = tone(4.0, sample_rate=48_000)
     content = clip_bytes(".webm", tmp_path, frames=moving_frames(4.0), waveform=sound, sample_rate=48_000)

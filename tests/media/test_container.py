@@ -158,6 +158,7 @@ def test_random_bytes_never_escape_the_error_tree(content: bytes, head: bytes) -
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".mp4", ".webm", ".mkv", ".ts", ".mp3", ".avi"])
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.75, 0.99])
 def test_a_truncated_file_is_served_in_part_or_fails_clearly(

@@ -75,6 +75,7 @@ def test_a_damaged_film_is_damaged_and_with_little_memory_nobody_knows(
         faults()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="RLIMIT_DATA bounds what is mapped on Linux alone"
 )

@@ -78,6 +78,7 @@ def test_a_seek_finds_what_decoding_on_finds(keyframe_every: int, suffix: str, t
     np.testing.assert_allclose(levels(path, [52.65]), [grey_at(52.65)], atol=3)
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(times=st.lists(st.floats(0, 20), min_size=2, max_size=6))
 def test_skipping_to_keyframes_changes_nothing(times: list[float], skipped: Path) -> None:

@@ -24,6 +24,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_film(tmp_path_factory.mktemp("film") / "film.mkv", seconds=3.32)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     start=st.floats(0, 3.2),
@@ -177,6 +178,7 @@ def test_a_span_of_unknown_media_is_checked_later() -> None:
     TimeRange(start_seconds=5.0, end_seconds=None, stride_seconds=1.0).check_duration(None, LIMITS)
 
 
+@pytest.mark.slow
 def test_an_hour_takes_no_more_memory_than_a_minute(tmp_path: Path) -> None:
     path = write_film(tmp_path / "long.mov", seconds=240.0, fps=2, size=(640, 480), keyframe_every=100)
     unit = 1 if sys.platform == "darwin" else 1024

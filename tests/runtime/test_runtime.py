@@ -243,6 +243,7 @@ def test_a_provider_that_is_not_there_fails(bundle: Path) -> None:
         Zorro.open(bundle, providers=["CUDAExecutionProvider"]).session(Modality.AUDIO)
 
 
+@pytest.mark.slow
 def test_serving_packages_import_no_torch() -> None:
     code = "import media, runtime, service.app, sys; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

@@ -52,6 +52,7 @@ def _list_cuda(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return asked
 
 
+@pytest.mark.slow
 def test_every_variant_proves_itself_within_its_tolerance(all_variants: Path) -> None:
     stored = Zorro.open(all_variants).bundle
     assert list(stored.variants) == sorted(VARIANTS)

@@ -30,6 +30,8 @@ from tests.service.faulty_decoders import (
     with_full_memory,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:

@@ -103,6 +103,7 @@ def test_a_chunk_that_nobody_waits_for_any_more_leaves_no_file(
     assert not task.out.exists()
 
 
+@pytest.mark.slow
 def test_limits_are_asked_for(asked: dict[int, int]) -> None:
     limit_process(50_000_000)
     cast(Mock, worker.Thread).assert_called_once_with(
@@ -147,6 +148,7 @@ def test_a_process_that_has_grown_serves_no_more(monkeypatch: pytest.MonkeyPatch
     assert _num_served([1000] * 20 + [1101] * 20, monkeypatch) == (20, 1)
 
 
+@pytest.mark.slow
 def test_processes_that_begin_together_do_not_end_together() -> None:
     num_grown = multiprocessing.get_context("spawn").Semaphore(0)
     lifetimes = [Lifetime(max_tasks=500, max_growth_bytes=10**9, num_grown=num_grown) for _ in range(4)]
@@ -155,6 +157,7 @@ def test_processes_that_begin_together_do_not_end_together() -> None:
     assert all(250 <= lifetime.max_tasks <= 500 for lifetime in lifetimes)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("asked")
 def test_threads_that_tasks_leave_behind_end_before_the_next(
     film: Path, spec: ClipSpec, tmp_path: Path
@@ -217,6 +220,7 @@ print(holding - before, held_bytes() - before)
 """
 
 
+@pytest.mark.slow
 def test_held_memory_is_what_was_written_to() -> None:
     """In a process of its own: this one has a history, by which its allocator may keep what is free."""
     printed = subprocess.run(

@@ -17,6 +17,8 @@ from service.settings import Settings
 from tests.service.faulty_decoders import break_as_told
 from tests.service.ready_client import ready_client
 
+pytestmark = pytest.mark.slow
+
 METRIC = 'zorro_decode_exceptions_total{exception="ValueError"}'
 
 

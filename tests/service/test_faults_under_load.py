@@ -21,6 +21,8 @@ from service.settings import Settings
 from tests.made_media import tone, write_clip
 from tests.service.ready_client import ready_client, state_behind
 
+pytestmark = pytest.mark.slow
+
 NUM_CLIENTS, NUM_REQUESTS = 6, 36
 GRAPH = "small/1/audio"
 

@@ -9,6 +9,8 @@ import pytest
 from media.memory import held_bytes
 from service.heap import IdleTimer, release_free_memory
 
+pytestmark = pytest.mark.slow
+
 
 def _free_in_the_middle(num_pieces: int = 2_000, size: int = 20_000) -> bytes:
     """Fill memory and free it below a piece that stays, so that the C library can give nothing back by itself."""

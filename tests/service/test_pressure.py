@@ -25,6 +25,8 @@ from service.settings import Settings
 from service.state import state_of
 from tests.service.ready_client import state_behind
 
+pytestmark = pytest.mark.slow
+
 HEAD = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
 TAIL = b"\r\n--b--\r\n"
 HEADERS = {"content-type": "multipart/form-data; boundary=b"}

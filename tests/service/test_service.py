@@ -44,6 +44,7 @@ def _ask(client: TestClient, route: str, clip: Path | bytes, **fields: str):
     return client.post(route, files={"file": ("clip", content)}, data=fields)
 
 
+@pytest.mark.slow
 def test_classify_answers_for_all_streams_over_time(client: TestClient, film: Path) -> None:
     answer = _ask(client, "/v1/classify", film, top_k="2").json()
     assert answer["streams"] == {"audio": "answered", "video": "answered", "fused": "answered"}
@@ -207,6 +208,7 @@ def test_a_fault_of_ours_tells_no_secret(client: TestClient, song: Path, monkeyp
     assert "secret" not in answer.text
 
 
+@pytest.mark.slow
 def test_not_ready_before_the_models_are(bundle: Path, song: Path, monkeypatch) -> None:
     loaded = Event()
     monkeypatch.setattr("service.app.load_models", lambda settings: _load_later(settings, loaded))

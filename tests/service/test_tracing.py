@@ -14,6 +14,8 @@ from service.settings import Settings
 from service.tracing import otlp_exporter, trace_id
 from tests.service.ready_client import ready_client
 
+pytestmark = pytest.mark.slow
+
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 

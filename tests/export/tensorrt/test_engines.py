@@ -491,6 +491,7 @@ def test_rtx_parses_an_exported_graph(exported: Path, rtx: Builder) -> None:
     assert parsed.layers > 100
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_gpu")
 def test_rtx_builds_an_exported_graph_and_tells_how_far_it_is(
     exported: Path, rtx: Builder, tmp_path: Path

@@ -81,6 +81,7 @@ def _expected(bundle: Path, tensors: dict[str, np.ndarray], modality: Modality) 
     return Zorro.open(bundle).run(modality, clips)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_raw", [True, False])
 @pytest.mark.parametrize("names", [["audio"], ["video"], ["audio", "video"]])
 def test_the_inputs_choose_the_graph_and_its_answers_come_back(
