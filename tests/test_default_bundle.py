@@ -26,7 +26,15 @@ def zorro() -> Zorro:
 def test_it_proves_itself_here(path: Path, variant: str) -> None:
     report = Zorro.open(path, variant=variant).self_test()
     assert report.max_abs_error.keys() == report.min_cosine.keys() == set(Modality)
-    assert min(report.min_cosine.values()) >= 0.999
+    # int8-qdq is for GPUs: its weights of 8 bits overflow on processors that add pairs of products in 16 bits.
+    is_exact = variant != "int8-qdq" or has_vnni()
+    assert min(report.min_cosine.values()) >= (0.999 if is_exact else report.tolerance.min_cosine)
+
+
+def has_vnni() -> bool:
+    """Whether the processor adds products of 8-bit numbers in 32 bits."""
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    return bool(flags & {"avx512_vnni", "avx_vnni", "asimddp"})
 
 
 def test_it_is_small() -> None:
