@@ -8,6 +8,9 @@ RECIPE ?= training/recipes/sights-sounds.toml
 BENCHMARKS ?=
 UPGRADE ?= --upgrade
 LOCK = constraints.txt
+WORKERS ?= 2
+# Tests of a file run in one process, in order: they share what the file's fixtures have made. WORKERS=0 is one process.
+PARALLEL = --numprocesses $(WORKERS) --dist loadfile
 PEERS = litserve bentoml mlserver ray
 PACKAGE_litserve = litserve==0.2.19
 PACKAGE_bentoml = bentoml==1.4.39
@@ -28,11 +31,11 @@ serve: .venv-serve/ready
 
 # test: run every test, with the coverage that media, runtime and service must keep
 test: .venv/ready
-	.venv/bin/python -m pytest --cov --cov-report=term
+	.venv/bin/python -m pytest $(PARALLEL) --cov --cov-report=term
 
 # quick: the fast tests, for the inner loop; those marked slow are left to `make test`
 quick: .venv/ready
-	.venv/bin/python -m pytest -m "not slow"
+	.venv/bin/python -m pytest $(PARALLEL) -m "not slow"
 
 # lint: style, types and the arrows between the packages
 lint: .venv/ready

@@ -50,6 +50,7 @@ def _moved(before: dict[str, Tensor], model: nn.Module) -> set[str]:
     return {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", [*PARTS, "trunk:1"])
 def test_what_is_frozen_does_not_move_and_the_rest_does(part: str) -> None:
     start = {"trunk:1": "trunk.blocks.0.", "fusion": "fusion_tokens"}.get(part, part + ".")

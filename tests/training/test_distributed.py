@@ -37,6 +37,8 @@ from training.distributed import (
 )
 from training.ranks import Ranks, average_gradients, ranks_from_environment, share, started_ranks
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 MAX_SECONDS = 180  # of all scenarios together, on a machine with other work
 ENGINES = (ParallelStrategy.DDP, ParallelStrategy.FSDP)

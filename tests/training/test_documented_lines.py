@@ -12,6 +12,8 @@ from models.weights import load_checkpoint
 from tests.training.made_collections import label_folders, several_labels, write_film
 from tests.training.small_runs import CLIP_SPEC, MODEL
 
+pytestmark = pytest.mark.slow
+
 SIZES = """
 num_steps = 2
 num_audio = 4

@@ -153,6 +153,7 @@ print([int(step) for step in ClipTask.batches(task, 0)])
 """
 
 
+@pytest.mark.slow
 def test_a_decoder_that_waits_to_be_collected_does_not_stop_the_workers(data: Path) -> None:
     command = [sys.executable, "-c", FORKED, str(data / "0.mp4")]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60)
@@ -220,6 +221,7 @@ def test_mixed_clips_share_one_share() -> None:
     assert not torch.equal(audio.flatten()[:4], values[:4])
 
 
+@pytest.mark.slow
 def test_pre_training_then_fine_tuning(data: Path, tmp_path: Path) -> None:
     contrast = _recipe(tmp_path, 4, "supervised = false", "centre = 'picture'")
     pre_trained = train(contrast, tmp_path / "pre", data_dir=data)
@@ -243,6 +245,7 @@ def test_pre_training_then_fine_tuning(data: Path, tmp_path: Path) -> None:
     assert "audio_tokens.embed.0.weight" not in same
 
 
+@pytest.mark.slow
 def test_spans_of_a_file_are_one_clip_or_several(data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "spans"
     folder.mkdir()
@@ -280,6 +283,7 @@ LABELS = (
 )
 
 
+@pytest.mark.slow
 def test_labels_of_a_collection_are_called_by_their_names(data: Path, tmp_path: Path) -> None:
     """AudioSet names them by codes, in a list of their names."""
     folder = tmp_path / "audioset"
@@ -297,6 +301,7 @@ def test_labels_of_a_collection_are_called_by_their_names(data: Path, tmp_path: 
     ]
 
 
+@pytest.mark.slow
 def test_low_rank_runs_end_in_plain_weights(data: Path, tmp_path: Path) -> None:
     start = train(_recipe(tmp_path, 2), tmp_path / "start", data_dir=data)
     tuned = train(_recipe(tmp_path, 3, "lora_rank = 2"), tmp_path / "tuned", data_dir=data, start_from=start)
@@ -306,6 +311,7 @@ def test_low_rank_runs_end_in_plain_weights(data: Path, tmp_path: Path) -> None:
     assert torch.equal(first["trunk.blocks.0.mlp.0.weight"], last["trunk.blocks.0.mlp.0.weight"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [

@@ -16,6 +16,8 @@ from tests.made_media import moving_frames, tone, write_clip
 from verification.checkpoint_source import open_checkpoint_source
 from verification.proof import prove_bundle
 
+pytestmark = pytest.mark.slow
+
 
 def _zorro(*arguments: object, status: int = 0) -> Result:
     result = CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})

@@ -33,6 +33,8 @@ from verification.proof import add_report, prove_bundle
 from verification.server_process import free_port
 from verification.variant_proof import ProofError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _few_clients(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,8 @@ from tests.made_media import moving_frames, tone, write_clip
 from tests.training.small_runs import CLIP_SPEC, MODEL
 from verification.scored_model import open_model
 
+pytestmark = pytest.mark.slow
+
 
 def _zorro(*arguments: object, status: int = 0) -> Result:
     result = CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})

@@ -10,6 +10,8 @@ from verification import server_process
 from verification.http_client import ServerFault, fetch
 from verification.server_process import check_served, free_port, serve_bundle
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_server_of_another_bundle_is_found_by_its_hash(
     other_port: int, bundle: Path, another: Path

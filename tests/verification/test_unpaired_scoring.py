@@ -10,6 +10,8 @@ from cli.main import app
 from evaluation.metrics import bootstrap_interval
 from tests.training.made_collections import label_folders, several_labels
 
+pytestmark = pytest.mark.slow
+
 
 def _zorro(*arguments: object, status: int = 0) -> Result:
     result = CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
