@@ -20,7 +20,7 @@ from .errors import CorruptMedia, MissingAudio
 MAX_DRIFT_SECONDS = 0.05  # timestamps of lossy containers jitter by less; more is a gap or an overlap
 MAX_SAMPLE_RATE = 1_000_000  # Hz; a header that claims more lies, and a resampler for it would take gigabytes
 MAX_AMPLITUDE = 8.0  # of full scale 1: lossy decoders overshoot a little, anything beyond is damage
-SEEK_GAP_SECONDS = 10.0
+AUDIO_SEEK_GAP_SECONDS = 10.0
 SEEK_MARGIN_SECONDS = 0.5  # decoded and dropped after a seek, for codecs that need to warm up
 
 Chunk = tuple[int, Float32[np.ndarray, " samples"]]
@@ -75,7 +75,7 @@ class AudioReader:
 
     def _seek_if_far(self, start: int) -> None:
         target_seconds = start / self.sample_rate - SEEK_MARGIN_SECONDS
-        if target_seconds - self.decoded_to / self.sample_rate < SEEK_GAP_SECONDS:
+        if target_seconds - self.decoded_to / self.sample_rate < AUDIO_SEEK_GAP_SECONDS:
             return
         frames = self._decoder.frames_before(target_seconds)
         if frames is not None:

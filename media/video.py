@@ -15,7 +15,7 @@ from .errors import MissingVideo, TooManyFrames
 from .orientation import AS_STORED, Orientation, orientation
 
 MIN_SKIP_SECONDS = 0.5  # of frames that are not needed; a seek over fewer does not pay
-SEEK_GAP_SECONDS = 10.0  # the same, in a file without an index
+VIDEO_SEEK_GAP_SECONDS = 10.0  # the same, in a file without an index
 MAX_SHRINK = 128  # pixels into one; FFmpeg's scaler has no filters for more than 256
 MAX_SPILL = 8.0  # scaled pixels per kept pixel; a longer strip is cut to shape before it is scaled
 
@@ -86,7 +86,7 @@ class VideoReader:
             return False
         keyframe = self._decoder.keyframe_before(seconds)
         if keyframe is None:
-            return seconds - now > SEEK_GAP_SECONDS * self._patience
+            return seconds - now > VIDEO_SEEK_GAP_SECONDS * self._patience
         return keyframe - now > MIN_SKIP_SECONDS * self._patience
 
     def _seek(self, seconds: float, now: float) -> None:

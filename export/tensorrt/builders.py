@@ -8,20 +8,19 @@ TensorRT logger: TensorRT keeps the first and ignores all others.
 import functools
 import importlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
+from media.progress import OnProgress
 from runtime.engines import Profile
 from runtime.gpu import Gpu
 
 from .profiles import EngineError, read_graph
 
 BuilderName = Literal["tensorrt", "tensorrt-rtx"]
-OnProgress = Callable[[str, int, int], None]
-"""Takes a phase's name, its steps done and its steps in all; phases nest, and their threads interleave."""
 
 INSTALL = {
     "tensorrt": "pip install tensorrt (NVIDIA's wheels; see its installation guide for the package index of your CUDA)",
@@ -188,7 +187,10 @@ def _logger(trt: Any) -> Any:
 
 def _monitor(trt: Any, on_progress: OnProgress) -> Any:
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-        """Passes progress on; an exception must not cross into C++, so it is kept and the build is told to stop."""
+        """Passes progress on; phases nest, and their threads interleave.
+
+        An exception must not cross into C++, so it is kept and the build is told to stop.
+        """
 
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
@@ -198,16 +200,16 @@ def _monitor(trt: Any, on_progress: OnProgress) -> Any:
 
         def phase_start(self, phase: str, _parent: str | None, num_steps: int) -> None:
             self._steps[phase] = num_steps
-            self._tell(phase, 0)
+            self._report(phase, 0)
 
         def step_complete(self, phase: str, step: int) -> bool:
-            self._tell(phase, step + 1)
+            self._report(phase, step + 1)
             return self.failure is None
 
         def phase_finish(self, phase: str) -> None:
-            self._tell(phase, self._steps.get(phase, 0))
+            self._report(phase, self._steps.get(phase, 0))
 
-        def _tell(self, phase: str, done: int) -> None:
+        def _report(self, phase: str, done: int) -> None:
             with self._lock:
                 if self.failure is None:
                     try:

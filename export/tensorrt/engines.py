@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from media.progress import OnProgress, ignore_progress
 from runtime.bundle import sha256_of
 from runtime.engines import Profile
 from runtime.gpu import find_gpu
 
-from .builders import Builder, Network, OnProgress, TimingCache
+from .builders import Builder, Network, TimingCache
 from .keys import EngineKey, engine_key
 from .options import TIMING_CACHE
 from .profiles import input_shapes
@@ -67,7 +68,7 @@ def build_engine(
     variant: str,
     profile: Profile = DEFAULT_PROFILE,
     capabilities: Sequence[str] = (),
-    on_progress: OnProgress = lambda _phase, _done, _total: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> BuiltEngine:
     """Build `out/{graph}-{key}/{graph}.engine`, unless it is there, with `key.json` beside it.
 
