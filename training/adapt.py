@@ -94,7 +94,7 @@ def _hold_still(model: nn.Module) -> None:
             module.eval()
             # A method of this one instance: `train` of a parent calls it, and a deep copy binds it to the
             # copy.
-            module.train = MethodType(_stay, module)
+            module.train = MethodType(_stay, module)  # type: ignore[method-assign]  # shadows it on purpose
 
 
 def _stay(module: nn.Module, _mode: bool = True) -> nn.Module:
@@ -278,9 +278,12 @@ def merge_lora(model: nn.Module) -> None:
 
 
 def _adapted(model: nn.Module) -> list[Any]:
-    return [
-        module
-        for module in model.modules()
-        if parametrize.is_parametrized(module, "weight")
-        and isinstance(module.parametrizations.weight[0], LowRank)
-    ]
+    return [module for module in model.modules() if _is_adapted(module)]
+
+
+def _is_adapted(module: nn.Module) -> bool:
+    if not parametrize.is_parametrized(module, "weight"):
+        return False
+    assert isinstance(module.parametrizations, nn.ModuleDict)
+    of_weight = module.parametrizations["weight"]
+    return isinstance(of_weight, parametrize.ParametrizationList) and isinstance(of_weight[0], LowRank)

@@ -6,7 +6,7 @@ missing, and reports both of a contradiction.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -41,7 +41,8 @@ class TrainingBatch:
         """The same on a device."""
         if device.type == "cpu":
             return self
-        moved = {f.name: x.to(device) for f in fields(self) if isinstance(x := getattr(self, f.name), Tensor)}
+        arrays = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved: dict[str, Any] = {name: x.to(device) for name, x in arrays.items() if isinstance(x, Tensor)}
         index = (self.pairing.audio_index, self.pairing.video_index)
         return replace(self, **moved, pairing=Pairing(*(x.to(device) for x in index)))
 
@@ -56,13 +57,14 @@ def row_target(
     pairing: Pairing, audio_targets: Tensor, video_targets: Tensor, audio_kept: Tensor, video_kept: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Mean of the targets of the kept items each row reads, [rows, classes], and whether it reads any, [rows]."""
-    weighted, weight = 0, 0
-    for index, targets, kept in (
-        (pairing.audio_index, audio_targets, audio_kept),
-        (pairing.video_index, video_targets, video_kept),
-    ):
-        # An absent item is a row of zeros after the last.
-        share = F.pad(kept, (0, 1))[index]
-        weighted = weighted + share[:, None] * F.pad(targets, (0, 0, 0, 1))[index]
-        weight = weight + share
-    return weighted / weight.clamp(min=1)[:, None], (weight > 0).float()
+    audio_weighted, audio_weight = _weighted_targets(pairing.audio_index, audio_targets, audio_kept)
+    video_weighted, video_weight = _weighted_targets(pairing.video_index, video_targets, video_kept)
+    weight = audio_weight + video_weight
+    return (audio_weighted + video_weighted) / weight.clamp(min=1)[:, None], (weight > 0).float()
+
+
+def _weighted_targets(index: Tensor, targets: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+    """Targets of the item each row reads times the item's weight, [rows, classes], and that weight, [rows]."""
+    # An absent item is a row of zeros after the last.
+    weight = F.pad(kept, (0, 1))[index]
+    return weight[:, None] * F.pad(targets, (0, 0, 0, 1))[index], weight

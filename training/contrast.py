@@ -167,9 +167,14 @@ def gather_over_ranks(rows: Rows) -> Rows:
             "give each its share of one batch, with flags has_audio and has_video for what is missing"
         )
     return {
-        name: _GatherRows.apply(x) if x.is_floating_point() else torch.cat(_all_gather(x))
+        name: _gather_with_gradient(x) if x.is_floating_point() else torch.cat(_all_gather(x))
         for name, x in rows.items()
     }
+
+
+def _gather_with_gradient(rows: Tensor) -> Tensor:
+    gathered: Tensor = _GatherRows.apply(rows)  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
+    return gathered
 
 
 class _GatherRows(torch.autograd.Function):

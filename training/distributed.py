@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import Any, assert_never
+from typing import Any, assert_never, cast
 
 import torch
 import torch.distributed as dist
@@ -135,7 +135,8 @@ def _shard(forward: PairsForward, *, bfloat16_blocks: bool) -> nn.Module:
     for module in forward.zorro.trunk.modules():
         if isinstance(module, BLOCKS):
             fully_shard(module, mesh=mesh, mp_policy=policy or MixedPrecisionPolicy())
-    return fully_shard(forward, mesh=mesh)
+    fully_shard(forward, mesh=mesh)  # changes it in place
+    return forward
 
 
 def zorro_of(wrapped: nn.Module) -> ZorroModel:
@@ -167,7 +168,8 @@ def full_state(wrapped: nn.Module) -> dict[str, Tensor]:
 
     A collective call: every rank makes it, and rank 0 saves.
     """
-    return get_model_state_dict(zorro_of(wrapped), options=_WHOLE_ON_CPU)
+    state = get_model_state_dict(zorro_of(wrapped), options=_WHOLE_ON_CPU)
+    return cast(dict[str, Tensor], state)  # torch's type allows for extra state, which no layer here has
 
 
 def restore(wrapped: nn.Module, state: dict[str, Tensor]) -> None:
@@ -200,7 +202,9 @@ def restore_optimizer(wrapped: nn.Module, optimizer: torch.optim.Optimizer, stat
         ValueError: the optimizer is not for the same weights.
     """
     zorro = zorro_of(wrapped)
-    names = {parameter: name.replace(_CHECKPOINT_PREFIX, "") for name, parameter in zorro.named_parameters()}
+    names: dict[Tensor, str] = {
+        parameter: name.replace(_CHECKPOINT_PREFIX, "") for name, parameter in zorro.named_parameters()
+    }
     got = {name for group in state["param_groups"] for name in group["params"]}
     wanted = {names[parameter] for group in optimizer.param_groups for parameter in group["params"]}
     if got != wanted:

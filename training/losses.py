@@ -23,7 +23,7 @@ def info_nce(
     a: Float[Tensor, "batch dim"],
     b: Float[Tensor, "batch dim"],
     *,
-    temperature: float,
+    temperature: float | Tensor,
     group: Int[Tensor, " batch"],
 ) -> Float[Tensor, ""]:
     """Symmetric InfoNCE (van den Oord et al. 2018) of L2-normalised rows.

@@ -31,8 +31,11 @@ def step_losses(
         )
     if count and recipe.distillation_weight:
         teacher = out.fusion.logits[batch.pairs]
-        students = (out.audio.logits[:count], out.video.logits[:count])
-        losses["distillation"] = recipe.distillation_weight * sum(distillation(s, teacher) for s in students)
+        assert out.audio is not None  # pairs have both
+        assert out.video is not None
+        of_audio = distillation(out.audio.logits[:count], teacher)
+        of_video = distillation(out.video.logits[:count], teacher)
+        losses["distillation"] = recipe.distillation_weight * (of_audio + of_video)
     return losses
 
 

@@ -39,8 +39,10 @@ class DrawnClips(NamedTuple):
 class ClipSource(Protocol):
     """Where windows come from."""
 
-    items: Sequence[Item]
-    """All that may be drawn, of which there is at least one."""
+    @property
+    def items(self) -> Sequence[Item]:
+        """All that may be drawn, of which there is at least one."""
+        ...
 
     def draw(self, chosen: list[int]) -> DrawnClips:
         """A window of each of these items, at places drawn from torch's generator."""

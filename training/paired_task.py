@@ -62,6 +62,7 @@ class PairedTask:
     def prepare(self, model: ZorroModel) -> None:
         """The mean picture, if the model subtracts one."""
         if model.config.centre == Centre.PICTURE:
+            assert self.drawn.mean is not None
             model.video_tokens.mean.copy_(self.drawn.mean)
 
     def batches(self, first_step: int) -> Iterator[list[TrainingBatch]]:

@@ -170,7 +170,7 @@ class Recipe:
             unknown = sorted(table.keys() - {f.name for f in fields(known)})
             if unknown:
                 raise ValueError(f"{path}: unknown keys {unknown} for {known.__name__}")
-        lists = {k: tuple(v) if isinstance(v, list) else v for k, v in augmentation.items()}
+        lists: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in augmentation.items()}
         return cls(**keys, augmentation=Augmentation(**lists))
 
 

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from models.transfer import transfer
 from models.weights import Checkpoint, save_checkpoint
-from models.zorro import ZorroModel
+from models.zorro import ZorroModel, ZorroOutput
 
 from .adapt import add_lora, freeze, merge_lora, parameter_groups
 from .batch import TrainingBatch
@@ -81,7 +82,8 @@ class TrainingRun:
         torch.manual_seed(recipe.seed)
         model = ZorroModel(model_config(recipe, max(1, len(task.labels))))
         if strategy != ParallelStrategy.FSDP:  # which takes contiguous weights only
-            model = model.to(memory_format=torch.channels_last)
+            # torch's overloads of Module.to lack the one of a memory format alone.
+            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if start is None:
             task.prepare(model)
         else:
@@ -169,13 +171,14 @@ class TrainingRun:
         sums: dict[str, Tensor] = {}
         for i, chunk in enumerate(chunks):
             with unsynced(self.wrapped) if i < len(chunks) - 1 else nullcontext():
-                losses = self._forward(
-                    chunk, lambda out, chunk=chunk: step_losses(out, chunk, self.recipe, self._temperature())
-                )
+                losses = self._forward(chunk, partial(self._losses, chunk))
                 shares = {name: loss / len(chunks) for name, loss in losses.items()}
                 torch.stack(list(shares.values())).sum().backward()
             sums = {name: sums.get(name, 0) + share.detach() for name, share in shares.items()}
         return sums
+
+    def _losses(self, chunk: TrainingBatch, out: ZorroOutput) -> dict[str, Tensor]:
+        return step_losses(out, chunk, self.recipe, self._temperature())
 
     def _cache(self, chunks: list[TrainingBatch]) -> dict[str, Tensor]:
         """The backward pass of one contrast over all chunks."""
@@ -191,10 +194,15 @@ class TrainingRun:
             unsynced=partial(unsynced, self.wrapped),
         )
 
-    def _forward(self, batch: TrainingBatch, read: Any) -> dict[str, Tensor]:
+    def _forward(
+        self, batch: TrainingBatch, read: Callable[[ZorroOutput], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
         audio, video = (x if len(x) else None for x in (batch.audio, batch.video))
         with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
-            return self.wrapped(audio, video, None if batch.whole_pairs else batch.pairing, read)
+            tensors: dict[str, Tensor] = self.wrapped(
+                audio, video, None if batch.whole_pairs else batch.pairing, read
+            )
+        return tensors
 
     def _temperature(self) -> float | Tensor:
         return self.temperature() if self.recipe.learn_temperature else self.recipe.temperature
