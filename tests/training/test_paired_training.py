@@ -132,7 +132,7 @@ FORKED = """
 import gc, sys
 from types import SimpleNamespace
 import av, torch
-from training.tasks import ClipTask
+from training.paired_task import PairedTask
 
 class Collecting:
     def __getitem__(self, step):
@@ -149,7 +149,7 @@ cycle = [container]
 cycle.append(cycle)
 del cycle, container
 task = SimpleNamespace(drawn=Collecting(), recipe=SimpleNamespace(num_steps=3, num_workers=1))
-print([int(step) for step in ClipTask.batches(task, 0)])
+print([int(step) for step in PairedTask.batches(task, 0)])
 """
 
 
