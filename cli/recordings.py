@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from .console import err, explained, out, progress_bar
+from .console import err, explained, out, stage_bars
 
 if TYPE_CHECKING:
     from datasets.check import CheckReport
@@ -35,13 +35,8 @@ def check(
         from datasets.layouts import read_items
 
         listing = read_items(folder)
-        with progress_bar() as progress:
-            task = progress.add_task("check", total=None, note="")
-            report = check_items(
-                listing.items,
-                missing=listing.missing,
-                on_progress=lambda done, total: progress.update(task, completed=done, total=total),
-            )
+        with stage_bars() as on_progress:
+            report = check_items(listing.items, missing=listing.missing, on_progress=on_progress)
     if as_json:
         print(json.dumps({"layout": listing.layout} | asdict(report), indent=1))
     else:
@@ -64,15 +59,8 @@ def shard(
         from datasets.shard_writer import write_shards
 
         listing = read_items(folder)
-        with progress_bar() as progress:
-            task = progress.add_task("shard", total=None, note="")
-            index = write_shards(
-                listing,
-                folder,
-                target,
-                shard_mb=shard_mb,
-                on_progress=lambda done, total: progress.update(task, completed=done, total=total),
-            )
+        with stage_bars() as on_progress:
+            index = write_shards(listing, folder, target, shard_mb=shard_mb, on_progress=on_progress)
     table = Table(
         "split",
         "shards",

@@ -19,6 +19,7 @@ from pebble import ProcessExpired, ProcessPool
 from media.clip import ClipReader, read_clips
 from media.container import MediaLimits
 from media.probe import probe
+from media.progress import OnProgress, ignore_progress
 from media.spec import ClipSpec
 
 from .manifests import Item
@@ -99,7 +100,7 @@ def check_items(
     *,
     missing: Sequence[Item] = (),
     num_workers: int | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress = ignore_progress,
     inspect: Inspect | None = None,
 ) -> CheckReport:
     """Decode the file of each item and report what is wrong with it.
@@ -108,7 +109,7 @@ def check_items(
         items: whose files are there; several may be spans of one file.
         missing: items whose files are not, to be reported with the others.
         num_workers: processes; default one per core.
-        on_progress: told how many of how many files are done.
+        on_progress: told of the stage "check", in files.
         inspect: what looks at one file, given its path and whether its sound and its picture are wanted.
     """
     spans: dict[Path, list[Item]] = {}
@@ -124,8 +125,7 @@ def check_items(
     facts_of = _inspect_all(jobs, inspect or inspect_file, num_workers or os.cpu_count() or 1)
     for done, (of_file, facts) in enumerate(zip(spans.values(), facts_of, strict=True), 1):
         by_item += [(item, tuple(_findings(item, facts))) for item in of_file]
-        if on_progress:
-            on_progress(done, len(jobs))
+        on_progress("check", done, len(jobs))
     return CheckReport(_counts(by_item), tuple(finding for _, found in by_item for finding in found))
 
 

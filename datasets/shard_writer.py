@@ -9,7 +9,7 @@ labels are mixed. Shards are a function of the list alone, so that a run which w
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
@@ -19,6 +19,7 @@ from typing import Any
 import webdataset
 
 from media.probe import probe
+from media.progress import OnProgress, ignore_progress
 
 from .manifests import Item, Listing
 from .read_failure import read_failure
@@ -46,7 +47,7 @@ def write_shards(
     out: str | Path,
     *,
     shard_mb: int = 256,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress = ignore_progress,
 ) -> ShardIndex:
     """Write a collection as shards, or the rest of them where an earlier run was stopped.
 
@@ -55,7 +56,7 @@ def write_shards(
         folder: to which paths in shards are relative.
         out: folder of the shards; made if absent.
         shard_mb: megabytes of media after which a shard is full; a file larger than that has one of its own.
-        on_progress: told how many of how many shards are done.
+        on_progress: told of the stage "shard", in shards.
 
     Raises:
         ShardError: `out` holds shards of another list, or of another size.
@@ -78,8 +79,7 @@ def write_shards(
             complete[name] = _write_shard(out / name, files)
             index = replace(index, shards=[complete[x] for x in plan if x in complete])
             index.save(out)
-        if on_progress:
-            on_progress(done, len(plan))
+        on_progress("shard", done, len(plan))
     return index
 
 

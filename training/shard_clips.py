@@ -131,7 +131,7 @@ class ShardValidationTable:
 
     def outputs(self, model: ZorroModel) -> dict[str, WindowOutputs]:
         """See `ValidationTable.answers`."""
-        # A decoder in a cycle of garbage must go before workers are forked; see `tasks.ClipTask.batches`.
+        # A decoder in a cycle of garbage must go before workers are forked; see `PairedTask.batches`.
         gc.collect()
         parts: dict[str, list[WindowOutputs]] = {}
         for *arrays, faults in DataLoader(

@@ -102,11 +102,11 @@ def test_messages_say_where_a_file_ends(report: CheckReport) -> None:
 
 
 def test_a_good_film_has_no_fault_and_progress_is_told(film: Path) -> None:
-    told: list[tuple[int, int]] = []
+    told: list[tuple[object, ...]] = []
     items = [Item(film, "both", (), "train"), Item(film, "both", (), "train", "", 0.0, 2.0)]
     report = check_items(items, num_workers=1, on_progress=lambda *x: told.append(x))
     assert report.findings == ()
-    assert told == [(1, 1)]
+    assert told == [("check", 1, 1)]
     assert inspect_file(film, True, True).num_seconds == pytest.approx(2.0, abs=0.1)
 
 
@@ -128,7 +128,7 @@ def test_a_hang_costs_its_file_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_interrupt_does_not_wait_for_what_is_queued() -> None:
-    def interrupt(*_: int) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     items = [Item(Path(f"{i}.mp4"), "both", (), "train") for i in range(60)]

@@ -90,8 +90,8 @@ def test_the_index_counts_what_is_missing_and_broken(written: Path) -> None:
 def test_a_killed_run_goes_on_to_equal_shards(collection: Path, written: Path, tmp_path: Path) -> None:
     listing, out = read_items(collection), tmp_path / "killed"
 
-    def die(done: int, total: int) -> None:
-        if done == 2:
+    def die(stage: str, done: int, *_: object) -> None:
+        if (stage, done) == ("shard", 2):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -101,12 +101,12 @@ def test_a_killed_run_goes_on_to_equal_shards(collection: Path, written: Path, t
     (out / "train-000002.tar.part").write_bytes(b"half a shard")
     with pytest.raises(ShardError, match=r"holds 2 of \d+ shards"):
         ShardReader(out)
-    told: list[tuple[int, int]] = []
+    told: list[tuple[object, ...]] = []
     index = write_shards(listing, collection, out, shard_mb=1, on_progress=lambda *x: told.append(x))
     assert tars(out) == tars(written)
     assert index == ShardIndex.load(out) == ShardIndex.load(written)
     assert {name: (out / name).stat().st_mtime_ns for name in kept} == kept  # complete ones were left alone
-    assert told[-1] == (index.num_shards, index.num_shards)
+    assert told[-1] == ("shard", index.num_shards, index.num_shards)
 
 
 def test_a_kill_within_a_shard_leaves_no_half_shard(
