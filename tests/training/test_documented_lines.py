@@ -48,7 +48,7 @@ def _trained_recipe(folder: Path) -> dict[str, object]:
 def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     """Intervals of 20 resamples: a thousand of them take most of the time, and no test here reads one."""
     monkeypatch.setattr(
-        "evaluation.clip_scores.bootstrap_interval",
+        "evaluation.scorer.bootstrap_interval",
         lambda *arrays, **options: bootstrap_interval(*arrays, **options | {"num_resamples": 20}),
     )
 
