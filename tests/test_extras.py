@@ -142,3 +142,12 @@ def test_shards_writes_shards(environment: Environment, films: Path, tmp_path: P
     assert list((tmp_path / "shards").rglob("*.tar"))
     error = environment("cpu,train").zorro(*arguments, folder=tmp_path, status=1)
     assert "pip install --editable '.[cpu,train,shards]'" in error
+
+
+def test_export_exports(environment: Environment, checkpoint: Path, films: Path, tmp_path: Path) -> None:
+    out = tmp_path / "small" / "1"
+    environment("cpu,export").zorro(
+        "export", checkpoint, out, "--data", films, "--variant", "fp32", folder=tmp_path
+    )
+    parity = json.loads((out / "bundle.json").read_text())["variants"]["fp32"]["parity"]
+    assert {report["clips"] for report in parity["real"]} == {4}

@@ -1,6 +1,5 @@
-"""Commands whose export is shared with other tests, in a process that cannot import what their extra lacks."""
+"""Commands on the bundle that tests share, in a process that cannot import what their extra lacks."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +11,6 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 ONLY_EXPORT = ("onnx", "onnxscript")
 """What `train` does not install."""
-ONLY_TRAIN = ("sklearn", "matplotlib")
-"""What `export` does not install."""
 
 WITHOUT = """
 import sys
@@ -23,13 +20,6 @@ for name in {names}:
 ZORRO = """
 from cli.main import app
 app({arguments})
-"""
-EXPORT = """
-from pathlib import Path
-from tests.known_graphs import known_graphs
-from cli.main import app
-with known_graphs(Path({bundle!r})):
-    app({arguments})
 """
 
 
@@ -56,13 +46,3 @@ def collection(film: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_report_needs_nothing_of_export(bundle: Path, collection: Path, tmp_path: Path) -> None:
     arguments = ["evaluate", str(bundle), "--data", str(collection), "--report", str(tmp_path / "report")]
     assert "report.md" in _python(ZORRO.format(arguments=arguments), without=ONLY_EXPORT).replace("\n", "")
-
-
-def test_export_needs_nothing_of_training(
-    checkpoint: Path, bundle: Path, collection: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "small" / "1"
-    arguments = ["export", str(checkpoint), str(out), "--data", str(collection), "--variant", "fp32"]
-    _python(EXPORT.format(bundle=str(bundle), arguments=arguments), without=ONLY_TRAIN)
-    parity = json.loads((out / "bundle.json").read_text())["variants"]["fp32"]["parity"]
-    assert {report["clips"] for report in parity["real"]} == {2}
