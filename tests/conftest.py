@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from media import ClipSpec
-from tests.made_media import moving_frames, tone, write_clip
 from tests.leftovers import nothing_is_left, temporary_folder  # noqa: F401 - fixtures of every test
+from tests.made_media import moving_frames, tone, write_clip
 from tests.made_once import MadeOnce, made_once  # noqa: F401 - a fixture
 
 
