@@ -58,6 +58,8 @@ HIDDEN = re.compile(r"__(warningregistry|abstractmethods)__|_abc_impl|__pydantic
 """Names that Python and its libraries write as they go."""
 KNOWN = (
     "multiprocessing.resource_tracker",  # a process that the first semaphore starts; it ends with this one
+    "temporary .ses",  # ONNX Runtime's telemetry, where it is not switched off as make does
+    "weights.bin",  # which TensorRT-RTX keeps open where a build was stopped
 )
 """Parts of names of what may be left."""
 
