@@ -121,7 +121,7 @@ def test_train_hands_over_and_shows_progress(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("training.loop.train", train)
     out = _zorro("train", "some.toml", "--data", tmp_path, "--fresh").stdout
     assert str(Path("runs") / "some" / "checkpoint") in out
-    assert (called["data_dir"], called["resume"]) == (tmp_path, False)
+    assert (called["data_dir"], called["options"].resume) == (tmp_path, False)
 
 
 def test_evaluate_prints_tables_or_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
