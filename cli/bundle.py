@@ -77,7 +77,10 @@ def inspect(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print what a bundle holds; where onnx is installed, also what its graphs cost and which stream reads what."""
+    """Print what a bundle holds.
+
+    Where onnx is installed, also what its graphs cost and which stream reads what.
+    """
     with explained():
         from runtime import Zorro
 

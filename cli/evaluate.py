@@ -42,7 +42,10 @@ def evaluate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score a checkpoint or a bundle on a split: the same tables for both. A probe needs no labels in the checkpoint."""
+    """Score a checkpoint or a bundle on a split: the same tables for both.
+
+    A probe needs no labels in the checkpoint.
+    """
     with explained():
         from datasets.manifests import Spans
         from verification.scoring import EvaluationRequest, probe_split, report_split, score_split

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from runtime.signature import TensorInfo
 
 NEEDS_ONNX = (
-    "operators, parameters, operations, memory and the flow between streams need onnx, which is not installed: "
+    "operators, parameters, operations, memory and the flow between streams need onnx, which is not "
+    "installed: "
     f"pip install --editable '.[{EXTRA_OF['onnx']}]'"
 )
 

@@ -29,7 +29,10 @@ def check(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Decode every file and count what is missing, broken, mute, still or too short; status 1 if any is the first two."""
+    """Decode every file and count what is missing, broken, mute, still or too short.
+
+    Status 1 if any is the first two.
+    """
     with explained():
         from datasets.check import ItemFault, check_items
         from datasets.layouts import read_items

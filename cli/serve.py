@@ -16,7 +16,10 @@ SWITCH_SECONDS = 0.0005
 
 
 def serve(context: typer.Context) -> None:
-    """Serve the bundles of a model repository over HTTP; --help lists all settings, which are also environment variables."""
+    """Serve the bundles of a model repository over HTTP.
+
+    --help lists all settings, which are also environment variables.
+    """
     with explained():
         import uvicorn
 
@@ -51,7 +54,10 @@ def serve(context: typer.Context) -> None:
 
 
 def _read_settings(arguments: list[str]) -> "ServeCommand":
-    """Settings of the command line and the environment; bundles by default those of here, or of the checkout."""
+    """Settings of the command line and the environment.
+
+    Bundles by default those of here, or of the checkout.
+    """
     from pydantic_settings import CliApp
 
     from service.settings import ServeCommand

@@ -124,7 +124,8 @@ def build(
             what = "cached" if engine.cached else "built"
             size = engine.bytes / 2**20
             out.print(
-                f"{graph}: {what}, {engine.seconds:.1f} s, {size:.1f} MiB, {engine.layers} layers, {engine.path}"
+                f"{graph}: {what}, {engine.seconds:.1f} s, {size:.1f} MiB, {engine.layers} layers, "
+                f"{engine.path}"
             )
         out.print(f"profiles: {profiles}")
         out.print("loaded by the GPU here" if _is_verified(built) else UNVERIFIED)
@@ -157,7 +158,7 @@ def _audit_table(
 ) -> Table:
     table = Table("variant", "graph", "nodes", "types", "audit", RTX, title=title, title_justify="left")
     for (name, graph), report in reports.items():
-        judged = f"{len(report.faults)} faults" if report.faults else "clean"
+        verdict = f"{len(report.faults)} faults" if report.faults else "clean"
         types = ", ".join(f"{type_} {count}" for type_, count in report.element_types.items())
         engine = built.get((name, graph))
         made = f"{engine.layers} layers, {engine.seconds:.1f} s" if engine else "no"
@@ -166,7 +167,7 @@ def _audit_table(
             graph,
             str(report.num_nodes),
             types,
-            judged if report.tensorrt else f"{judged}, for CPUs",
+            verdict if report.tensorrt else f"{verdict}, for CPUs",
             made if report.tensorrt else "not for it",
         )
     return table

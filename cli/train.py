@@ -33,7 +33,10 @@ def train(
     engine: Annotated[str | None, typer.Option(help="Under torchrun: ddp (default) or fsdp.")] = None,
     fresh: Annotated[bool, typer.Option(help="Refuse to continue a run that is there.")] = False,
 ) -> None:
-    """Train by a recipe, or on a folder of clips from a checkpoint; a run that was stopped goes on where it was saved."""
+    """Train by a recipe, or on a folder of clips from a checkpoint.
+
+    A run that was stopped goes on where it was saved.
+    """
     with explained(), _log_lines():
         from training.distributed import ParallelStrategy
         from training.interrupts import TrainingInterrupted

@@ -45,7 +45,8 @@ class ItemFault(StrEnum):
     MUTE = "mute"
     """It has no sound where sound is wanted, or silence only."""
     STILL = "still"
-    """It has no moving picture where pictures are wanted: none at all, a still, or a film that stands still."""
+    """It has no moving picture where pictures are wanted: none at all, a still, or a film that stands
+    still."""
     SHORT = "short"
     """Its file ends before its span does."""
     DAMAGED = "damaged"
@@ -54,7 +55,7 @@ class ItemFault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """What decoding a file has shown; the rest means nothing where there is a `code`."""
+    """What decoding a file has shown; the rest is not filled in where there is a `code`."""
 
     is_audible: bool = False
     is_moving: bool = False

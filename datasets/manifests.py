@@ -25,7 +25,10 @@ class Item:
 
     path: Path
     modality: str
-    """"audio", "video" or "both": what of it is there to learn from. A picture is a video that stands still."""
+    """"audio", "video" or "both": what of it is there to learn from.
+
+    A picture is a video that stands still.
+    """
     labels: tuple[str, ...]
     """None where it is there for pre-training alone; several where the set is multi-label."""
     split: str
@@ -70,7 +73,10 @@ class Listing:
     missing: list[Item]
     """Those whose file is not; the path is where it would be."""
     names: dict[str, str] = field(default_factory=dict)
-    """What to call each label where it is a code, in the collection's own order of labels; empty where labels are names."""
+    """What to call each label where it is a code, in the collection's own order of labels.
+
+    Empty where labels are names.
+    """
 
     @classmethod
     def of(
@@ -112,7 +118,7 @@ def read_listing(path: str | Path) -> Listing:
     """What a manifest names, and what of it is missing.
 
     Raises:
-        ManifestError: there is no manifest, it lacks a column, or a row means nothing.
+        ManifestError: there is no manifest, it lacks a column, or a row cannot be read.
     """
     path = Path(path)
     if not path.is_file():
@@ -230,7 +236,10 @@ def _joined(spans: list[Item]) -> Item:
 
 
 def label_table(items: list[Item], names: Mapping[str, str] | None = None) -> list[dict[str, object]]:
-    """Labels in alphabetical order, with the modalities each was learned from; `names` says what to call them."""
+    """Labels in alphabetical order, with the modalities each was learned from.
+
+    `names` says what to call them.
+    """
     names = names or {}
     modalities: dict[str, set[str]] = {}
     for item in items:

@@ -23,7 +23,10 @@ class ReadFailure(NamedTuple):
 
 
 def read_failure(path: Path, error: Exception) -> ReadFailure:
-    """What to say of a file that could not be read; errors that nobody expects are logged with their traceback."""
+    """What to say of a file that could not be read.
+
+    Errors that nobody expects are logged with their traceback.
+    """
     if isinstance(error, MediaError):
         return ReadFailure(error.code, str(error))
     if isinstance(error, OSError):

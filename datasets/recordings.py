@@ -42,8 +42,8 @@ class Recording:
 
     def seconds(self, spec: ClipSpec) -> float:
         """Length of the longer of sound and picture."""
-        heard = 0 if self.log_mel is None else len(self.log_mel) * spec.hop_length / spec.sample_rate
-        return max(heard, 0 if self.frames is None else len(self.frames) * frame_seconds(spec))
+        audio_seconds = 0 if self.log_mel is None else len(self.log_mel) * spec.hop_length / spec.sample_rate
+        return max(audio_seconds, 0 if self.frames is None else len(self.frames) * frame_seconds(spec))
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,8 @@ def _files_of(folder: Path, shard: Shard) -> Iterator[tuple[list[Item], FileLoca
         raise ShardError(f"{path} is damaged: {error}; delete it and run `zorro data shard` again") from error
     if places.keys() != records.keys() or len(places) != shard.num_files:
         raise ShardError(
-            f"{path} holds {len(places)} files where {shard.num_files} were written; delete and write it again"
+            f"{path} holds {len(places)} files where {shard.num_files} were written; delete and write it "
+            "again"
         )
     for key, items in records.items():
         yield items, places[key]

@@ -207,7 +207,10 @@ class _PredictionRun:
     def _clips(
         self, number: int, read: _Read, corruption: Corruption | None, stream: StreamInput
     ) -> list[Clip]:
-        """The item's views as the stream reads them; where it reads no video, views that differ in crop are one."""
+        """The item's views as the stream reads them.
+
+        Where it reads no video, views that differ in crop are one.
+        """
         views = [view for view in read.views.views if stream.video or view.crop == 0]
         if corruption is not None:
             others = [waveform for path, waveform in self._babble.items() if path != read.item.path]

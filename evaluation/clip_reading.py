@@ -65,7 +65,9 @@ def read_item(item: Item, spec: ClipSpec, plan: ViewPlan, *, with_waveform: bool
 def read_babble(
     items: Sequence[Item], spec: ClipSpec, *, seed: int
 ) -> dict[Path, Float32[np.ndarray, " samples"]]:
-    """Waveforms of some of the files, chosen at random, to make babble of; files that do not decode are left out.
+    """Waveforms of some of the files, chosen at random, to make babble of.
+
+    Files that do not decode are left out.
 
     Raises:
         ValueError: fewer than two have sound, so that a clip might have only itself to babble.

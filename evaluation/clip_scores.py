@@ -54,8 +54,8 @@ def score_predictions(
     """A record of plain numbers, fit for JSON.
 
     Returns:
-        `items`, `silent`, `still`, `failures`, `views`, the name of the `metric`, and by stream `tables`, each
-        with `clips`, `unanswered` by reason, and scores unless no clip has a prediction. `clips` and
+        `items`, `silent`, `still`, `failures`, `views`, the name of the `metric`, and by stream `tables`,
+        each with `clips`, `unanswered` by reason, and scores unless no clip has a prediction. `clips` and
         `unanswered` sum to `items`.
     """
     views, clean = views or ViewPlan(), predictions.clean

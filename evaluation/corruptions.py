@@ -156,7 +156,9 @@ def mix_at_snr(
 def babble_noise(
     waveforms: Sequence[Float32[np.ndarray, " samples"]], num_samples: int, random: np.random.Generator
 ) -> Float[np.ndarray, " samples"]:
-    """A few of the waveforms at once, equally loud, each from a random place and repeated if short; of unit power.
+    """A few of the waveforms at once, equally loud, each from a random place and repeated if short.
+
+    Of unit power.
 
     Raises:
         ValueError: none of them is audible.

@@ -92,7 +92,9 @@ def linear_probe(
 def fit_probe(
     train: LabelledFeatures, val: LabelledFeatures, *, strengths: Sequence[float] = STRENGTHS
 ) -> FittedProbe:
-    """A logistic regression fitted on `train`, with the C that does best on `val`; one per label in a multi-label set.
+    """A logistic regression fitted on `train`, with the C that does best on `val`.
+
+    One per label in a multi-label set.
 
     Features are centred and scaled by the training split. Of equally good strengths the smallest is taken,
     and nothing is fitted again on `val`. A label that is not in `train` scores 0.

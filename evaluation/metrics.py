@@ -1,4 +1,6 @@
-"""Metrics: accuracy at k and within groups, mean average precision, recall at k, calibration error; and intervals.
+"""Metrics: accuracy at k and within groups, mean average precision, recall at k, calibration error.
+
+And intervals.
 
 Recall, and accuracy within groups, count a prediction as wrong where a rival scores the same, so that a model
 that predicts the same for everything scores nothing.

@@ -100,7 +100,8 @@ def unpaired_section(unpaired: Mapping[str, Mapping[str, Any]], folder: Path) ->
         for name, table in record["tables"].items()
     ]
     parts = [
-        "## Scores\n\nSounds and pictures are files of their own. A pair is a sound and a picture of one label, "
+        "## Scores\n\nSounds and pictures are files of their own. A pair is a sound and a picture of one "
+        "label, "
         "put together at random.\n\n",
         markdown_table(["model, clips", "clips", *[METRIC_TITLES[key] for key in metrics]], rows),
         "\n",

@@ -1,4 +1,6 @@
-"""Evaluation views of a clip: windows evenly spread over it, times one or three crops of the picture; scores averaged.
+"""Evaluation views of a clip: windows evenly spread over it, times one or three crops of the picture.
+
+Scores averaged.
 
 Kinetics' protocol is several windows times three crops. One crop is what `media.read_clips` gives and a
 server sees: the middle. For three, frames are decoded so that their shorter side is `frame_size`, and cut at
@@ -47,14 +49,19 @@ class View:
 
     clip: Clip
     waveform: Float32[np.ndarray, " samples"] | None
-    """What `clip.audio` is made of, up to where the sound ends; None if there is none or it was not asked for."""
+    """What `clip.audio` is made of, up to where the sound ends.
+
+    None if there is none or it was not asked for.
+    """
     window: int = 0
     crop: int = 0
     """0 is the middle, 1 the left or upper end, 2 the other."""
 
 
 def view_starts(item: Item, duration_seconds: float | None, spec: ClipSpec, num_windows: int) -> list[float]:
-    """Starts in seconds of windows evenly spread from the start of the item to its end; of one, it is the middle.
+    """Starts in seconds of windows evenly spread from the start of the item to its end.
+
+    Of one, it is the middle.
 
     A window is centred on a span shorter than it, and is one then. A file that does not say how long it is,
     such as a still, has one at its start.

@@ -34,7 +34,7 @@ class AuditReport:
 
     file: str
     tensorrt: str | None
-    """The version it was judged for; None if it is not for TensorRT."""
+    """The version it was checked for; None if it is not for TensorRT."""
     opset: int
     num_nodes: int
     operators: Mapping[str, int]

@@ -39,7 +39,8 @@ class ExportOptions:
     variants: Sequence[str] = ("fp32",)
     """Which to write, of `variants.VARIANTS`; `fp32` among them."""
     may_lack: Collection[str] = ()
-    """Variants that are left out, with the reason in the manifest, where they cannot be made within their tolerance."""
+    """Variants that are left out, with the reason in the manifest, where they cannot be made within their
+    tolerance."""
     clips: Mapping[Modality, Sequence[Clip]] | None = None
     """Real windows on which parity is checked beside the golden ones."""
     calibration: Calibration | None = None

@@ -14,17 +14,21 @@ NO_TORCHVISION = "torchvision is not installed. Skipping "
 """torch registers translations of torchvision's operators, of which our models use none, in every export."""
 
 KNOWN_WARNINGS: tuple[tuple[type[Warning], str], ...] = (
-    # torch.export copies the tree of a program's arguments; the copy's constructor tests for a class that torch
-    # itself has deprecated.
+    # torch.export copies the tree of a program's arguments; the copy's constructor tests for a class that
+    # torch itself has deprecated.
     (FutureWarning, r"`isinstance\(treespec, LeafSpec\)` is deprecated"),
-    # The batch of the fused graph's two inputs is one axis by intention; the exporter notes that it names it once.
+    # The batch of the fused graph's two inputs is one axis by intention; the exporter notes that it names it
+    # once.
     (UserWarning, r"# The axis name: batch will not be used, since it shares the same shape constraints"),
 )
 
 
 @contextmanager
 def without_known_warnings() -> Iterator[None]:
-    """While it lasts, the warnings of this file are not shown. Filters of warnings are the process's: not for threads."""
+    """While it lasts, the warnings of this file are not shown.
+
+    Filters of warnings are the process's: not for threads.
+    """
     logger = logging.getLogger(REGISTRATION_LOGGER)
     logger.addFilter(_is_worth_showing)
     try:

@@ -9,7 +9,10 @@ NUM_GOLDEN = 4
 
 
 def golden_inputs(spec: ClipSpec) -> dict[str, np.ndarray]:
-    """`audio` and `video` of `NUM_GOLDEN` clips: chirp, chord with tremolo, bursts of noise, beats; shapes that move."""
+    """`audio` and `video` of `NUM_GOLDEN` clips: chirp, chord with tremolo, bursts of noise, beats.
+
+    Shapes that move.
+    """
     random = np.random.default_rng(2301_09595)
     audio = np.stack([log_mel(waveform, spec) for waveform in _waveforms(spec, random)])
     video = np.stack([_film(spec, random) for _ in range(NUM_GOLDEN)])

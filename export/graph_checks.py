@@ -90,7 +90,10 @@ def check_unused(view: GraphView) -> Iterator[GraphFault]:
 
 
 def check_shapes(view: GraphView) -> Iterator[GraphFault]:
-    """Inputs and outputs are fixed but for a first axis named batch; intermediates may have the batch anywhere."""
+    """Inputs and outputs are fixed but for a first axis named batch.
+
+    Intermediates may have the batch anywhere.
+    """
     for kind, values in (("input", view.graph.input), ("output", view.graph.output)):
         for value in values:
             dims = view.dims_of(value.name)

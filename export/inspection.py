@@ -52,7 +52,10 @@ class ActivationMemory:
 
     batch: int
     peak_bytes: int
-    """Most bytes alive at once. Inputs and outputs are the caller's and stay; all else goes after its last reader."""
+    """Most bytes alive at once.
+
+    Inputs and outputs are the caller's and stay; all else goes after its last reader.
+    """
     peak_node: str
     """Where that is."""
     largest: TensorFacts
@@ -152,7 +155,10 @@ def _stored(graph: onnx.GraphProto) -> Iterator[TensorProto]:
 
 
 def _weights(graph: onnx.GraphProto) -> Iterator[TensorProto]:
-    """Floats but for lone numbers, and integers that a node takes for floats; scales and zero points of neither."""
+    """Floats but for lone numbers, and integers that a node takes for floats.
+
+    Scales and zero points of neither.
+    """
     linear = [node for node in graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
     scaling = {name for node in linear for name in node.input[1:]}
     scaled = {node.input[0] for node in linear if node.op_type == "DequantizeLinear"}
@@ -189,14 +195,18 @@ def _tensors_at(model: onnx.ModelProto, batch: int) -> dict[str, TensorFacts]:
         for name in node.output:
             if name and name not in tensors:
                 raise ValueError(
-                    f"the shape of {name!r}, made by {_title(node)}, is not known at batch {batch}, so neither is its cost; "
+                    f"the shape of {name!r}, made by {_title(node)}, is not known at batch {batch}, so "
+                    "neither is its cost; "
                     "export the graph with the shapes of its intermediates"
                 )
     return tensors
 
 
 def _fix_batch(graph: onnx.GraphProto, batch: int) -> None:
-    """Give the free first axis of inputs a size, here and wherever it is named; other free axes are left for inference."""
+    """Give the free first axis of inputs a size, here and wherever it is named.
+
+    Other free axes are left for inference.
+    """
     symbols = set()
     for value in _inputs(graph):
         dims = value.type.tensor_type.shape.dim
@@ -211,7 +221,8 @@ def _fix_batch(graph: onnx.GraphProto, batch: int) -> None:
             dims[0].dim_value = batch
     if batch > 1 and not symbols:
         raise ValueError(
-            f"the inputs of graph {graph.name!r} have fixed shapes, so its memory at batch {batch} is not known"
+            f"the inputs of graph {graph.name!r} have fixed shapes, so its memory at batch {batch} is not "
+            "known"
         )
     for value in (*graph.value_info, *graph.output):
         for dim in value.type.tensor_type.shape.dim:

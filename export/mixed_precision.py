@@ -15,7 +15,10 @@ from .shapes import infer_shapes
 FULL = frozenset(
     {"LayerNormalization", "Softmax", "ReduceL2", "ReduceMean", "Clip", "Sub", "Div", "Gemm", "Cast", "Shape"}
 )
-"""Operators that stay in float32; `Gemm` is what heads are made of, `Sub` and `Div` normalise, and `Shape` counts clips."""
+"""Operators that stay in float32.
+
+`Gemm` is what heads are made of, `Sub` and `Div` normalise, and `Shape` counts clips.
+"""
 
 HALF = frozenset({
     "MatMul", "Conv", "Add", "Mul", "Gelu", "Relu", "Reshape", "Transpose", "Split", "Concat", "Unsqueeze", "Squeeze",
@@ -85,7 +88,10 @@ class _Converted:
                 self._type_of |= {copy.output[i]: TensorProto.FLOAT16, name: TensorProto.FLOAT}
 
     def _read(self, name: str, wanted: int) -> str:
-        """The name under which a float tensor is there in the wanted precision; others are read as they are."""
+        """The name under which a float tensor is there in the wanted precision.
+
+        Others are read as they are.
+        """
         if name in self._stored:
             return self._store(name, wanted)
         if name not in self._is_float or self._type_of[name] == wanted:

@@ -10,17 +10,17 @@ from typing import Any
 
 TABLE_TITLES = {
     "audio": "by sound",
-    "video": "by sight",
+    "video": "by picture",
     "fused": "by both",
     "sounds": "sounds",
     "esc10": "sounds of ESC-10 alone",
     "sights": "sights",
     "pairs_fused": "pairs, by both",
     "pairs_audio": "the same pairs, by sound alone",
-    "pairs_video": "the same pairs, by sight alone",
+    "pairs_video": "the same pairs, by picture alone",
     "noisy_sound_audio": "pairs with the sound under noise, by sound alone",
     "noisy_sound_fused": "pairs with the sound under noise, by both",
-    "noise_for_picture_video": "pairs with noise for a picture, by sight alone",
+    "noise_for_picture_video": "pairs with noise for a picture, by picture alone",
     "noise_for_picture_fused": "pairs with noise for a picture, by both",
 }
 """Tables of `zorro evaluate`, in the order in which a reader wants them."""

@@ -25,7 +25,9 @@ def reached_inputs(graph: onnx.GraphProto) -> dict[str, set[str]]:
 
 
 def sources_of(graph: onnx.GraphProto) -> dict[str, set[str]]:
-    """For each tensor the inputs from which a path leads to it; none for weights and what is made of them alone.
+    """For each tensor the inputs from which a path leads to it.
+
+    None for weights and what is made of them alone.
 
     Every output of a node counts as reading every input of it, its shape too: more than the truth, never
         less.

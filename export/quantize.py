@@ -170,7 +170,8 @@ def find_sensitive(
             return sorted(worst[:count])
         tried, count = count, count + max(1, count // 2)
     raise QuantisationError(
-        f"{path.name}: with {tried} of {len(layers)} layers in float32 the cosine is {found:.5f}, wanted {min_cosine}; "
+        f"{path.name}: with {tried} of {len(layers)} layers in float32 the cosine is {found:.5f}, wanted "
+        f"{min_cosine}; "
         "leave int8 out"
     )
 

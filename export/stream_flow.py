@@ -41,7 +41,10 @@ class Flow:
 
     @property
     def leaks(self) -> dict[tuple[str, str], int]:
-        """Edges, and outputs made by another group than their stream, that the Zorro mask forbids; none if pure."""
+        """Edges, and outputs made by another group than their stream, that the Zorro mask forbids.
+
+        None if pure.
+        """
         crossing = Counter({pair: count for pair, count in self.edges.items() if not allowed(*pair)})
         crossing.update(
             (group, stream_of(name)) for name, group in self.outputs.items() if group != stream_of(name)
@@ -140,7 +143,10 @@ def _served_streams(graph: onnx.GraphProto) -> Mapping[str, set[str]]:
 
 
 def flow_lines(flow: Flow) -> list[str]:
-    """A table for terminals: a row per reader, a column per what is read, as in a table of the mask; then the verdict."""
+    """A table for terminals: a row per reader, a column per what is read, as in a table of the mask.
+
+    Then the verdict.
+    """
     columns = [*flow.streams, *([CONSTANT] if CONSTANT in flow.nodes else [])]
     lines = [
         "reads edges of".ljust(16) + "".join(name.rjust(10) for name in columns) + "     nodes   outputs"

@@ -23,7 +23,8 @@ HEADINGS = ((90, "inputs"), (360, "nodes, and edges between them"), (643, "outpu
 CSS = """
   svg { --paper: #ffffff; --ink: #1f2328; --none: #8c959f; --leak: #cf222e;
     --audio: #0969da; --fusion: #8250df; --video: #1a7f37; }
-  @media (prefers-color-scheme: dark) { svg { --paper: #0d1117; --ink: #e6edf3; --none: #7d8590; --leak: #ff6a69;
+  @media (prefers-color-scheme: dark) { svg { --paper: #0d1117; --ink: #e6edf3; --none: #7d8590; --leak:
+  #ff6a69;
     --audio: #58a6ff; --fusion: #bc8cff; --video: #3fb950; } }
   text { font: 13px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; fill: var(--ink); }
   .paper { fill: var(--paper); } .small { font-size: 12px; } .name { font-size: 15px; font-weight: 600; }

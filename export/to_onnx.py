@@ -109,7 +109,10 @@ def _drop_sources(graph: onnx.GraphProto) -> None:
 
 
 def _take_weights(graph: onnx.GraphProto) -> Weights:
-    """The graph's initialisers as arrays; it has none after that, so that its passes move no more than nodes."""
+    """The graph's initialisers as arrays.
+
+    It has none after that, so that its passes move no more than nodes.
+    """
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     del graph.initializer[:], graph.value_info[:]
     return weights
@@ -153,7 +156,10 @@ def _fold_transposed_weights(graph: onnx.GraphProto, weights: Weights, module: n
 
 
 def _fold_constants(graph: onnx.GraphProto, weights: Weights) -> None:
-    """Compute once what depends on weights alone, as the pool's queries; the exporter leaves it to be computed each time."""
+    """Compute once what depends on weights alone, as the pool's queries.
+
+    The exporter leaves it to be computed each time.
+    """
     constant, kept = dict(weights), []
     for node in graph.node:
         if all(name in constant or not name for name in node.input):

@@ -36,7 +36,10 @@ TOLERANCES = {
     "int8-cpu": _INT8,
     "int8-qdq": _INT8,
 }
-"""How far from the model a variant may be on any real clip; not written otherwise. Logits are of the order of 10."""
+"""How far from the model a variant may be on any real clip; not written otherwise.
+
+Logits are of the order of 10.
+"""
 
 # Golden clips are like nothing that a model was trained on: which label is first there may be a toss-up.
 # Processors differ in the order of sums, so fp32 is given more than at export; a wrong graph is off by far
@@ -69,7 +72,10 @@ class Calibration:
     _ranges: dict[Path, TensorsData] = field(default_factory=dict, init=False)
 
     def beside(self, golden: Mapping[Modality, Sequence[Clip]]) -> Self:
-        """With golden clips before the real ones; a range that is measured on speech alone clips all other sound."""
+        """With golden clips before the real ones.
+
+        A range that is measured on speech alone clips all other sound.
+        """
         return type(self)({modality: (*golden[modality], *clips) for modality, clips in self.clips.items()})
 
     def batches(self, modality: Modality) -> list[Inputs]:

@@ -103,7 +103,8 @@ class _Placer:
     def place(self, seconds: float, frame: AudioFrame) -> Iterator[Chunk]:
         if not 0 < frame.sample_rate <= MAX_SAMPLE_RATE:
             raise CorruptMedia(
-                f"the sound claims {frame.sample_rate:,} samples a second; 1 to {MAX_SAMPLE_RATE:,} can be read: "
+                f"the sound claims {frame.sample_rate:,} samples a second; 1 to {MAX_SAMPLE_RATE:,} can be "
+                "read: "
                 "repair its header"
             )
         length_seconds = frame.samples / frame.sample_rate

@@ -130,7 +130,10 @@ class Decoder(Generic[FrameT]):
         yield None  # flushes the decoder
 
     def _skipping(self, packets: Iterator["av.Packet[Any]"]) -> Iterator["av.Packet[Any]"]:
-        """The same packets, a few held back; frames that are replaced before they are needed may be skipped."""
+        """The same packets, a few held back.
+
+        Frames that are replaced before they are needed may be skipped.
+        """
         if self._stream.codec_context.name not in SKIPPABLE_CODECS:
             yield from packets
             return

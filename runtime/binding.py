@@ -25,14 +25,20 @@ class OutputDevice:
 
 
 def device_of(provider: str, options: Mapping[str, str]) -> OutputDevice:
-    """Where a provider leaves outputs; for one whose device has no name here the CPU, to which it copies as it runs."""
+    """Where a provider leaves outputs.
+
+    For one whose device has no name here the CPU, to which it copies as it runs.
+    """
     return OutputDevice(type="cuda", id=device_id_of(options)) if provider in ON_CUDA else OutputDevice()
 
 
 def run_bound(
     session: Any, inputs: Mapping[str, np.ndarray], output_names: Sequence[str], *, device: OutputDevice
 ) -> list[np.ndarray]:
-    """Outputs of one batch, in order. Each call has a binding of its own, so several threads may call at a time."""
+    """Outputs of one batch, in order.
+
+    Each call has a binding of its own, so several threads may call at a time.
+    """
     binding = session.io_binding()
     for name, array in inputs.items():
         binding.bind_cpu_input(name, array)

@@ -107,7 +107,8 @@ def read_bundle(path: str | Path) -> Bundle:
         manifest = json.loads(content)
         if manifest["schema_version"] != SCHEMA_VERSION:
             raise BundleIncompatible(
-                f"{path} has schema {manifest['schema_version']}, this version reads {SCHEMA_VERSION}; export it again"
+                f"{path} has schema {manifest['schema_version']}, this version reads {SCHEMA_VERSION}; "
+                "export it again"
             )
         _verify_files(path, manifest["files"])
         return _parse(path, manifest, seal)
@@ -150,7 +151,8 @@ def _parse(path: Path, manifest: dict[str, Any], seal: str) -> Bundle:
     lost = sorted({*variant_of.values()} - variants.keys())
     if lost or ANY_PROVIDER not in variant_of:
         raise BundleIncompatible(
-            f"{path}: {MANIFEST_FILE} gives providers {lost or 'nothing by default'}, it holds {sorted(variants)}; "
+            f"{path}: {MANIFEST_FILE} gives providers {lost or 'nothing by default'}, it holds "
+            f"{sorted(variants)}; "
             "export it again"
         )
     return Bundle(
@@ -171,7 +173,8 @@ def _parse_scores(path: Path, stored: object) -> Scores:
     """How scores come from logits; bundles of before there was a choice do not say, and mean softmax."""
     if stored not in list(Scores):
         raise BundleIncompatible(
-            f"{path}: {MANIFEST_FILE} has scores={stored!r}, this version knows {', '.join(Scores)}; update it, or export "
+            f"{path}: {MANIFEST_FILE} has scores={stored!r}, this version knows {', '.join(Scores)}; update "
+            "it, or export "
             "the bundle again"
         )
     return Scores(str(stored))
@@ -191,7 +194,8 @@ def find_bundles(folder: str | Path) -> list[Path]:
     found = [manifest.parent for manifest in Path(folder).glob(f"*/*/{MANIFEST_FILE}")]
     if not found:
         raise BundleNotFound(
-            f"no NAME/VERSION/{MANIFEST_FILE} below {folder}; point --bundles or ZORRO_BUNDLES at a model repository"
+            f"no NAME/VERSION/{MANIFEST_FILE} below {folder}; point --bundles or ZORRO_BUNDLES at a model "
+            "repository"
         )
     return sorted(found, key=lambda p: (p.parent.name, _version_key(p.name)))
 

@@ -44,7 +44,8 @@ class EngineContext:
             build(self._options(folder / self.path.name))
             if not (folder / self.path.name).is_file():
                 raise ProviderUnavailable(
-                    f"ONNX Runtime wrote no {self.path.name}: TensorRT takes only a part of the graph, if any; switch "
+                    f"ONNX Runtime wrote no {self.path.name}: TensorRT takes only a part of the graph, if "
+                    "any; switch "
                     "engine_context off"
                 )
             lines = [f"{digest}  {name}\n" for name, digest in _sums(folder).items()]
@@ -66,7 +67,8 @@ class EngineContext:
         )
         if wrong:
             raise EngineCacheCorrupt(
-                f"{self.folder}: {', '.join(wrong)} not as written; remove this folder, and the engine is built again"
+                f"{self.folder}: {', '.join(wrong)} not as written; remove this folder, and the engine is "
+                "built again"
             )
 
     def _options(self, path: Path) -> dict[str, str]:

@@ -37,7 +37,10 @@ OPTIONS_OF_CONTEXT = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """Batches of an engine, in clips; a larger one is refused, or answered after a rebuild inside the request."""
+    """Batches of an engine, in clips.
+
+    A larger one is refused, or answered after a rebuild inside the request.
+    """
 
     min: int = 1
     opt: int = 8
@@ -157,7 +160,10 @@ def shapes_argument(shapes: Mapping[str, tuple[int, ...]], batch: int) -> str:
 
 
 def profile_options(provider: str, shapes: Mapping[str, tuple[int, ...]], profile: Profile) -> dict[str, str]:
-    """Options that make a provider of `ENGINE_PROVIDERS` build for a profile; shapes are without the batch."""
+    """Options that make a provider of `ENGINE_PROVIDERS` build for a profile.
+
+    Shapes are without the batch.
+    """
     prefix = "trt" if provider == TENSORRT else "nv"
     return {
         f"{prefix}_profile_{which}_shapes": shapes_argument(shapes, batch)

@@ -8,7 +8,7 @@ ZorroError
 - ProviderUnavailable    the execution provider that was asked for does not run here
 - EngineCacheCorrupt     an engine that was kept has other bytes than when it was written
 - SelfTestFailed         the golden clips get other answers than when the bundle was made
-- InvalidOption          an option that means nothing; the message says what was got and what is wanted
+- InvalidOption          an option with a wrong value; the message says what was got and what is wanted
 """
 
 
@@ -61,6 +61,6 @@ class SelfTestFailed(ZorroError):
 
 
 class InvalidOption(ZorroError, ValueError):
-    """An option that means nothing."""
+    """An option has a value that is not allowed."""
 
     code = "invalid_option"

@@ -32,7 +32,10 @@ class Opening:
     memory: WeightMemory
     allow_fallback: bool
     check: Callable[..., None]
-    """Takes a session and whether it `has_metadata`; raises BundleIncompatible unless it is of the graph that was meant."""
+    """Takes a session and whether it `has_metadata`.
+
+    Raises BundleIncompatible unless it is of the graph that was meant.
+    """
 
 
 def open_graph(opening: Opening) -> onnxruntime.InferenceSession:
@@ -71,7 +74,10 @@ def open_with_engine(opening: Opening, engine: EnginePlan) -> onnxruntime.Infere
 def _open_context(
     opening: Opening, engine: EnginePlan, context: EngineContext
 ) -> onnxruntime.InferenceSession:
-    """The context model, written if there is none; the graph on other providers if that fails and a fallback is allowed."""
+    """The context model, written if there is none.
+
+    The graph on other providers if that fails and a fallback is allowed.
+    """
     required = replace(opening, allow_fallback=False)
     try:
         if not context.is_written:
@@ -105,7 +111,8 @@ def _load(opening: Opening, engine: EnginePlan, context: EngineContext) -> onnxr
         )  # the graph's own was checked when the context model was written
     except BundleIncompatible as error:
         raise ProviderUnavailable(
-            f"{context.path} has not the tensors of {opening.path.name}: {engine.provider} takes only a part of the graph; "
+            f"{context.path} has not the tensors of {opening.path.name}: {engine.provider} takes only a part "
+            "of the graph; "
             "switch engine_context off"
         ) from error
     return session
@@ -119,7 +126,8 @@ def _with_options(opening: Opening, engine: EnginePlan, derived: dict[str, str])
 def _must_run(session: onnxruntime.InferenceSession, provider: str, path: Path) -> None:
     if provider not in session.get_providers():
         raise ProviderUnavailable(
-            f"{path.name}: asked for {provider}, got {session.get_providers()}; install what it needs, or allow a fallback"
+            f"{path.name}: asked for {provider}, got {session.get_providers()}; install what it needs, or "
+            "allow a fallback"
         )
 
 
@@ -141,7 +149,8 @@ def _open(opening: Opening, path: Path, *, optimise: bool = True) -> onnxruntime
                 f"{path.name} does not open on {names}: {error}; use {CPU}, or allow a fallback"
             ) from error
         raise BundleIncompatible(
-            f"ONNX Runtime {onnxruntime.__version__} does not open {path}: {error}; update it, or export again"
+            f"ONNX Runtime {onnxruntime.__version__} does not open {path}: {error}; update it, or export "
+            "again"
         ) from error
     session.disable_fallback()
     return session

@@ -63,7 +63,8 @@ class Zorro:
         )
         self.bundle = bundle
         self.variant = bundle.variant(variant, provider=self._options.available_providers[0])
-        """What answers; where a fallback was allowed and no variant asked for, that of the provider that really runs."""
+        """What answers; where a fallback was allowed and no variant asked for, that of the provider that
+        really runs."""
         self._is_variant_asked_for = variant is not None
         cache = None if engine_cache is None else Path(engine_cache).absolute()
         self._engines = Engines(max_batch_size=max_batch_size, cache=cache, as_context=engine_context)
@@ -189,7 +190,8 @@ class Zorro:
                 if array is None or array.shape != shape or array.dtype != dtype:
                     got = None if array is None else f"{array.dtype}{list(array.shape)}"
                     raise InvalidOption(
-                        f"{modality} reads {name} as {dtype}{list(shape)}, got {got}; make clips with the bundle's clip_spec"
+                        f"{modality} reads {name} as {dtype}{list(shape)}, got {got}; make clips with the "
+                        "bundle's clip_spec"
                     )
             inputs[name] = np.stack(arrays)
         return inputs

@@ -12,7 +12,8 @@ ENGINE_PROVIDERS = (TENSORRT, TENSORRT_RTX)
 """Those that build engines."""
 ON_CUDA = (CUDA, *ENGINE_PROVIDERS)
 ProviderOptions = Mapping[str, Mapping[str, str]]
-"""Options of execution providers, by provider, as ONNX Runtime documents them: `device_id`, `trt_engine_cache_path`."""
+"""Options of execution providers, by provider, as ONNX Runtime documents them: `device_id`,
+`trt_engine_cache_path`."""
 
 
 def choose_providers(providers: Sequence[str], *, allow_fallback: bool) -> list[str]:
@@ -29,7 +30,8 @@ def choose_providers(providers: Sequence[str], *, allow_fallback: bool) -> list[
     missing = [name for name in providers if name not in built_in]
     if missing and not allow_fallback:
         raise ProviderUnavailable(
-            f"this ONNX Runtime has no {missing}, it has {built_in}; install one that has, or allow a fallback"
+            f"this ONNX Runtime has no {missing}, it has {built_in}; install one that has, or allow a "
+            "fallback"
         )
     return [name for name in providers if name in built_in] or [CPU]
 

@@ -24,7 +24,8 @@ class OutputRequest:
     to_results: Callable[[np.ndarray], list[StreamResult]]
     """One result per row of votes, [rows, dim]; a row belongs to a window or to the whole clip."""
     votes: Callable[[np.ndarray], np.ndarray] = lambda values: values
-    """Values of windows, [windows, dim], to votes: the numbers that are averaged over the windows of a clip."""
+    """Values of windows, [windows, dim], to votes: the numbers that are averaged over the windows of a
+    clip."""
 
 
 @dataclass(slots=True)
@@ -52,7 +53,8 @@ class ResultBuilder:
     def stream_results(self, request: OutputRequest, modality: Modality) -> list[StreamResult]:
         """One stream's results: one per window, in order, then that of the whole clip.
 
-        The whole is pooled as `media.pooling` says. For a clip of one window the list has one entry, which is both.
+        The whole is pooled as `media.pooling` says. For a clip of one window the list has one entry, which is
+        both.
         """
         votes = request.votes(np.concatenate(self.values[modality]))
         if len(votes) > 1:

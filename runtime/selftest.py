@@ -88,7 +88,8 @@ def _difference(
         if not (error <= tolerance.max_abs_error and cosine >= tolerance.min_cosine):  # so written, NaN fails
             raise SelfTestFailed(
                 f"{modality}: {name} is off by {error:.2g}, cosine {cosine:.5f}; allowed are "
-                f"{tolerance.max_abs_error:g} and {tolerance.min_cosine:g}, on {providers[0]}; use another provider or "
+                f"{tolerance.max_abs_error:g} and {tolerance.min_cosine:g}, on {providers[0]}; use another "
+                "provider or "
                 "variant"
             )
         worst, least = max(worst, error), min(least, cosine)

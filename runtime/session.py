@@ -66,13 +66,17 @@ class GraphSession:
         missing = [name for name in requested if name not in self.providers]
         if missing and not options.allow_fallback:
             raise ProviderUnavailable(
-                f"asked for {requested}, got {self.providers}; install what {missing} needs, or allow a fallback"
+                f"asked for {requested}, got {self.providers}; install what {missing} needs, or allow a "
+                "fallback"
             )
         if missing:
             logger.warning("%s: asked for %s, runs on %s", path.name, requested, self.providers)
 
     def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """All outputs by name; a batch that is larger than the engine's runs in parts, so that no engine is built for it."""
+        """All outputs by name.
+
+        A batch that is larger than the engine's runs in parts, so that no engine is built for it.
+        """
         count = len(next(iter(inputs.values())))
         size = self._max_batch_size
         if size is None or count <= size:

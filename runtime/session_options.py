@@ -12,7 +12,8 @@ class SessionOptions:
     """Providers, threads and memory of the sessions of a bundle.
 
     Raises:
-        InvalidOption: a name that no ONNX Runtime knows, options of a provider that is not requested, or 0 threads.
+        InvalidOption: a name that no ONNX Runtime knows, options of a provider that is not requested, or 0
+            threads.
         ProviderUnavailable: a provider is missing here and no fallback is allowed.
     """
 

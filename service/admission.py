@@ -5,9 +5,9 @@ answered in time at the rate at which answers leave. Its Retry-After is a reserv
 out one after another, a little more slowly than answers leave, so that clients do not all return at once.
 
 A client that returns with the same request id is recognised. Admission learns which share of reservations is
-used, and keeps as many places free as are expected to be claimed now. So a reservation is worth something even
-while new requests arrive without end, and costs nothing where nobody uses them. Reservations that are seldom
-used stand closer together, and none is made for a time beyond the horizon.
+used, and keeps as many places free as are expected to be claimed now. So a reservation is worth something
+even while new requests arrive without end, and costs nothing where nobody uses them. Reservations that are
+seldom used stand closer together, and none is made for a time beyond the horizon.
 """
 
 import time
@@ -87,7 +87,8 @@ class Admission:
     def _num_kept_free(self, now: float, seconds_allowed: float) -> int:
         """Places kept for reservations that are due.
 
-        Never more than half: new requests keep the server busy while clients with a reservation are on their way.
+        Never more than half: new requests keep the server busy while clients with a reservation are on their
+            way.
         """
         return min(ceil(self.share_used * self._num_due(now)), self._max_in_time(seconds_allowed) // 2)
 

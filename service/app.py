@@ -31,7 +31,9 @@ service_log = logging.getLogger("zorro.service")
 
 
 def create_app(settings: Settings, *, span_exporter: "SpanExporter | None" = None) -> FastAPI:
-    """The server. Models are loaded and self-tested in the background after it starts; until then it is not ready.
+    """The server. Models are loaded and self-tested in the background after it starts.
+
+    Until then it is not ready.
 
     Args:
         settings: all that an operator can set.

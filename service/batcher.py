@@ -86,7 +86,9 @@ class Batcher(Generic[ItemT]):
     def submit(
         self, name: str, items: Sequence[ItemT], *, deadline: float | None = None
     ) -> "asyncio.Future[GraphResult]":
-        """The graph's outputs for `items`; if the future is cancelled, items that are in no batch yet never run.
+        """The graph's outputs for `items`.
+
+        If the future is cancelled, items that are in no batch yet never run.
 
         Args:
             name: of the queue.
@@ -126,7 +128,10 @@ class Batcher(Generic[ItemT]):
 
     @property
     def stuck_seconds(self) -> float:
-        """How long the longest running batch has run; infinite if a session has died. Liveness depends on it."""
+        """How long the longest running batch has run; infinite if a session has died.
+
+        Liveness depends on it.
+        """
         if not self._is_closing and not all(session.is_alive() for session in self._sessions):
             return math.inf
         with self._work_waits:

@@ -24,7 +24,8 @@ class DrainingServer(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
         """Begin to drain, or end at once if draining has begun.
 
-        uvicorn's own method remembers the signal and raises it again at the end; the exit would not be with 0.
+        uvicorn's own method remembers the signal and raises it again at the end; the exit would not be with
+        0.
         """
         if self._is_draining:
             self.should_exit = self.force_exit = True

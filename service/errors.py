@@ -64,7 +64,10 @@ class ServiceError(Exception):
 
 
 class DecoderFailed(ServiceError):
-    """A decode task raised an exception that it should not raise; the cause holds the traceback for the log."""
+    """A decode task raised an exception that it should not raise.
+
+    The cause holds the traceback for the log.
+    """
 
     def __init__(self, exception: str) -> None:
         super().__init__(

@@ -2,7 +2,8 @@
 
 A pending request is the windows of one request in one queue. A batch takes one window of each pending request
 in rotation, so a long video shares its batches with short requests instead of blocking them. Requests that
-nobody waits for any more are dropped before they cost anything. Whoever uses a queue holds the batcher's lock.
+nobody waits for any more are dropped before they cost anything. Whoever uses a queue holds the batcher's
+lock.
 """
 
 import asyncio

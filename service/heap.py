@@ -1,8 +1,8 @@
 """Return freed memory to the system while the server is idle.
 
 A surprising fact: glibc keeps what a thread has freed in a heap of that thread's own, up to 64 MB of it, and
-even `malloc_trim` returns memory of the main heap only. After a batch of eight windows each session would keep
-some 35 MB for ever, all of it free.
+    even `malloc_trim` returns memory of the main heap only. After a batch of eight windows each session would
+    keep some 35 MB for ever, all of it free.
 """
 
 import asyncio
@@ -32,7 +32,10 @@ def release_free_memory() -> None:
 
 
 class IdleTimer:
-    """Calls `on_idle` once, in a thread, whenever nothing has been active for some time. Lives on one event loop."""
+    """Calls `on_idle` once, in a thread, whenever nothing has been active for some time.
+
+    Lives on one event loop.
+    """
 
     def __init__(self, on_idle: Callable[[], None], *, seconds: float) -> None:
         self._on_idle, self._seconds = on_idle, seconds

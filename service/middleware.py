@@ -79,9 +79,9 @@ class RequestMiddleware:
 class _Body:
     """A request's body: whether it has been read, and a way to discard the rest of it.
 
-    If a connection is closed while the client still sends, it is reset and the client never sees the response.
-    So before such a connection is closed, the rest is read. A connection that stays open needs no care:
-    uvicorn's parser skips the rest, which costs this event loop next to nothing.
+    If a connection is closed while the client still sends, it is reset and the client never sees the
+    response. So before such a connection is closed, the rest is read. A connection that stays open needs no
+    care: uvicorn's parser skips the rest, which costs this event loop next to nothing.
     """
 
     def __init__(self, receive: Receive) -> None:

@@ -15,7 +15,10 @@ PROJECT_MODEL = "sights-sounds"
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """One bundle, opened for both kinds of batches; the same object twice if they have equally many threads."""
+    """One bundle, opened for both kinds of batches.
+
+    The same object twice if they have equally many threads.
+    """
 
     alone: Zorro
     """For a batch that has the server to itself."""

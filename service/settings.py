@@ -1,4 +1,7 @@
-"""Settings: one table, read from the environment (ZORRO_*); `zorro serve --help` and docs/settings.md show it."""
+"""Settings: one table, read from the environment (ZORRO_*).
+
+`zorro serve --help` and docs/settings.md show it.
+"""
 
 from pathlib import Path
 from tempfile import gettempdir
@@ -145,7 +148,10 @@ class Settings(BaseSettings):
 
 
 class ServeCommand(Settings):
-    """Serve a folder of bundles over HTTP. Every option is an environment variable too: --port is ZORRO_PORT."""
+    """Serve a folder of bundles over HTTP.
+
+    Every option is an environment variable too: --port is ZORRO_PORT.
+    """
 
     model_config = SettingsConfigDict(
         cli_prog_name="zorro serve", cli_kebab_case=True, cli_implicit_flags=True

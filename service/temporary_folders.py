@@ -19,7 +19,9 @@ LOCK_FILE = ".lock"
 
 @contextlib.contextmanager
 def private_folder(parent: Path) -> Iterator[Path]:
-    """A new folder below `parent` that other users cannot read; removed with its content when the context closes.
+    """A new folder below `parent` that other users cannot read.
+
+    Removed with its content when the context closes.
 
     Raises:
         OSError: it cannot be created.

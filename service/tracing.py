@@ -43,7 +43,10 @@ def otlp_exporter(endpoint: str) -> "SpanExporter":
 
 
 def tracer_provider(exporter: "SpanExporter") -> "TracerProvider":
-    """Send the spans of this process to `exporter` from now on; `shutdown` of the provider sends the last ones."""
+    """Send the spans of this process to `exporter` from now on.
+
+    `shutdown` of the provider sends the last ones.
+    """
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor

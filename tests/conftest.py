@@ -56,7 +56,8 @@ def bundle(made_once: MadeOnce, checkpoint: Path) -> Path:  # noqa: F811
 
 @pytest.fixture(scope="session")
 def sigmoid_checkpoint(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
-    """The small model as if a recipe with `multi_label = true` had trained it: any number of its labels may hold."""
+    """The small model as if a recipe with `multi_label = true` had trained it: any number of its labels may
+    hold."""
     from models.weights import load_checkpoint, save_checkpoint
 
     loaded, folder = load_checkpoint(checkpoint), tmp_path_factory.mktemp("sigmoid")

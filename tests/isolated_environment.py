@@ -18,7 +18,8 @@ START = "import sys; sys.path[:0] = {paths}; sys.argv = ['zorro', *sys.argv[1:]]
 
 
 class IsolatedEnvironment:
-    """A folder of links to the installed distributions of `extras`, which takes the place of site-packages."""
+    """A folder of links to the installed distributions of `extras`, which takes the place of
+    site-packages."""
 
     def __init__(self, folder: Path, *extras: str, without: tuple[str, ...] = ()) -> None:
         self._paths = [str(ROOT), str(folder)]
@@ -30,7 +31,10 @@ class IsolatedEnvironment:
             (folder / entry).symlink_to(site / entry)
 
     def python(self, code: str, *arguments: object, folder: Path, status: int = 0) -> str:
-        """Run code in `folder`; return its standard output, or standard error if it is to fail with `status`."""
+        """Run code in `folder`.
+
+        Return its standard output, or standard error if it is to fail with `status`.
+        """
         # -I: no PYTHONPATH and no working directory on sys.path; -S: no site-packages.
         command = [sys.executable, "-I", "-S", "-c", START.format(paths=self._paths) + code]
         done = subprocess.run(

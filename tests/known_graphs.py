@@ -17,7 +17,8 @@ from tests.tiny_bundle import graphs_in
 
 @contextmanager
 def known_graphs(bundle: Path, damage: Callable[[Path], None] = lambda _: None) -> Iterator[None]:
-    """As long as it lasts, exports of the model whose graphs `bundle` holds take those, which two exports would equal.
+    """As long as it lasts, exports of the model whose graphs `bundle` holds take those, which two exports
+    would equal.
 
     Args:
         bundle: with its checkpoint.

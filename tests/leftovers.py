@@ -1,8 +1,8 @@
 """What a test must not leave behind: threads, processes, files, settings of the process and patched names.
 
-`nothing_is_left` compares the process before a test with the process after it, and fails that test. Otherwise a
-later test would fail, and which one would be chance. A comparison costs less than a millisecond; only where the two
-differ is there a wait, for what is about to end by itself.
+`nothing_is_left` compares the process before a test with the process after it, and fails that test. Otherwise
+a later test would fail, and which one would be chance. A comparison costs less than a millisecond; only where
+the two differ is there a wait, for what is about to end by itself.
 """
 
 import functools
@@ -73,7 +73,8 @@ class State:
     """What all tests in one process share."""
 
     things: frozenset[tuple[str, object]]
-    """Threads, child processes, open files and entries of the temporary folder: a name of each, and what tells it apart."""
+    """Threads, child processes, open files and entries of the temporary folder: a name of each, and what
+    tells it apart."""
     settings: dict[str, object]
     names: dict[Owner, Names]
     """Names of modules and of their own classes, and the value of each."""
@@ -179,7 +180,8 @@ def _full_name(owner: Owner) -> str:
 
 
 def _same(before: object, after: object) -> bool:
-    """Whether the two are equal: the fastest comparison by far, since it takes a thing for equal to itself."""
+    """Whether the two are equal: the fastest comparison by far, since it takes a thing for equal to
+    itself."""
     try:
         return before == after
     except ValueError:  # two arrays
@@ -209,7 +211,10 @@ def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
 
 @pytest.fixture(autouse=True)
 def nothing_is_left(temporary_folder: Path, request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test that leaves something behind. It is set up before the test's other fixtures, and ends after them."""
+    """Fail a test that leaves something behind.
+
+    It is set up before the test's other fixtures, and ends after them.
+    """
     known = (*KNOWN, *(OF_SHARED_SERVER if "client" in request.fixturenames else ()))
     before = State.now()
     yield

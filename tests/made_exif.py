@@ -1,4 +1,5 @@
-"""Photographs made in code: pictures with EXIF, profiles, XMP and thumbnails, as cameras and phones write them."""
+"""Photographs made in code: pictures with EXIF, profiles, XMP and thumbnails, as cameras and phones write
+them."""
 
 import io
 import struct
@@ -45,7 +46,8 @@ def stored_for(orientation: int, upright: np.ndarray) -> np.ndarray:
 
 
 def exif(orientation: int, *, order: str = "<", thumbnail: bytes | None = None) -> bytes:
-    """A TIFF block with an orientation, a maker's name, and a thumbnail that has an orientation of its own."""
+    """A TIFF block with an orientation, a maker's name, and a thumbnail that has an orientation of its
+    own."""
     make = b"a camera\0"
     first = [(MAKE, ASCII, len(make), b"\0" * 4), (ORIENTATION, SHORT, 1, _short(order, orientation))]
     start = 8 + _ifd_length(first)

@@ -1,4 +1,5 @@
-"""What is slow to make is made once: for all processes of a run of the tests, and for later runs of the same code."""
+"""What is slow to make is made once: for all processes of a run of the tests, and for later runs of the same
+code."""
 
 import fcntl
 import hashlib

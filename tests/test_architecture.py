@@ -1,4 +1,5 @@
-"""What the layout promises: serving without torch, arrows that point one way, names that are ours, settings that fit."""
+"""What the layout promises: serving without torch, arrows that point one way, names that are ours, settings
+that fit."""
 
 import ast
 import importlib.metadata

@@ -1,4 +1,5 @@
-"""The lock: it pins everything that pyproject.toml requires, and the tests run against the versions that it pins."""
+"""The lock: it pins everything that pyproject.toml requires, and the tests run against the versions that it
+pins."""
 
 import re
 
@@ -57,7 +58,8 @@ def test_the_tests_run_against_the_lock() -> None:
 
 
 def test_the_lock_holds_names_and_versions_only() -> None:
-    """No address of an index, and nothing of one build of torch: not its local version, not its CUDA packages."""
+    """No address of an index, and nothing of one build of torch: not its local version, not its CUDA
+    packages."""
     lines = LOCK.read_text().splitlines()
     assert lines
     for line in lines:
@@ -67,7 +69,8 @@ def test_the_lock_holds_names_and_versions_only() -> None:
 
 
 def test_everything_is_installed_by_the_lock() -> None:
-    """Each `pip install` that resolves names: those of the Makefile but for peers and the resolver, and the image's."""
+    """Each `pip install` that resolves names: those of the Makefile but for peers and the resolver, and the
+    image's."""
     makefile = (ROOT / "Makefile").read_text()
     installs = [line for line in makefile.splitlines() if "pip install" in line and "--no-deps" not in line]
     free = [line for line in installs if "--constraint $(LOCK)" not in line]

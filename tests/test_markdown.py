@@ -69,7 +69,8 @@ def unknown_paths(text: str) -> list[str]:
 
 
 def unknown_names(text: str) -> list[str]:
-    """Names that the file does not define, with which they are written, and dotted names that cannot be imported."""
+    """Names that the file does not define, with which they are written, and dotted names that cannot be
+    imported."""
     unknown = [
         f"{path}: {name}"
         for path, names in DEFINED_IN.findall(" ".join(text.split()))

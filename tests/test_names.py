@@ -1,4 +1,5 @@
-"""One public name has one meaning: no two files of the packages define the same class, function or constant."""
+"""One public name has one meaning: no two files of the packages define the same class, function or
+constant."""
 
 import ast
 import tomllib

@@ -22,7 +22,10 @@ PARTS = {
     "audio_tokens": "audio_tokens.", "video_tokens": "video_tokens.", "fusion": "fusion_tokens", "trunk": "trunk.",
     "pool": "pool.", "heads": "heads.",
 }  # fmt: skip
-"""Parts that `freeze` knows, and how the names of their weights begin; beside them `trunk:N`, the first N layers."""
+"""Parts that `freeze` knows, and how the names of their weights begin.
+
+Beside them `trunk:N`, the first N layers.
+"""
 
 PLAIN = ("pos_", "queries", "fusion_tokens")
 """Words in the names of weights that get no decay, as biases and norms get none."""
@@ -36,7 +39,7 @@ def freeze(model: ZorroModel, parts: Iterable[str]) -> None:
         parts: names in `PARTS`, or `trunk:N` for the first N layers of the trunk.
 
     Raises:
-        ValueError: a name means nothing here; the message lists what there is.
+        ValueError: a name is unknown; the message lists the known ones.
     """
     names = {name for part in parts for name in _weights_of(model, part)}
     for name, parameter in model.named_parameters():
@@ -170,7 +173,8 @@ def _trunk_levels(trunk: nn.Module) -> tuple[dict[str, int], int]:
     found = {place for place in places.values() if place}
     if not found:
         raise ValueError(
-            f"{type(trunk).__name__} has no nn.ModuleList of layers: use layer_decay=1, freeze it whole or not"
+            f"{type(trunk).__name__} has no nn.ModuleList of layers: use layer_decay=1, freeze it whole or "
+            "not"
         )
     layers = sorted(
         place for place in found if not any(_is_within(other, place) for other in found - {place})
@@ -219,7 +223,9 @@ class LowRank(nn.Module):
 def add_lora(
     model: ZorroModel, rank: int, alpha: float, *, suffixes: Sequence[str] = ("qkv", "proj")
 ) -> tuple[str, ...]:
-    """Low-rank adaptation (Hu et al. 2021, arXiv:2106.09685) of the trunk; returns the names of the maps that have it.
+    """Low-rank adaptation (Hu et al. 2021, arXiv:2106.09685) of the trunk.
+
+    Returns the names of the maps that have it.
 
     The whole trunk is frozen and its chosen linear maps learn A and B alone; the other parts are as they
     were, so that new

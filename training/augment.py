@@ -1,4 +1,4 @@
-"""Augmentation, in batches of tensors: crops and cameras for sights, crops, stretch, shift, tilt and noise for sounds.
+"""Augmentation, in batches of tensors: crops and cameras for video, crops, stretch, shift, tilt and noise for audio.
 
 Nothing here runs at evaluation. Sounds are moved about as spectrograms: `power = exp(log_mel) - log_offset`,
 so that gain and noise act on power, as they would on the waveform.
@@ -49,13 +49,13 @@ def add_noise_power(power: Tensor, snr_db: Tensor) -> Tensor:
     return power + noise * ratio[:, None, None]
 
 
-def video_batch(sights: list[UnpairedVideo], spec: ClipSpec, how: Augmentation) -> Tensor:
+def video_batch(videos: list[UnpairedVideo], spec: ClipSpec, how: Augmentation) -> Tensor:
     """Augmented video, float 0 to 255, [batch, frames, height, width, 3]."""
-    if not sights:
+    if not videos:
         return torch.zeros(0, *spec.video_shape)
-    source = torch.stack([_random_frames(sight.frames, spec.num_video_frames) for sight in sights])
+    source = torch.stack([_random_frames(video_item.frames, spec.num_video_frames) for video_item in videos])
     B, T, C, _, _ = source.shape
-    aspect = torch.tensor([sight.aspect for sight in sights])
+    aspect = torch.tensor([video_item.aspect for video_item in videos])
     theta = _camera(aspect, T, how)
     grid = F.affine_grid(
         theta.flatten(0, 1), [B * T, C, spec.frame_size, spec.frame_size], align_corners=False
@@ -139,15 +139,15 @@ def mix_items(x: Tensor, targets: Tensor, how: Augmentation, *, cut: bool) -> tu
     return x, targets
 
 
-def corrupt_audio(x: Tensor, ruined: Tensor) -> Tensor:
+def corrupt_audio(x: Tensor, replaced: Tensor) -> Tensor:
     """Replace the chosen items, bool [batch], by noise alone."""
     noise = torch.empty_like(x).exponential_().log() + torch.empty(len(x), 1, 1).uniform_(-10, 1)
-    return torch.where(ruined[:, None, None], noise, x)
+    return torch.where(replaced[:, None, None], noise, x)
 
 
-def corrupt_video(x: Tensor, ruined: Tensor) -> Tensor:
+def corrupt_video(x: Tensor, replaced: Tensor) -> Tensor:
     """Replace the chosen items, bool [batch], by noise alone."""
-    return torch.where(ruined.view(-1, 1, 1, 1, 1), torch.rand_like(x) * 255, x)
+    return torch.where(replaced.view(-1, 1, 1, 1, 1), torch.rand_like(x) * 255, x)
 
 
 def _random_time_crop(log_mel: Tensor, num_frames: int, floor: float) -> Tensor:
@@ -231,7 +231,10 @@ def _camera(aspect: Tensor, num_frames: int, how: Augmentation) -> Tensor:
 
 
 def _jitter_colours(video: Tensor, how: Augmentation) -> Tensor:
-    """Brightness, contrast, saturation, and grey for some of [batch, frames, 3, height, width]; one draw per item."""
+    """Brightness, contrast, saturation, and grey for some of [batch, frames, 3, height, width].
+
+    One draw per item.
+    """
     B = len(video)
 
     def factor() -> Tensor:

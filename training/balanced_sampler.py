@@ -6,7 +6,10 @@ import torch
 
 
 class BalancedSampler:
-    """Draws items with every label equally likely; all randomness is from one generator, whose state can be kept."""
+    """Draws items with every label equally likely.
+
+    All randomness is from one generator, whose state can be kept.
+    """
 
     def __init__(self, targets: Iterable[int], generator: torch.Generator) -> None:
         self.generator = generator

@@ -26,7 +26,7 @@ class TrainingBatch:
     video_targets: Tensor
     row_targets: Tensor
     audio_kept: Tensor
-    """float [items]: 0 where an item was ruined and teaches its stream nothing."""
+    """float [items]: 0 where an item was replaced by noise and teaches its stream nothing."""
     video_kept: Tensor
     row_kept: Tensor
     pairs: slice

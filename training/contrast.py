@@ -24,7 +24,8 @@ from models.zorro import ZorroOutput
 from .losses import info_nce
 
 Rows = dict[str, Tensor]
-"""Name to tensor, one row per clip: embeddings `audio`, `video` and `fusion`, and flags `has_audio` and `has_video`."""
+"""Name to tensor, one row per clip: embeddings `audio`, `video` and `fusion`, and flags `has_audio` and
+`has_video`."""
 
 ChunkT = TypeVar("ChunkT")
 
@@ -218,7 +219,8 @@ def cached_backward(
     Args:
         encode: a chunk to rows by name, the same names for every chunk; called twice for each.
         chunks: parts of the batch, each small enough for a backward pass.
-        losses_of: named losses of the rows of all chunks; they are summed. `gather_over_ranks` belongs in here.
+        losses_of: named losses of the rows of all chunks; they are summed. `gather_over_ranks` belongs in
+            here.
         unsynced: for all chunks but the last, what keeps gradients from being averaged over ranks, such as
             `partial(distributed.unsynced, wrapped)`. Without it they are averaged for every chunk, to the
             same sum.

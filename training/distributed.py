@@ -81,7 +81,9 @@ def wrap(
     bfloat16_blocks: bool = False,
     checkpoint_activations: bool = False,
 ) -> nn.Module:
-    """A `PairsForward` of the model whose gradients are averaged over ranks; all ranks begin with the weights of rank 0.
+    """A `PairsForward` of the model whose gradients are averaged over ranks.
+
+    All ranks begin with the weights of rank 0.
 
     Under FSDP every rank must be given the same modalities in a step: ranks without video would not take part
         when the weights that only video uses are gathered and reduced. Under DDP such a rank counts zeros.
@@ -148,7 +150,10 @@ def zorro_of(wrapped: nn.Module) -> ZorroModel:
 
 @contextmanager
 def unsynced(wrapped: nn.Module) -> Iterator[None]:
-    """Forward and backward passes in here add to this rank's gradients; the next pass outside averages the sum of them."""
+    """Forward and backward passes in here add to this rank's gradients.
+
+    The next pass outside averages the sum of them.
+    """
     if isinstance(wrapped, DistributedDataParallel):
         with wrapped.no_sync():
             yield
@@ -164,7 +169,9 @@ def unsynced(wrapped: nn.Module) -> Iterator[None]:
 
 
 def full_state(wrapped: nn.Module) -> dict[str, Tensor]:
-    """The model's whole state dict on the CPU, under the names it has unwrapped, on rank 0; empty on the others.
+    """The model's whole state dict on the CPU, under the names it has unwrapped, on rank 0.
+
+    Empty on the others.
 
     A collective call: every rank makes it, and rank 0 saves.
     """

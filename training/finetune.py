@@ -25,8 +25,8 @@ OF_THE_DATA = (
 def finetuning_recipe(start: Checkpoint, items: Sequence[Item], *, seed: int = 0) -> Recipe:
     """The model and the preprocessing of `start`, lower rates for lower layers, and about twenty epochs.
 
-    Sounds and sights apart are paired by label, clips that may hold both by clip; a clip with several labels
-    makes the set multi-label.
+    Separate sounds and pictures are paired by label, clips that may hold both by clip; a clip with several
+    labels makes the set multi-label.
 
     What one clip is, where a list names spans, is what it was for `start`.
 

@@ -16,7 +16,10 @@ NOTICE = b"\nstopping after this step; once more to stop at once\n"
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """Training was stopped by a signal; `saved_step` is the step it will go on from, 0 if nothing was saved."""
+    """Training was stopped by a signal.
+
+    `saved_step` is the step it will go on from, 0 if nothing was saved.
+    """
 
     def __init__(self, signal_number: int, saved_step: int) -> None:
         super().__init__(f"stopped by signal {signal_number}; step {saved_step} is saved")
@@ -24,7 +27,10 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 
 class Interrupts:
-    """Takes the signals while it is entered; within `held_back` the first one waits, and the second does not."""
+    """Takes the signals while it is entered.
+
+    Within `held_back` the first one waits, and the second does not.
+    """
 
     def __init__(self) -> None:
         self.saved_step = 0

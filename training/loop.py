@@ -60,8 +60,8 @@ def train(
         on_progress: told of every step, on rank 0.
 
     Raises:
-        ValueError: the recipe; or a run there that had another recipe, other data or another start, or must not
-            be continued.
+        ValueError: the recipe; or a run there that had another recipe, other data or another start, or must
+            not be continued.
         ManifestError, ShardError, CheckpointError: the data, or what to start from.
         TrainingInterrupted: SIGINT or SIGTERM; the run was saved after the step that was under way, but where
             there are several ranks, which stop at once.

@@ -40,5 +40,8 @@ def info_nce(
 def distillation(
     student: Float[Tensor, "batch classes"], teacher: Float[Tensor, "batch classes"]
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of the student against the teacher's probabilities; no gradient flows into the teacher."""
+    """Cross-entropy of the student against the teacher's probabilities.
+
+    No gradient flows into the teacher.
+    """
     return soft_cross_entropy(student, teacher.detach().float().softmax(-1))

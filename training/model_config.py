@@ -14,8 +14,8 @@ def model_config(recipe: Recipe, num_classes: int) -> ZorroConfig:
     """The recipe's preset with its changes, shaped and normalised by its ClipSpec.
 
     Raises:
-        ValueError: `[model]` has an unknown key or one that follows from `[clip_spec]`, or numbers that contradict
-            each other.
+        ValueError: `[model]` has an unknown key or one that follows from `[clip_spec]`, or numbers that
+            contradict each other.
     """
     known = {field.name for field in fields(ZorroConfig)} - {"num_classes", *FROM_CLIP_SPEC}
     unknown = sorted(recipe.model.keys() - known)

@@ -133,31 +133,35 @@ class PairedBatches(Dataset[list[TrainingBatch]]):
         targets = self.labels[drawn.chosen]
         if recipe.supervised:
             audio, video, targets = mix_clips(audio, video, targets, num_whole, recipe.augmentation)
-        heard = torch.tensor([window.audio is not None for window in drawn.windows])
-        seen = torch.tensor([window.video is not None for window in drawn.windows])
-        batch = self._rows(audio, video, targets[heard], targets[seen], num_whole)
+        has_audio = torch.tensor([window.audio is not None for window in drawn.windows])
+        has_video = torch.tensor([window.video is not None for window in drawn.windows])
+        batch = self._rows(audio, video, targets[has_audio], targets[has_video], num_whole)
         return replace(batch, faults=dict(drawn.faults))
 
     def _rows(
-        self, audio: Tensor, video: Tensor, heard: Tensor, seen: Tensor, num_whole: int
+        self, audio: Tensor, video: Tensor, audio_targets: Tensor, video_targets: Tensor, num_whole: int
     ) -> TrainingBatch:
-        """Fusion rows: whole clips, clips that lack a modality, and some whole ones again by sound and by sight alone."""
-        pairs, sounds, sights = torch.arange(num_whole), torch.arange(len(audio)), torch.arange(len(video))
+        """Fusion rows: whole clips, clips that lack a modality, and some whole ones again by one modality alone."""
+        pairs, audio_rows, video_rows = (
+            torch.arange(num_whole),
+            torch.arange(len(audio)),
+            torch.arange(len(video)),
+        )
         num_alone = round(num_whole * self.recipe.alone_share)
-        alone_audio = torch.cat([sounds[num_whole:], torch.randperm(num_whole)[:num_alone]])
-        alone_video = torch.cat([sights[num_whole:], torch.randperm(num_whole)[:num_alone]])
+        alone_audio = torch.cat([audio_rows[num_whole:], torch.randperm(num_whole)[:num_alone]])
+        alone_video = torch.cat([video_rows[num_whole:], torch.randperm(num_whole)[:num_alone]])
         pairing = Pairing(
             torch.cat([pairs, alone_audio, torch.full_like(alone_video, -1)]),
             torch.cat([pairs, torch.full_like(alone_audio, -1), alone_video]),
         )
         kept = torch.ones(len(audio)), torch.ones(len(video))
-        row_targets, row_kept = row_target(pairing, heard, seen, *kept)
+        row_targets, row_kept = row_target(pairing, audio_targets, video_targets, *kept)
         return TrainingBatch(
             audio=audio,
             video=video,
             pairing=pairing,
-            audio_targets=heard,
-            video_targets=seen,
+            audio_targets=audio_targets,
+            video_targets=video_targets,
             row_targets=row_targets,
             audio_kept=kept[0],
             video_kept=kept[1],
@@ -175,11 +179,11 @@ class PairedBatches(Dataset[list[TrainingBatch]]):
 
 def stack_windows(windows: Sequence[RecordingWindow], spec: ClipSpec) -> tuple[Tensor, Tensor]:
     """Sounds of the windows that have one, and pictures of those that have them."""
-    sounds = [window.audio for window in windows if window.audio is not None]
-    sights = [window.video for window in windows if window.video is not None]
+    audios = [window.audio for window in windows if window.audio is not None]
+    videos = [window.video for window in windows if window.video is not None]
     return (
-        torch.stack(sounds) if sounds else torch.zeros(0, *spec.audio_shape),
-        torch.stack(sights) if sights else torch.zeros(0, *spec.video_shape, dtype=torch.uint8),
+        torch.stack(audios) if audios else torch.zeros(0, *spec.audio_shape),
+        torch.stack(videos) if videos else torch.zeros(0, *spec.video_shape, dtype=torch.uint8),
     )
 
 

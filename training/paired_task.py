@@ -108,5 +108,6 @@ class PairedTask:
         """
         if state:
             raise ValueError(
-                "the run was on shards, so its clips would be others; give these, or choose another run folder"
+                "the run was on shards, so its clips would be others; give these, or choose another run "
+                "folder"
             )

@@ -27,7 +27,9 @@ class Ranks:
 
 @contextmanager
 def started_ranks() -> Iterator[Ranks]:
-    """The process group that `torchrun` meant this process for, destroyed at the end; without it, one rank and no group.
+    """The process group that `torchrun` meant this process for, destroyed at the end.
+
+    Without it, one rank and no group.
 
     Raises:
         ValueError: torchrun's variables are there in part, or are no such numbers.

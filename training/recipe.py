@@ -36,7 +36,9 @@ class Augmentation:
     mixup_probability: float = 0.5
     mixup_alpha: float = 0.6
     cutmix_probability: float = 0.25
-    ruin_probability: float = 0.1  # that an item is replaced by noise, for fusion to learn whom not to trust
+    ruin_probability: float = (
+        0.1  # that an item is replaced by noise, so that fusion learns to rely on the other
+    )
 
 
 class Pairs(StrEnum):
@@ -72,7 +74,7 @@ class Recipe:
     num_clips: int = 64  # co-recorded clips per step, over all ranks
     modality: str = "both"  # or "audio", "video": a run on sound or on picture alone
     alone_share: float = (
-        0.25  # of the clips of a step, read by fusion once more by sound, and by sight, alone
+        0.25  # of the clips of a step, read by fusion once more by audio alone and by video alone
     )
     max_jitter_seconds: float = 0.0  # of windows around spans shorter than they
     num_audio: int = 32  # audio items per step
@@ -93,7 +95,7 @@ class Recipe:
     overall_weight: float = 0.5
     contrastive_weight: float = 0.2
     fusion_contrast: float = (
-        1.0  # weight of fusion's contrast with sound and with sight, beside theirs with each other
+        1.0  # weight of fusion's contrast with audio and with video, beside theirs with each other
     )
     distillation_weight: float = 0.0
     temperature: float = 0.08
@@ -116,7 +118,7 @@ class Recipe:
             raise ValueError(f"modality={self.modality!r}; choose both, audio or video")
         if self.modality != "both" and self.pairs == Pairs.BY_LABEL:
             raise ValueError(
-                f"modality={self.modality!r} with pairs='by_label', which pairs sounds with sights; "
+                f"modality={self.modality!r} with pairs='by_label', which pairs sounds with pictures; "
                 "set pairs = 'by_clip', or leave modality out"
             )
         if min(self.num_steps, self.num_audio, self.num_video, self.num_clips) < 1:

@@ -208,7 +208,10 @@ class TrainingRun:
         return self.temperature() if self.recipe.learn_temperature else self.recipe.temperature
 
     def averaged_model(self) -> ZorroModel:
-        """A model of its own on the CPU that holds the averaged weights, in eval mode; every rank makes this call."""
+        """A model of its own on the CPU that holds the averaged weights, in eval mode.
+
+        Every rank makes this call.
+        """
         weights = self._whole_average()
         model = ZorroModel(self.model.config)
         if self.recipe.lora_rank:
@@ -225,7 +228,10 @@ class TrainingRun:
         }
 
     def evaluate(self) -> dict[str, float]:
-        """Scores of the averaged weights on the validation split; every rank makes this call, rank 0 scores."""
+        """Scores of the averaged weights on the validation split.
+
+        Every rank makes this call, rank 0 scores.
+        """
         model = self.averaged_model()
         if self.is_first:
             with torch.random.fork_rng(devices=[]):

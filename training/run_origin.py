@@ -20,7 +20,8 @@ class RunOrigin:
     data: str
     """The folder, resolved."""
     data_sha256: str
-    """Of each clip to train on or to validate by: path within the folder, labels, split, span, and size of its file."""
+    """Of each clip to train on or to validate by: path within the folder, labels, split, span, and size of
+    its file."""
     num_clips: int
     start: str = ""
     """The folder of the checkpoint that the run started from; empty if there was none."""
@@ -35,8 +36,10 @@ class RunOrigin:
         advice = f"give this run another folder with --run, or delete {run_dir} to train anew"
         if self.data_sha256 != before.data_sha256 and self.data == before.data:
             raise ValueError(
-                f"{self.data} has changed since the run in {run_dir} was started: it had {before.num_clips} clips to "
-                f"train on and validate by, and has {self.num_clips} now, or their files or labels differ; {advice}"
+                f"{self.data} has changed since the run in {run_dir} was started: it had {before.num_clips} "
+                "clips to "
+                f"train on and validate by, and has {self.num_clips} now, or their files or labels differ; "
+                f"{advice}"
             )
         if self.data_sha256 != before.data_sha256:
             raise ValueError(

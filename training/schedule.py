@@ -15,7 +15,10 @@ def warmup_cosine(step: int, *, num_steps: int, num_warmup_steps: int, peak: flo
 
 
 class WeightAverage:
-    """Exponential moving average of parameters and floating-point buffers; the decay grows over the first steps."""
+    """Exponential moving average of parameters and floating-point buffers.
+
+    The decay grows over the first steps.
+    """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay

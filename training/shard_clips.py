@@ -37,7 +37,9 @@ MUTE, BLIND = "mute", "no picture"
 def decode_window(
     content: bytes, item: Item, recipe: Recipe, *, place: float = 0.5, jitter: float = 0.0
 ) -> RecordingWindow:
-    """A window of an item, of what it names and the file has; with neither sound nor picture if there is nothing.
+    """A window of an item, of what it names and the file has.
+
+    With neither sound nor picture if there is nothing.
 
     Args:
         content: the whole file.
@@ -91,7 +93,10 @@ class ShardClips:
     def read(
         self, number: int, faults: dict[str, str], *, place: float = 0.5, jitter: float = 0.0
     ) -> RecordingWindow | None:
-        """A window of item `number`, or None if there is nothing; what is wrong with its file is put into `faults`."""
+        """A window of item `number`, or None if there is nothing.
+
+        What is wrong with its file is put into `faults`.
+        """
         item = self.items[number]
         try:
             window = decode_window(self._stored.read(item), item, self.recipe, place=place, jitter=jitter)
@@ -113,12 +118,15 @@ class ShardClips:
             if window is not None:
                 return at, window
         raise ValueError(
-            f"none of {len(faults)} files in a row decodes: {_counted(faults)}; run `zorro data check` on them"
+            f"none of {len(faults)} files in a row decodes: {_counted(faults)}; run `zorro data check` on "
+            "them"
         )
 
 
 class ShardValidationTable:
-    """One window of each clip of a split, decoded anew each time that a model is asked; see `ValidationTable`.
+    """One window of each clip of a split, decoded anew each time that a model is asked.
+
+    See `ValidationTable`.
 
     Raises:
         ValueError: there are no clips; or, when a model is asked, none decodes.
@@ -176,6 +184,6 @@ class _Parts(Dataset[tuple[Tensor, Tensor, Tensor, Tensor, dict[str, str]]]):
             part * MAX_VALIDATION_BATCH, min((part + 1) * MAX_VALIDATION_BATCH, len(self._clips.items))
         )
         windows = [self._clips.read(number, faults) or RecordingWindow(None, None) for number in numbers]
-        heard, seen = numbers_with(windows)
+        audio_clips, video_clips = numbers_with(windows)
         audio, video = stack_windows(windows, self._clips.recipe.spec)
-        return heard + numbers.start, audio, seen + numbers.start, video, faults
+        return audio_clips + numbers.start, audio, video_clips + numbers.start, video, faults

@@ -20,14 +20,18 @@ from .task import items_of_split
 
 
 class ShardedTask(PairedTask):
-    """Co-recorded clips in shards, decoded when they are drawn; files that turn out broken, mute or blind are told of."""
+    """Co-recorded clips in shards, decoded when they are drawn.
+
+    Files that turn out broken, mute or blind are told of.
+    """
 
     def __init__(
         self, recipe: Recipe, stored: ShardReader, items: list[Item], on_progress: OnProgress, ranks: Ranks
     ) -> None:
         if recipe.model.get("centre") == Centre.PICTURE:
             raise ValueError(
-                "centre = 'picture' wants the mean of all pictures first; from shards choose centre = 'motion'"
+                "centre = 'picture' wants the mean of all pictures first; from shards choose centre = "
+                "'motion'"
             )
         self.recipe, self.labels = recipe, label_table(items, stored.index.names)
         self.targets = {str(label["id"]): i for i, label in enumerate(self.labels)}

@@ -30,7 +30,8 @@ def open_task(
             recipe = replace(recipe, pairs=Pairs.BY_CLIP)
         if recipe.pairs != Pairs.BY_CLIP:
             raise ValueError(
-                f"pairs = '{recipe.pairs}' draws from all of a collection at once; train on its folder instead"
+                f"pairs = '{recipe.pairs}' draws from all of a collection at once; train on its folder "
+                "instead"
             )
         return ShardedTask(recipe, data, items, on_progress, ranks)
     recipe = recipe.with_pairs_for(items)
@@ -44,7 +45,10 @@ def open_task(
 
 
 def _as_learned(items: list[Item], recipe: Recipe) -> list[Item]:
-    """Spans or whole files, of one modality or both, as the recipe says; whole files, where no labels are read."""
+    """Spans or whole files, of one modality or both, as the recipe says.
+
+    Whole files, where no labels are read.
+    """
     if recipe.modality != "both":
         items = [replace(item, modality=recipe.modality) for item in items]
     if not recipe.supervised:

@@ -25,7 +25,10 @@ from .unpaired_batches import UnpairedBatches
 
 
 class UnpairedTask:
-    """Sounds and pictures that were not recorded together: pairs are made by label; `names` as in `label_table`."""
+    """Sounds and pictures that were not recorded together: pairs are made by label.
+
+    `names` as in `label_table`.
+    """
 
     def __init__(
         self,

@@ -51,7 +51,8 @@ class ValidationTable:
         known = [(item, recordings.by_path[item.path]) for item in items if item.path in recordings.by_path]
         if not items:
             raise ValueError(
-                "no clip is of the split 'val' to validate by; put some into folders val/LABEL, or set their split"
+                "no clip is of the split 'val' to validate by; put some into folders val/LABEL, or set their "
+                "split"
             )
         if not known:
             raise ValueError(f"none of {len(items)} clips to validate by decodes: {recordings.counts}")
@@ -60,7 +61,7 @@ class ValidationTable:
             cut_window(clip, window_start(item, spec, clip.seconds(spec)), spec) for item, clip in known
         ]
         self.recipe, self.labels = recipe, label_vectors([item for item, _ in known], targets)
-        self.heard, self.seen = numbers_with(windows)
+        self.audio_clips, self.video_clips = numbers_with(windows)
         self.audio, self.video = stack_windows(windows, spec)
 
     def outputs(self, model: ZorroModel, audio: Tensor | None = None) -> dict[str, WindowOutputs]:
@@ -74,11 +75,14 @@ class ValidationTable:
             audio: what to hear instead, such as the same in noise; [sounds, mel_frames, mel_bins].
         """
         return window_outputs(
-            model, self.heard, self.audio if audio is None else audio, self.seen, self.video
+            model, self.audio_clips, self.audio if audio is None else audio, self.video_clips, self.video
         )
 
     def scores(self, model: ZorroModel) -> dict[str, float]:
-        """Top-1 or mean average precision by stream; or recall@1 from sound to picture, back, and from fusion."""
+        """Top-1 or mean average precision by stream.
+
+        Or recall@1 from sound to picture, back, and from fusion.
+        """
         return score_outputs(self.outputs(model), self.labels, self.recipe)
 
 
@@ -91,15 +95,18 @@ def numbers_with(windows: Sequence[RecordingWindow]) -> tuple[Tensor, Tensor]:
 
 
 def window_outputs(
-    model: ZorroModel, heard: Tensor, audio: Tensor, seen: Tensor, video: Tensor
+    model: ZorroModel, audio_clips: Tensor, audio: Tensor, video_clips: Tensor, video: Tensor
 ) -> dict[str, WindowOutputs]:
-    """See `ValidationTable.answers`: `audio` has a row for each number in `heard`, `video` for each in `seen`."""
-    both = torch.tensor(sorted(set(heard.tolist()) & set(seen.tolist())), dtype=torch.long)
-    sound_of, sight_of = (torch.searchsorted(numbers, both) for numbers in (heard, seen))
+    """See `ValidationTable.answers`.
+
+    `audio_clips` and `video_clips` number the rows of `audio` and `video`.
+    """
+    both = torch.tensor(sorted(set(audio_clips.tolist()) & set(video_clips.tolist())), dtype=torch.long)
+    audio_rows, video_rows = (torch.searchsorted(numbers, both) for numbers in (audio_clips, video_clips))
     asked = (
-        (("audio", "fusion_by_audio"), heard, audio, None),
-        (("video", "fusion_by_video"), seen, None, video),
-        (("fusion",), both, audio[sound_of], video[sight_of]),
+        (("audio", "fusion_by_audio"), audio_clips, audio, None),
+        (("video", "fusion_by_video"), video_clips, None, video),
+        (("fusion",), both, audio[audio_rows], video[video_rows]),
     )
     found: dict[str, WindowOutputs] = {}
     for names, numbers, sounds, sights in asked:

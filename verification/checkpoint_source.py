@@ -37,7 +37,8 @@ def open_checkpoint_source(folder: Path) -> CheckpointSource:
     needed = {f"{CHECKPOINT_FOLDER}/{name}" for name in (WEIGHTS_FILE, CHECKPOINT_FILE)}
     if not needed <= manifest["files"].keys():
         raise CheckpointError(
-            f"{bundle} is a bundle without a checkpoint; give the checkpoint it was exported from, or a bundle "
+            f"{bundle} is a bundle without a checkpoint; give the checkpoint it was exported from, or a "
+            "bundle "
             "that was exported without --no-checkpoint"
         )
     card = (bundle / CARD_FILE).read_text() if CARD_FILE in manifest["files"] else ""

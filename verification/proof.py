@@ -40,7 +40,9 @@ def prove_bundle(
     only_graphs: bool = False,
     on_progress: OnProgress = ignore_progress,
 ) -> dict[str, Any]:
-    """Prove every variant of the bundle at `path` on a split of a collection; write what was found into the bundle.
+    """Prove every variant of the bundle at `path` on a split of a collection.
+
+    Write what was found into the bundle.
 
     Args:
         path: folder of the bundle.
@@ -89,8 +91,8 @@ def add_report(bundle: Bundle, report: dict[str, Any]) -> None:
     """Put a report into a bundle: a copy is made beside it, sealed and verified, and takes its place.
 
     `bundle.json` and its seal cannot be replaced in one step, but a folder can be moved. Whatever fails, what
-    stood there comes back. Only if the machine stops between the two moves does the old bundle stay, whole, in
-    a folder `.part-*` beside its place.
+    stood there comes back. Only if the machine stops between the two moves does the old bundle stay, whole,
+    in a folder `.part-*` beside its place.
 
     Raises:
         ProofError: the bundle was replaced after it was opened.
@@ -119,7 +121,10 @@ def _check_bundle(bundle: Bundle, checkpoint: Checkpoint, path: Path, source: Pa
 
 
 def _items(data: Path, split: str, checkpoint: Checkpoint) -> list[Item]:
-    """Clips of the split, as the checkpoint was trained on such; raises ValueError for labels it does not know."""
+    """Clips of the split, as the checkpoint was trained on such.
+
+    Raises ValueError for labels it does not know.
+    """
     known = {str(label["id"]) for label in checkpoint.labels}
     items = [
         item for item in trained_spans(checkpoint.extra).of(read_items(data).items) if item.split == split

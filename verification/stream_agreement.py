@@ -33,7 +33,10 @@ class StreamAgreement:
     scores: Agreement = field(default_factory=Agreement)
     embeddings: Agreement = field(default_factory=Agreement)
     hits: list[tuple[bool, bool]] = field(default_factory=list)
-    """Whether the best label of the whole clip is one of its own: as put out, and as wanted. Of labelled clips."""
+    """Whether the best label of the whole clip is one of its own: as put out, and as wanted.
+
+    Of labelled clips.
+    """
 
     def add(self, got: RequestOutput, wanted: RequestOutput, truth: set[int]) -> None:
         """Take in one clip; `truth` are its labels."""

@@ -40,7 +40,8 @@ LAYOUTS = (
     Layout("grid", "sentences.csv and words.csv", grid.recognises, grid.read),
     Layout("folders", "media files in LABEL/ or {train,val,test}/LABEL/", folders.recognises, folders.read),
 )
-"""In order of precedence: one's own manifest goes before a collection's lists, and lists before plain folders."""
+"""In order of precedence: one's own manifest goes before a collection's lists, and lists before plain
+folders."""
 
 
 def read_items(folder: str | Path) -> Listing:

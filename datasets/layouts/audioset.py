@@ -40,7 +40,8 @@ def read(folder: Path) -> Listing:
     """
     if not (folder / AUDIOSET_LABELS).is_file():
         raise ManifestError(
-            f"{folder} has {AUDIOSET_LISTS} without {AUDIOSET_LABELS}, which says what labels are called; put it there"
+            f"{folder} has {AUDIOSET_LISTS} without {AUDIOSET_LABELS}, which says what labels are called; "
+            "put it there"
         )
     rows = read_rows(folder / AUDIOSET_LABELS, ("mid", "display_name"))
     names = {row["mid"]: row["display_name"] for row in rows}

@@ -34,7 +34,8 @@ def read(folder: Path) -> Listing:
     unlabelled = [item.path for item in items if not item.labels]
     if unlabelled and len(unlabelled) < len(items):
         raise ManifestError(
-            f"{folder}: {len(unlabelled)} of {len(items)} files have no label folder, the first is {unlabelled[0]}; "
+            f"{folder}: {len(unlabelled)} of {len(items)} files have no label folder, the first is "
+            f"{unlabelled[0]}; "
             "put them into one, or take all out"
         )
     return Listing(layout="folders", items=items, missing=[])

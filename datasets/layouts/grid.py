@@ -29,7 +29,9 @@ def recognises(folder: Path) -> bool:
 
 
 def read(folder: Path) -> Listing:
-    """Spoken words, each a span whose `source` names its slot; `manifests.whole_files` makes sentences of them.
+    """Spoken words, each a span whose `source` names its slot.
+
+    `manifests.whole_files` makes sentences of them.
 
     Raises:
         ManifestError: a word is none of its slot, or the lists contradict each other.

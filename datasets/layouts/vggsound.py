@@ -38,7 +38,8 @@ def _clips(path: Path, index: FileIndex) -> Iterator[Item]:
                 continue
             if len(row) != 4 or row[3] not in VGGSOUND_SPLITS:
                 raise ManifestError(
-                    f"{path}: {row} is not id, start second, label, and one of {VGGSOUND_SPLITS}; it has no header"
+                    f"{path}: {row} is not id, start second, label, and one of {VGGSOUND_SPLITS}; it has no "
+                    "header"
                 )
             video_id, start, label, split = row
             clip = index.find(*clip_stems(video_id, seconds(start, f"{path}, {video_id}")))

@@ -93,7 +93,8 @@ def read_wav(path: Path, sample_rate: int) -> np.ndarray:
         (tag,) = struct.unpack_from("<H", chunks[b"fmt "], 24)
     if rate != sample_rate or (tag, bits) not in SAMPLE_TYPES:
         raise ValueError(
-            f"{path} has {rate} Hz and {bits} bits, format {tag}; make it with -ar {sample_rate} -c:a pcm_f32le"
+            f"{path} has {rate} Hz and {bits} bits, format {tag}; make it with -ar {sample_rate} -c:a "
+            "pcm_f32le"
         )
     dtype, full_scale = SAMPLE_TYPES[tag, bits]
     whole = len(chunks[b"data"]) // (bits // 8 * num_channels) * (bits // 8 * num_channels)
@@ -190,7 +191,8 @@ def self_test(bundle: Bundle) -> dict[str, float]:
         )
         if not errors[graph] <= bundle.max_abs_error:  # so written, NaN fails
             raise ValueError(
-                f"{path.name} is off by {errors[graph]:.2g} on the golden clips, allowed are {bundle.max_abs_error:g}; "
+                f"{path.name} is off by {errors[graph]:.2g} on the golden clips, allowed are "
+                f"{bundle.max_abs_error:g}; "
                 "copy the bundle again, or use another ONNX Runtime"
             )
     return errors

@@ -22,7 +22,10 @@ MAX_CLIPS = 600  # whose windows are in memory at a time
 
 
 def probe_words(model: ZorroModel, items: Sequence[Item], recipe: Recipe, cache_dir: Path) -> dict[str, Any]:
-    """Fitted on the training words, chosen on the validation words; of the test words what `TestSplit.score` keeps."""
+    """Fitted on the training words, chosen on the validation words.
+
+    Of the test words what `TestSplit.score` keeps.
+    """
     train, val, test = (
         _features(model, [item for item in items if item.split == split], recipe, cache_dir)
         for split in ("train", "val", "test")

@@ -1,4 +1,7 @@
-"""The report of the runs: what stands in `results/grid.json` as tables and charts. No number is typed by hand."""
+"""The report of the runs: what stands in `results/grid.json` as tables and charts.
+
+No number is typed by hand.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -79,7 +82,10 @@ def common(records: Records, prefixes: Sequence[str]) -> Records:
 
 
 def right_answers(records: Records, prefix: str, condition: str, stream: str) -> np.ndarray | None:
-    """[seeds, sentences, slots], 1 where a word scores above the others of its slot; None without such runs."""
+    """[seeds, sentences, slots], 1 where a word scores above the others of its slot.
+
+    None without such runs.
+    """
     found = [
         of_stream(record.get("right", {}).get(condition, {}), stream)
         for name, record in records.items()

@@ -1,4 +1,7 @@
-"""Train and score the runs of the plan, several at a time, one thread each; what was done is not done again."""
+"""Train and score the runs of the plan, several at a time, one thread each.
+
+What was done is not done again.
+"""
 
 import json
 import os

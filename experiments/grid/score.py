@@ -1,4 +1,6 @@
-"""Scores of one run on the test split: words within their slots, by each stream, in noise; and sentences found again.
+"""Scores of one run on the test split: words within their slots, by each stream, in noise.
+
+And sentences found again.
 
 A clip is a word, or a whole sentence of six, of which each is the best of its slot or not.
 

@@ -74,7 +74,10 @@ def load_builder(name: BuilderName) -> Builder:
 
 
 class Network:
-    """A graph as a builder has parsed it, and the settings to build it by; every fault is an `EngineError`."""
+    """A graph as a builder has parsed it, and the settings to build it by.
+
+    Every fault is an `EngineError`.
+    """
 
     def __init__(self, path: Path, builder: Builder, gpu: Gpu | None) -> None:
         read_graph(path)  # TensorRT takes an empty file for a network without layers

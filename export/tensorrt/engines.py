@@ -47,7 +47,10 @@ class BuiltEngine:
     timing_cache: TimingCache
     """As the build found it, also where that was earlier."""
     verified_on_hardware: bool
-    """Whether a GPU loaded it after the build. Without a GPU nobody knows that it runs, let alone what it answers."""
+    """Whether a GPU loaded it after the build.
+
+    Without a GPU nobody knows that it runs, let alone what it answers.
+    """
 
 
 def parse_graph(path: Path, builder: Builder) -> ParsedGraph:

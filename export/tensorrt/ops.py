@@ -23,7 +23,7 @@ ELEMENT_TYPES = {
 }  # fmt: skip
 """The table's words in ONNX's."""
 
-JUDGED = {
+CHECKED_TENSORS = {
     "Cast": ("T1", "T2"), "CastLike": ("T1", "T2"), "ConstantOfShape": ("T2",), "EyeLike": ("T2",), "OneHot": ("T3",),
     "RandomNormalLike": ("T2",), "RandomUniformLike": ("T2",), "Where": ("T",), "BlackmanWindow": ("T2",),
     "HammingWindow": ("T2",), "HannWindow": ("T2",),
@@ -83,7 +83,7 @@ def _check_node(view: GraphView, node: onnx.NodeProto, tensorrt: str) -> Iterato
         remedy = "write it in other operators" + (f", or wait for {since}" if since else "")
         yield fault_of(node, f"is not supported by TensorRT {tensorrt}", remedy)
         return
-    for name in judged_tensors(node, view.opsets.get("", 0)):
+    for name in checked_tensors(node, view.opsets.get("", 0)):
         found = view.type_of(name)
         if found not in row.types | {"UNDEFINED"}:  # where nobody knows, its shape is a fault
             taken = ", ".join(word for word, type_ in ELEMENT_TYPES.items() if type_ in row.types)
@@ -91,17 +91,17 @@ def _check_node(view: GraphView, node: onnx.NodeProto, tensorrt: str) -> Iterato
             return
 
 
-def judged_tensors(node: onnx.NodeProto, opset: int) -> list[str]:
+def checked_tensors(node: onnx.NodeProto, opset: int) -> list[str]:
     """Inputs and outputs of whose element types the table speaks, not indices, axes and the like."""
     if not defs.has(node.op_type, opset):
         return [name for name in (*node.input[:1], *node.output[:1]) if name]
     schema = defs.get_schema(node.op_type, opset)
     first = (schema.inputs or schema.outputs)[0].type_str
-    judged = JUDGED.get(node.op_type, (first,))
+    checked = CHECKED_TENSORS.get(node.op_type, (first,))
     sides = ((node.input, schema.inputs), (node.output, schema.outputs))
     return [
         name
         for names, formal in sides
         for i, name in enumerate(names)
-        if name and formal and formal[min(i, len(formal) - 1)].type_str in judged
+        if name and formal and formal[min(i, len(formal) - 1)].type_str in checked
     ]

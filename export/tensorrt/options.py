@@ -22,7 +22,9 @@ PROFILES_FILE = "profiles.json"
 
 
 def provider_options(path: Path, profile: Profile, cache: Path, *, variant: str) -> dict[str, dict[str, str]]:
-    """Options of a graph's session for either provider, all strings; `variant` names the graph's numbers, as `fp16`.
+    """Options of a graph's session for either provider, all strings.
+
+    `variant` names the graph's numbers, as `fp16`.
 
     Raises:
         EngineError: the graph cannot be read, or more than its batch varies.
@@ -38,7 +40,9 @@ def provider_options(path: Path, profile: Profile, cache: Path, *, variant: str)
 
 
 def trtexec_arguments(graph: Path, profile: Profile, out: Path) -> list[str]:
-    """The command that builds engine `out` of a graph with NVIDIA's trtexec; its timing cache lies beside `out`.
+    """The command that builds engine `out` of a graph with NVIDIA's trtexec.
+
+    Its timing cache lies beside `out`.
 
     `tensorrt_rtx`, the tool of TensorRT-RTX, takes the same but for the timing cache.
 

@@ -25,7 +25,10 @@ SHAPE_INPUTS: dict[str, tuple[int, ...]] = {
     "Reshape": (1,), "Resize": (1, 2, 3), "Slice": (1, 2, 3, 4), "Split": (1,), "Squeeze": (1,), "STFT": (1, 2, 3),
     "Tile": (1,), "TopK": (1,), "Trilu": (1,), "Unsqueeze": (1,), "Upsample": (1,),
 }  # fmt: skip
-"""Positions of inputs that say how large an output is or over which axes it goes, by operator; they must be constant."""
+"""Positions of inputs that say how large an output is or over which axes it goes, by operator.
+
+They must be constant.
+"""
 
 NORMS = {
     "LayerNormalization": "LayerNorm", "RMSNormalization": "RMSNorm", "GroupNormalization": "GroupNorm",

@@ -1,4 +1,5 @@
-"""The check of a collection: each fault is found in media made to have it, and nothing is found in good ones."""
+"""The check of a collection: each fault is found in media made to have it, and nothing is found in good
+ones."""
 
 import csv
 import json

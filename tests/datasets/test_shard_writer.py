@@ -1,4 +1,5 @@
-"""Shards: another reader agrees, a killed run goes on to equal files, nothing that is damaged is passed over."""
+"""Shards: another reader agrees, a killed run goes on to equal files, nothing that is damaged is passed
+over."""
 
 import io
 import json

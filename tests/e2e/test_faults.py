@@ -1,4 +1,7 @@
-"""The real server under attack and at its end: killed decode processes, clients that vanish, signals. Loopback only."""
+"""The real server under attack and at its end: killed decode processes, clients that vanish, signals.
+
+Loopback only.
+"""
 
 import signal
 import socket

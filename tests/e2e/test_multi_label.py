@@ -1,4 +1,5 @@
-"""A model of several labels per clip, from its checkpoint through export to runtime and HTTP: labels do not compete."""
+"""A model of several labels per clip, from its checkpoint through export to runtime and HTTP: labels do not
+compete."""
 
 from collections.abc import Iterator
 from pathlib import Path

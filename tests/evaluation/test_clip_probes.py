@@ -1,4 +1,5 @@
-"""Probes of a predictor's streams: of the clips that answer, by whichever stream, and said where they cannot be."""
+"""Probes of a predictor's streams: of the clips that answer, by whichever stream, and said where they cannot
+be."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -32,7 +32,10 @@ AUDIO_ALONE = PredictionPlan(streams=("audio",))
 
 
 class PitchAndColour:
-    """Says `high` or `low` by where the sound lies and whether the picture is blue or red; fusion adds up both."""
+    """Says `high` or `low` by where the sound lies and whether the picture is blue or red.
+
+    Fusion adds up both.
+    """
 
     def logits(self, modality: Modality, clips: Sequence[Clip]) -> np.ndarray:
         return self.outputs(modality, clips)["logits"]
@@ -64,7 +67,10 @@ def _film(folder: Path, name: str, heard: str | None, seen: str | None, *, secon
 
 @pytest.fixture(scope="module")
 def items(tmp_path_factory: pytest.TempPathFactory) -> list[Item]:
-    """Four whole films, one of them with the other's picture; then a mute, a dark, a broken and an absent one."""
+    """Four whole films, one of them with the other's picture.
+
+    Then a mute, a dark, a broken and an absent one.
+    """
     folder = tmp_path_factory.mktemp("films")
     broken = folder / "broken.mp4"
     broken.write_bytes(_film(folder, "whole.mp4", "low", "low").read_bytes()[:400])

@@ -98,7 +98,8 @@ def extract_frames(film: Path, raw: Path, *, frame_size: int) -> Path:
 
 @pytest.fixture(scope="module")
 def stereo_film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """1.6 s of different tones left and right, then silence, and of waves that move: windows of 0.64 s, the last padded."""
+    """1.6 s of different tones left and right, then silence, and of waves that move: windows of 0.64 s, the
+    last padded."""
 
     def sound(times: np.ndarray) -> np.ndarray:
         left, right = np.sin(2 * np.pi * 440 * times), 0.4 * np.sin(2 * np.pi * 3000 * times * (1 + times))
@@ -405,7 +406,8 @@ def test_weights(
     frames: int | None,
     weights: list[tuple[float]],
 ) -> None:
-    """At 25 frames per second and 0.64 s a window: 23 frames leave 0.28 s, 22 leave 0.24 s, which is too little."""
+    """At 25 frames per second and 0.64 s a window: 23 frames leave 0.28 s, 22 leave 0.24 s, which is too
+    little."""
     rgb = None if frames is None else np.zeros((frames, *spec.video_shape[1:]), np.uint8)
     windows = front_end.cut_windows(spec.to_dict(), waveform=waveform, frames=rgb, fps=25)
     got = [tuple(window.weight(stream) for stream in ("audio", "video", "fused")) for window in windows]
@@ -413,7 +415,8 @@ def test_weights(
 
 
 def test_frames_are_chosen_by_time(front_end: ModuleType) -> None:
-    """Windows of 5.12 s with two frames, at 1.28 s and 3.84 s: at 25 frames per second both start just then."""
+    """Windows of 5.12 s with two frames, at 1.28 s and 3.84 s: at 25 frames per second both start just
+    then."""
     spec = ClipSpec().to_dict()
     assert front_end.frame_indices(spec, 0.0, 200, 25.0) == [32, 96]
     assert front_end.frame_indices(spec, 5.12, 200, 25.0) == [160, 199]

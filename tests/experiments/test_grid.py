@@ -158,7 +158,8 @@ def test_a_word_is_right_where_it_beats_its_slot() -> None:
 
 @pytest.fixture(scope="module")
 def sentences(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five made films of three seconds as GRID lists its own: two to train on, one to validate by, two to test."""
+    """Five made films of three seconds as GRID lists its own: two to train on, one to validate by, two to
+    test."""
     folder = tmp_path_factory.mktemp("grid")
     spoken = {"a": "bin blue at f two now", "b": "lay red by a nine soon", "c": "set green in x one again"}
     heads, words = ["path,split," + ",".join(SLOTS)], ["path,start_seconds,end_seconds,word"]

@@ -77,7 +77,8 @@ def floats(*shape: int) -> np.ndarray:
 
 
 def int8_linear(**planted: np.ndarray) -> dict[str, Any]:
-    """A linear map as TensorRT reads it in int8: one scale for what it reads, one per channel of its weights."""
+    """A linear map as TensorRT reads it in int8: one scale for what it reads, one per channel of its
+    weights."""
     nodes = [
         node("QuantizeLinear", "audio scale zero", "q", name="quantise"),
         node("DequantizeLinear", "q scale zero", "dq", name="dequantise"),

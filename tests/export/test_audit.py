@@ -168,7 +168,8 @@ def test_a_batch_that_is_fixed_or_nameless_fails(batch: int | str | None, tmp_pa
 def test_another_dynamic_axis_than_the_batch_fails(tmp_path: Path) -> None:
     path = save(tmp_path, [RELU, LAST], inputs={"audio": (FLOAT, ["batch", "frames", 8])})
     assert faults(path, for_tensorrt=False) == [
-        "input 'audio' must have a first axis named batch and fixed ones after it, and has [batch, frames, 8]; "
+        "input 'audio' must have a first axis named batch and fixed ones after it, and has [batch, frames, "
+        "8]; "
         "export with the batch alone dynamic",
         "Relu 'first' makes 'x', whose shape [batch, frames, 8] is not inferred; infer shapes before saving",
     ]

@@ -1,4 +1,5 @@
-"""What a graph is said to hold and to cost, against arithmetic on small graphs and against torch's own count on a model."""
+"""What a graph is said to hold and to cost, against arithmetic on small graphs and against torch's own count
+on a model."""
 
 import json
 from dataclasses import asdict
@@ -105,7 +106,8 @@ def of_bundle(bundle: Path, name: str) -> Path:
 
 
 def test_operations_of_a_model_as_torch_counts_them(bundle: Path, checkpoint: Path) -> None:
-    """The same but for what a graph leaves out: the global answer, and output queries, which the exporter computes once."""
+    """The same but for what a graph leaves out: the global answer, and output queries, which the exporter
+    computes once."""
     config = load_checkpoint(checkpoint).config
     size = model_size(config)
     dim, tokens = config.features_dim, sum(size.tokens)
@@ -155,7 +157,10 @@ def test_int8_counts_as_what_it_stands_for(tmp_path: Path) -> None:
 
 
 def test_weights_made_of_weights_are_no_activations(tmp_path: Path) -> None:
-    """Most is x of 16, which stays, x back from int8, and the product of 5; the weights as floats would be 80 more."""
+    """Most is x of 16, which stays, x back from int8, and the product of 5.
+
+    The weights as floats would be 80 more.
+    """
     memory = inspect_graph(quantised(tmp_path), batch=3).memory
     assert (memory.peak_bytes, memory.peak_node) == (3 * (16 + 16 + 5) * 4, "MatMul")
     assert memory.largest.name == "x_float"

@@ -64,7 +64,8 @@ def test_a_planted_leak_is_found(leak, output: str, source: str, folder: Path) -
 
 
 def test_a_planted_leak_is_a_leak_when_run(folder: Path, spec: ClipSpec) -> None:
-    """The proof's finding is no artefact: the same graph, run with another film, gives other audio answers."""
+    """The proof's finding is no artefact: the same graph, run with another film, gives other audio
+    answers."""
     leak = [
         helper.make_node("Cast", ["video"], ["as_float"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["as_float"], ["leaked"], keepdims=0),
@@ -81,7 +82,8 @@ def test_a_planted_leak_is_a_leak_when_run(folder: Path, spec: ClipSpec) -> None
 
 @pytest.mark.parametrize("batch", [1, 4])
 def test_purity_is_bit_for_bit_when_run(batch: int, bundle: Path, spec: ClipSpec) -> None:
-    """Other films and other sounds of every kind, noise, black, rows in another order: the other stream stays."""
+    """Other films and other sounds of every kind, noise, black, rows in another order: the other stream
+    stays."""
     inputs = {name: array[:batch] for name, array in golden_inputs(spec).items()}
     session = onnxruntime.InferenceSession(bundle / "fp32" / "fused.onnx", providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_outputs()]

@@ -1,4 +1,5 @@
-"""Mixed precision: what must be exact stays float32, each tensor is cast once, and the answers stay where they were."""
+"""Mixed precision: what must be exact stays float32, each tensor is cast once, and the answers stay where
+they were."""
 
 from pathlib import Path
 

@@ -1,4 +1,5 @@
-"""Int8: Q/DQ around linear maps alone, as TensorRT wants it or as CPUs do, and layers that do harm are found."""
+"""Int8: Q/DQ around linear maps alone, as TensorRT wants it or as CPUs do, and layers that do harm are
+found."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +28,8 @@ WIDTH = 16
 
 @pytest.fixture
 def chain(tmp_path: Path) -> Path:
-    """Three linear maps, of which the second has one huge channel among small ones that matter: int8 ruins it."""
+    """Three linear maps, of which the second has one huge channel among small ones that matter: int8 ruins
+    it."""
     weights = [RANDOM.standard_normal((WIDTH, WIDTH)).astype(np.float32) for _ in range(3)]
     spread = np.ones((WIDTH, WIDTH), np.float32)
     spread[0] = 3000

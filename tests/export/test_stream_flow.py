@@ -1,4 +1,5 @@
-"""Streams and the edges between them: counted by hand, checked against the proof of purity at random, and drawn."""
+"""Streams and the edges between them: counted by hand, checked against the proof of purity at random, and
+drawn."""
 
 import json
 import shutil
@@ -23,7 +24,10 @@ SVG = "{http://www.w3.org/2000/svg}"
 def save(
     path: Path, nodes: dict[str, str], *, inputs: Iterable[str] = ("audio", "video"), weights: str = ""
 ) -> Path:
-    """Write a graph of nodes by output, each with the names that it reads; outputs are those that name an answer."""
+    """Write a graph of nodes by output, each with the names that it reads.
+
+    Outputs are those that name an answer.
+    """
 
     def value(name: str) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4])

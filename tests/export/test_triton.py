@@ -1,4 +1,6 @@
-"""What Triton reads is checked against its own schema, and against the graphs; the graphs answer from where they are put.
+"""What Triton reads is checked against its own schema, and against the graphs.
+
+The graphs answer from where they are put.
 
 The schema is that of `tritonclient`; its module is loaded by itself, since the package around it wants gRPC.
 """

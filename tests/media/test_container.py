@@ -213,7 +213,10 @@ def test_errors_of_a_file_object_are_its_own(error: Exception, num_reads: int) -
 
 @pytest.mark.parametrize("name", ["picture.jpg", "picture-%03d.jpg", "picture.m3u8", "picture"])
 def test_a_files_name_chooses_no_demuxer(name: str, tmp_path: Path) -> None:
-    """FFmpeg's image2 and hls, which open files of their own, are chosen by a name's ending; it must not see one."""
+    """FFmpeg's image2 and hls, which open files of their own, are chosen by a name's ending.
+
+    It must not see one.
+    """
     path = tmp_path / name
     path.write_bytes(jpeg_bytes(np.full((16, 16, 3), 128, np.uint8)))
     with path.open("rb") as file:

@@ -1,4 +1,7 @@
-"""Agreement by hand: the largest error, the smallest cosine, the share of equal best labels; NaN never passes."""
+"""Agreement by hand: the largest error, the smallest cosine, the share of equal best labels.
+
+NaN never passes.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,5 @@
-"""Which variant answers: the provider's by the bundle's table, the one asked for, never another in silence."""
+"""Which variant answers: the provider's by the bundle's table, the one asked for, never another in
+silence."""
 
 import logging
 from pathlib import Path
@@ -38,7 +39,10 @@ def all_variants(
 
 
 def _list_cuda(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """As onnxruntime-gpu without a GPU: CUDA is listed, and opens on the CPU. Returns what sessions were asked for."""
+    """As onnxruntime-gpu without a GPU: CUDA is listed, and opens on the CPU.
+
+    Returns what sessions were asked for.
+    """
     real, asked = onnxruntime.InferenceSession, []
 
     def session(

@@ -14,7 +14,10 @@ from service.graph_queue import GraphOutputs, GraphResult, covered_seconds
 
 
 class Graph:
-    """Doubles each item, and remembers the batches. Items of 666 are poison. It waits for `go` where that is given."""
+    """Doubles each item, and remembers the batches. Items of 666 are poison.
+
+    It waits for `go` where that is given.
+    """
 
     def __init__(self, go: Event | None = None) -> None:
         self.batches: list[list[int]] = []

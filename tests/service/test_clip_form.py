@@ -1,4 +1,5 @@
-"""The form of a clip request: each field is honoured or refused, and segmentation is resolved for the model."""
+"""The form of a clip request: each field is honoured or refused, and segmentation is resolved for the
+model."""
 
 from types import SimpleNamespace
 from typing import Any

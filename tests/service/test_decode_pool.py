@@ -1,4 +1,5 @@
-"""Decode processes: the same arrays as in the server's own process, and no file is anybody else's misfortune."""
+"""Decode processes: the same arrays as in the server's own process, and no file is anybody else's
+misfortune."""
 
 import asyncio
 import contextlib
@@ -249,7 +250,8 @@ def test_tasks_that_follow_cancelled_ones_are_not_lost(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Told of two at once, pebble may kill a process that is at the next task already: it must not be told."""
+    """Told of two at once, pebble may kill a process that is at the next task already: it must not be
+    told."""
 
     async def talk() -> None:
         await asyncio.gather(*(_decode(pool, decode_request(film, spec)) for _ in range(2)))

@@ -1,4 +1,5 @@
-"""What a decode process does, seen from inside: its limits as they are asked of the kernel, its chunk, its end."""
+"""What a decode process does, seen from inside: its limits as they are asked of the kernel, its chunk, its
+end."""
 
 import gc
 import multiprocessing

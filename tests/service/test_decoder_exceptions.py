@@ -1,4 +1,5 @@
-"""An exception that nobody foresaw in a decode process: an answer, a count and a line in the log, and no 500."""
+"""An exception that nobody foresaw in a decode process: an answer, a count and a line in the log, and no
+500."""
 
 import functools
 import json

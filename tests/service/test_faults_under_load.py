@@ -1,4 +1,7 @@
-"""Faults while others are being answered: a poisoned clip, a model that raises, a full disk. Nobody else notices."""
+"""Faults while others are being answered: a poisoned clip, a model that raises, a full disk.
+
+Nobody else notices.
+"""
 
 import errno
 import re

@@ -13,7 +13,8 @@ pytestmark = pytest.mark.slow
 
 
 def _free_in_the_middle(num_pieces: int = 2_000, size: int = 20_000) -> bytes:
-    """Fill memory and free it below a piece that stays, so that the C library can give nothing back by itself."""
+    """Fill memory and free it below a piece that stays, so that the C library can give nothing back by
+    itself."""
     pieces = [b"x" * size for _ in range(num_pieces)]
     return pieces[-1]
 

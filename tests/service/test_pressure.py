@@ -1,4 +1,7 @@
-"""Clients that leave, lie, hurry or come all at once; faults at the start; the end; and no torch. The engine is a fake."""
+"""Clients that leave, lie, hurry or come all at once; faults at the start; the end; and no torch.
+
+The engine is a fake.
+"""
 
 import asyncio
 import logging
@@ -41,7 +44,8 @@ MODEL: Any = SimpleNamespace(
 
 
 class Fake:
-    """An engine that reads the file when it is let go, and remembers how many bytes it got, and who was cancelled."""
+    """An engine that reads the file when it is let go, and remembers how many bytes it got, and who was
+    cancelled."""
 
     def __init__(self) -> None:
         self.begun, self.go = Event(), Event()

@@ -1,4 +1,7 @@
-"""Private folders: gone when their server ends; those of a server that crashed are cleaned, those of a live one are not."""
+"""Private folders: gone when their server ends.
+
+Those of a server that crashed are cleaned, those of a live one are not.
+"""
 
 import subprocess
 import sys

@@ -1,4 +1,5 @@
-"""Traces: a span for each request with its stages inside, the client's trace taken over, and nothing unless asked for."""
+"""Traces: a span for each request with its stages inside, the client's trace taken over, and nothing unless
+asked for."""
 
 import sys
 from collections.abc import Iterator

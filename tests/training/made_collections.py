@@ -22,7 +22,8 @@ def label_folders(
     films: bool = False,
     names: Sequence[str] = tuple(LABELS),
 ) -> Path:
-    """`SPLIT/LABEL/N.wav` if `audio`, `.jpg` if `video`, and `.mp4` with sound and moving picture if `films`."""
+    """`SPLIT/LABEL/N.wav` if `audio`, `.jpg` if `video`, and `.mp4` with sound and moving picture if
+    `films`."""
     for split, count in COUNTS.items():
         for (label, (hz, colour)), name in zip(LABELS.items(), names, strict=True):
             target = folder / split / name

@@ -1,4 +1,5 @@
-"""What one rank does in the tests of `training.distributed`: `python -m tests.training.rank_scenarios FOLDER SET`.
+"""What one rank does in the tests of `training.distributed`: `python -m tests.training.rank_scenarios FOLDER
+SET`.
 
 Every scenario returns what the test compares, and rank r writes all to `FOLDER/SET_r.pt`. Run without ranks,
 the same functions give the joint batch's numbers.
@@ -118,7 +119,8 @@ KINDS = {
 
 
 def two_steps(kind: str, wrapped: nn.Module, indices: Any) -> dict[str, Any]:
-    """First losses and gradients, averaged over ranks, and the weights and the temperature after two steps of SGD."""
+    """First losses and gradients, averaged over ranks, and the weights and the temperature after two steps of
+    SGD."""
     temperature = LearnedTemperature()
     optimizer = torch.optim.SGD(
         [*zorro_of(wrapped).parameters(), temperature.log_scale], lr=0.05, momentum=0.5

@@ -1,4 +1,5 @@
-"""Runs that are too small to learn much: what their recipes have in common, runs that end before time, and what they log."""
+"""Runs that are too small to learn much: what their recipes have in common, runs that end before time, and
+what they log."""
 
 import json
 import os

@@ -1,4 +1,5 @@
-"""Fine-tuning: what is frozen does not move, rates fall as arithmetic says, LoRA merges into plain weights."""
+"""Fine-tuning: what is frozen does not move, rates fall as arithmetic says, LoRA merges into plain
+weights."""
 
 import copy
 from pathlib import Path
@@ -174,7 +175,8 @@ def test_nothing_to_train_fails() -> None:
 
 
 class Towers(nn.Module):
-    """Stages of blocks in a tower per modality, as a Swin has, with a reader per stage and latents before all."""
+    """Stages of blocks in a tower per modality, as a Swin has, with a reader per stage and latents before
+    all."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -271,7 +273,10 @@ def test_merged_lora_answers_equally_under_the_plain_keys(tmp_path: Path) -> Non
 
 
 def test_merging_a_copy_leaves_the_original_to_train_on() -> None:
-    """To evaluate within a run; torch's own `remove_parametrizations` breaks the original, whose class the copy shares."""
+    """To evaluate within a run.
+
+    Torch's own `remove_parametrizations` breaks the original, whose class the copy shares.
+    """
     model = _model()
     add_lora(model, 4, 8.0)
     _train(model)

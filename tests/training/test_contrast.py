@@ -1,4 +1,5 @@
-"""Contrast: its numbers are those of arithmetic, who is missing is nobody's negative, and chunks change no gradient."""
+"""Contrast: its numbers are those of arithmetic, who is missing is nobody's negative, and chunks change no
+gradient."""
 
 import copy
 import math

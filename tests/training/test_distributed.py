@@ -140,7 +140,8 @@ def test_two_ranks_equal_one_with_the_joint_batch(
 
 
 def test_the_comparison_above_would_notice(alone: dict[str, Any]) -> None:
-    """Gradients are far above the tolerance, steps move the weights, and negatives of one's own half give other losses."""
+    """Gradients are far above the tolerance, steps move the weights, and negatives of one's own half give
+    other losses."""
     contrast = alone["contrastive"]
     assert float(contrast["gradients"]["trunk.blocks.0.qkv.weight"].abs().max()) > 1e-2
     moved = (

@@ -1,4 +1,5 @@
-"""Signals during `zorro train`: the step under way is saved, and the command that it prints goes on from there."""
+"""Signals during `zorro train`: the step under way is saved, and the command that it prints goes on from
+there."""
 
 import shlex
 import signal

@@ -1,4 +1,5 @@
-"""Training on co-recorded clips: windows on one clock, batches by their number alone, pre-training, fine-tuning."""
+"""Training on co-recorded clips: windows on one clock, batches by their number alone, pre-training,
+fine-tuning."""
 
 import csv
 import json
@@ -50,7 +51,10 @@ STILL = Augmentation(
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Films of two labels, eight to train on and four to validate by; one is mute, one has no picture, one is broken."""
+    """Films of two labels, eight to train on and four to validate by.
+
+    One is mute, one has no picture, one is broken.
+    """
     folder, rows = tmp_path_factory.mktemp("clips"), []
     for i in range(12):
         label, hz = ("low", 200 + 10 * i) if i % 2 else ("high", 3_000 + 10 * i)

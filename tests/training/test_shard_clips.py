@@ -1,4 +1,5 @@
-"""Training from shards: the same clips as from the folder, faults counted, exact after a kill, whoever decodes."""
+"""Training from shards: the same clips as from the folder, faults counted, exact after a kill, whoever
+decodes."""
 
 import csv
 import shutil

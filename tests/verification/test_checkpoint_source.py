@@ -1,4 +1,7 @@
-"""Checkpoints in bundles: trained on, exported anew and proven by whoever has the bundle; nothing is read unverified."""
+"""Checkpoints in bundles: trained on, exported anew and proven by whoever has the bundle.
+
+Nothing is read unverified.
+"""
 
 import json
 import shutil
@@ -106,7 +109,8 @@ def test_a_bundle_is_trained_on_scored_and_proven(bundle: Path, clips: Path, tmp
     recipe = tmp_path / "short.toml"
     recipe.write_text(
         "pairs = 'by_clip'\nnum_steps = 2\nnum_clips = 2\nbfloat16 = false\nnum_workers = 0\n"
-        "[model]\npatch_size = [16, 16]\ntubelet_size = [2, 16, 16]\nembed_dim = 32\ndepth = 2\nnum_heads = 2\n"
+        "[model]\npatch_size = [16, 16]\ntubelet_size = [2, 16, 16]\nembed_dim = 32\ndepth = 2\nnum_heads = "
+        "2\n"
         "num_fusion_tokens = 3\nprojection_dim = 16\n"
         "[clip_spec]\nnum_mel_frames = 64\nnum_mel_bins = 32\nframe_size = 32\n"
     )

@@ -1,4 +1,5 @@
-"""Engines: their keys, what is told to others about them, and, where tensorrt-rtx is installed, real builds."""
+"""Engines: their keys, what is told to others about them, and, where tensorrt-rtx is installed, real
+builds."""
 
 import json
 import shutil
@@ -304,7 +305,8 @@ class FakeProfile:
 
 
 class FakeTensorRT:
-    """Only what needs a GPU: a TensorRT whose engine tells its settings and whose timings tell the builds before.
+    """Only what needs a GPU: a TensorRT whose engine tells its settings and whose timings tell the builds
+    before.
 
     Stands in for module, builder and runtime at once; real parsing and building are tested with tensorrt-rtx
     below.

@@ -88,7 +88,8 @@ def test_an_operator_that_came_later_fails_for_the_older_version(tmp_path: Path)
     )
     newer, older = (faults(path, tensorrt=version) for version in ("11.0", "10.1"))
     assert [x for x in older if x not in newer] == [
-        "HannWindow 'planted' is not supported by TensorRT 10.1; write it in other operators, or wait for 10.4"
+        "HannWindow 'planted' is not supported by TensorRT 10.1; write it in other operators, or wait for "
+        "10.4"
     ]
 
 
@@ -106,7 +107,8 @@ def test_an_element_type_that_is_not_taken_fails(tmp_path: Path) -> None:
     ]
     path = save(tmp_path, nodes, weights={"kernel": np.ones((4, 4, 1))})
     assert faults(path) == [
-        "Cast 'to double' has DOUBLE in 'd'; TensorRT takes FP32, FP16, BF16, INT32, INT64, BOOL, UINT8 there",
+        "Cast 'to double' has DOUBLE in 'd'; TensorRT takes FP32, FP16, BF16, INT32, INT64, BOOL, UINT8 "
+        "there",
         "Conv 'conv' has DOUBLE in 'd'; TensorRT takes FP32, FP16, BF16 there",
         "Cast 'back' has DOUBLE in 'c'; TensorRT takes FP32, FP16, BF16, INT32, INT64, BOOL, UINT8 there",
     ]

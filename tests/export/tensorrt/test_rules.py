@@ -190,8 +190,8 @@ def test_a_norm_in_half_precision_fails(kind: str, type_: int, tmp_path: Path) -
     else:
         words = kind.split(" of a row")[0].split(",")[0]
         assert (
-            f"'planted' is an fp16 {words}: its sums overflow or lose what is small; keep it in fp32 by a Cast"
-            in sole_fault(path)
+            f"'planted' is an fp16 {words}: its sums overflow or lose what is small; keep it in fp32 by a "
+            "Cast" in sole_fault(path)
         )
 
 

@@ -1,4 +1,5 @@
-"""Tensors by the Open Inference Protocol: the graphs' own answers, JSON or raw, and every way to get it wrong."""
+"""Tensors by the Open Inference Protocol: the graphs' own answers, JSON or raw, and every way to get it
+wrong."""
 
 import json
 from collections.abc import Iterator
