@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 def parity_table(bundle: "Bundle") -> Table:
-    """A row per variant and stream: the worst agreement with the model at export, and the size of the variant."""
+    """A row per variant and stream, with its worst agreement with the model at export.
+
+    The last column is the size of the variant.
+    """
     from runtime.bundle_facts import variant_facts
 
     title = f"{bundle.name}/{bundle.version}: worst difference from the model"

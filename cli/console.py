@@ -1,4 +1,4 @@
-"""What all commands share: where they print, how they show progress, and how an expected error becomes a sentence."""
+"""What all commands share: printing, progress, and sentences for expected errors."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

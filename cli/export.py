@@ -43,7 +43,10 @@ def export(
     ] = True,
     force: Annotated[bool, typer.Option(help="Replace a bundle that is there.")] = False,
 ) -> None:
-    """Export a checkpoint to a bundle: its variants, each proven pure and equal to the model within its tolerance."""
+    """Export a checkpoint to a bundle and check each of its variants.
+
+    Each variant is proven pure, and equal to the model within its tolerance.
+    """
     with explained():
         from export.bundle_writer import ExportOptions, export_checkpoint
         from export.variants import VARIANTS, Calibration

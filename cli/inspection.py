@@ -1,4 +1,7 @@
-"""What `zorro bundle inspect` prints: facts of the bundle for everyone, facts of its graphs where onnx is installed."""
+"""What `zorro bundle inspect` prints of a bundle.
+
+Everyone gets the facts of the bundle. The facts of its graphs need onnx.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass

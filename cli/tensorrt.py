@@ -1,4 +1,7 @@
-"""`zorro bundle audit` and `zorro bundle build`: whether TensorRT takes a bundle's graphs, and engines built ahead."""
+"""The commands `zorro bundle audit` and `zorro bundle build`.
+
+The first checks whether TensorRT takes a bundle's graphs; the second builds engines ahead.
+"""
 
 import json
 from collections.abc import Mapping
@@ -32,7 +35,9 @@ def audit(
     ] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Check every node of every variant for TensorRT, then parse and build the graphs with tensorrt-rtx, without a GPU.
+    """Check without a GPU whether TensorRT takes every node of every variant.
+
+    The graphs are then parsed and built with tensorrt-rtx.
 
     Engines are thrown away; `zorro bundle build` keeps them. tensorrt-rtx is another product than TensorRT:
     what it takes is evidence, not proof.
@@ -93,7 +98,10 @@ def build(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Build TensorRT engines ahead, and write profiles.json: what trtexec and ONNX Runtime's providers must be told."""
+    """Build TensorRT engines ahead, and write profiles.json.
+
+    That file holds what trtexec and ONNX Runtime's providers must be told.
+    """
     with explained():
         from export.tensorrt.builders import load_builder
         from export.tensorrt.engines import build_engine

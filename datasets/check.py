@@ -1,4 +1,6 @@
-"""Checks every file of a collection before it is trained on: what is missing, broken, mute, still, or too short.
+"""Checks every file of a collection before training.
+
+It finds what is missing, broken, mute, still, or too short.
 
 Each file is decoded once, to its end, in a process that may crash or hang and then costs that file alone.
 Mute, still, broken and damaged are said of the whole file, too short of an item's span; an item may have

@@ -194,7 +194,10 @@ def spanned(item: Item, where: str) -> Item:
 
 
 def is_unpaired(items: Iterable[Item]) -> bool:
-    """Whether sounds and pictures are whole files of their own, with one label at most: pairs are made by label."""
+    """Whether sounds and pictures are whole files of their own, with one label at most.
+
+    Pairs of such files are made by label.
+    """
     return all(
         item.modality != "both"
         and len(item.labels) <= 1

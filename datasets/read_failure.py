@@ -1,4 +1,7 @@
-"""Why a file of a collection cannot be read: one short code for each kind of error, whichever library raised it."""
+"""Why a file of a collection cannot be read.
+
+There is one short code for each kind of error, whichever library raised it.
+"""
 
 import logging
 from collections.abc import Mapping, Sized

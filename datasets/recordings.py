@@ -70,7 +70,10 @@ class Recordings:
 
 
 def frame_seconds(spec: ClipSpec) -> float:
-    """Interval of the frames that are kept: the spec's own, or an odd part of it, so that middles stay middles."""
+    """Interval of the frames that are kept.
+
+    It is the spec's own interval, or an odd part of it, so that middles stay middles.
+    """
     own = spec.window_seconds / spec.num_video_frames
     return own / (math.ceil(own / MAX_FRAME_SECONDS) // 2 * 2 + 1)
 

@@ -1,4 +1,7 @@
-"""What `index.json` of a folder of shards says: which shards there are, of which split, and what was left out of them."""
+"""What `index.json` of a folder of shards says.
+
+It says which shards there are, of which split, and what was left out of them.
+"""
 
 import json
 from collections.abc import Iterator, Mapping

@@ -1,1 +1,4 @@
-"""Scores of models: predictions for clips, metrics, corruptions, linear probes, retrieval, and reports of them."""
+"""Scores of models.
+
+Here are predictions for clips, metrics, corruptions, linear probes, retrieval, and reports of them.
+"""

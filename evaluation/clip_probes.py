@@ -1,4 +1,6 @@
-"""Linear probes of each stream of a predictor: fitted on the clips of the split "train", chosen on those of "val".
+"""Linear probes of each stream of a predictor.
+
+They are fitted on the clips of the split "train" and chosen on those of "val".
 
 Clips are read from their files as a server reads them, one window of each. What labels the predictor itself
 knows, if any, does not matter.

@@ -61,7 +61,10 @@ def score_corrupted_pairs(
 def noisy_windows(
     item: Item, windows: Sequence[Clip], spec: ClipSpec, random: np.random.Generator, snr_db: float
 ) -> list[Clip]:
-    """The item's windows with white noise added to the waveform, at this ratio to the whole recording's power."""
+    """The item's windows with white noise added to the waveform.
+
+    `snr_db` is the ratio of the whole recording's power to the noise.
+    """
     waveform = read_waveform(item.path, spec)
     noisy = mix_at_snr(waveform, random.standard_normal(len(waveform)), snr_db)
     found = []

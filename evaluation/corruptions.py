@@ -1,4 +1,6 @@
-"""Corruptions of a clip, by kind and level: noise and babble, dropped and blurred frames, and a modality removed.
+"""Corruptions of a clip, by kind and level.
+
+The kinds are noise and babble, dropped and blurred frames, and a modality removed.
 
 Noise is added to the waveform, and the spectrogram made anew; its level is a ratio to the power of the
 window's own sound, so silence stays silence. With the same random numbers a higher level differs in nothing

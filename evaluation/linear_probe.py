@@ -1,4 +1,7 @@
-"""Linear probe: how much of the labels a frozen model's features hold, for a classifier that can only weigh them."""
+"""Linear probe: how much of the labels a frozen model's features hold.
+
+The classifier can do no more than weigh the features.
+"""
 
 import warnings
 from collections.abc import Callable, Sequence

@@ -47,7 +47,10 @@ def read_windows_where_possible(
 
 
 def make_pairs(items: Sequence[Item], *, seed: int) -> list[tuple[int, int]]:
-    """Index pairs (audio, video): each audio item with `PAIRS_PER_AUDIO` random video items of its label, if any."""
+    """Index pairs (audio, video) of items with the same label.
+
+    Each audio item gets `PAIRS_PER_AUDIO` random video items of its label, or as many as there are.
+    """
     random = np.random.default_rng(seed)
     videos: dict[str, list[int]] = {}
     for i, item in enumerate(items):
@@ -63,7 +66,10 @@ def make_pairs(items: Sequence[Item], *, seed: int) -> list[tuple[int, int]]:
 
 
 def pair_clips(audio: Sequence[Clip], video: Sequence[Clip]) -> list[Clip]:
-    """The audio item's windows, each with the frames of the video item's window of the same number, or of its last."""
+    """The audio item's windows, each with frames of the video item.
+
+    The frames are those of the video item's window of the same number, or of its last window.
+    """
     return [
         replace(window, video=frames.video, video_seconds=frames.video_seconds)
         for i, window in enumerate(audio)

@@ -203,8 +203,8 @@ def _unanswered(scores: Mapping[str, Mapping[str, Any]]) -> str:
     lines = []
     for model, record in scores.items():
         views = record["views"]
-        line = f"{model}: {record['items']} items, {views['windows']} windows x {views['crops']} crops each, of which "
-        line += f"{record['silent']} silent and {record['still']} still. Without answer: "
+        line = f"{model}: {record['items']} items, {views['windows']} windows x {views['crops']} crops each, "
+        line += f"of which {record['silent']} silent and {record['still']} still. Without answer: "
         parts = [
             f"{STREAM_TITLES.get(name, name)} "
             + ", ".join(f"{count} {reason}" for reason, count in sorted(missed.items()))

@@ -1,4 +1,6 @@
-"""Retrieval across modalities: does a clip's sound find its picture among all pictures, and five more directions.
+"""Retrieval across modalities.
+
+It asks whether a clip's sound finds its picture among all pictures, and the same in five more directions.
 
 The shared space is what contrastive training makes. Where embeddings are equally near, the match counts as
 last: a collapsed space finds nothing, rather than everything.

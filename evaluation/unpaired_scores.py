@@ -1,4 +1,6 @@
-"""Scores on a split of an unpaired collection: sounds, pictures, and pairs of both, pooled over windows as when served.
+"""Scores on a split of an unpaired collection.
+
+Sounds, pictures, and pairs of both are scored, pooled over windows as when served.
 
 The same tables are made of a checkpoint and of a bundle: both are a `Predictor`.
 """
@@ -38,7 +40,9 @@ def evaluate_split(
     clips: list[list[Clip]] | None = None,
     seed: int = 0,
 ) -> SplitScores:
-    """Score audio items, video items, and pairs of them: by both, and by the single streams on the same pairs.
+    """Score audio items, video items, and pairs of them.
+
+    Pairs are scored by both modalities, and by the single streams on the same pairs.
 
     Args:
         predictor: what is scored.
@@ -89,7 +93,10 @@ def split_logits(
 
 
 def pooled_logits(predictor: Predictor, modality: Modality, clips: Sequence[Sequence[Clip]]) -> np.ndarray:
-    """Logits of whole clips, [clips, classes]: all windows run in full batches, then each clip's are pooled."""
+    """Logits of whole clips, [clips, classes].
+
+    All windows run in full batches, then each clip's are pooled.
+    """
     windows = [window for clip in clips for window in clip]
     logits = predictor.logits(modality, windows)
     ends = np.cumsum([len(clip) for clip in clips])

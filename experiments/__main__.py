@@ -1,4 +1,8 @@
-"""`python -m experiments run --data FOLDER` trains and scores, `python -m experiments report` writes the report."""
+"""Runs the experiments, and writes their report.
+
+`python -m experiments run --data FOLDER` trains and scores. `python -m experiments report` writes the
+report.
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -24,9 +28,15 @@ def run(
     run_all(data, runs, only=only, parallel=parallel)
 
 
-@app.command()
+@app.command(
+    help="Write results/grid.json, grid.md and charts: runs that are done, "
+    "and of earlier ones what grid.json holds."
+)
 def report(runs: Runs = Path("runs/grid")) -> None:
-    """Write results/grid.json, grid.md and charts: runs that are done, and of earlier ones what grid.json holds."""
+    """Write results/grid.json, grid.md and charts.
+
+    They show the runs that are done, and of earlier ones what grid.json holds.
+    """
     from .grid.report import collect, with_earlier, write_results
 
     print(write_results(with_earlier(collect(runs))))

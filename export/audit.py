@@ -1,4 +1,6 @@
-"""Whether every engine can run a graph: what it holds is counted, and each node that TensorRT or we do not take is named.
+"""Whether every engine can run a graph.
+
+The audit counts what the graph holds, and names each node that TensorRT or we do not take.
 
 No GPU and no engine is asked: the rules are `graph_checks`, for every graph, and `tensorrt.ops`, `rules` and
     `restrictions`, for those that TensorRT is to run.

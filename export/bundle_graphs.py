@@ -1,4 +1,7 @@
-"""The graphs of a bundle in every variant, each audited, pure and equal to the model, and what the manifest says of them."""
+"""The graphs of a bundle in every variant, and what the manifest says of them.
+
+Each graph is audited, and proven pure and equal to the model.
+"""
 
 import shutil
 from collections.abc import Collection, Mapping, Sequence
@@ -127,7 +130,10 @@ class _VariantWriter:
 
     @property
     def _num_steps(self) -> int:
-        """Steps of a variant: written, audited, proven pure, and compared with the model on each source of clips."""
+        """Steps of a variant.
+
+        It is written, audited, proven pure, and compared with the model on each source of clips.
+        """
         return 3 + len(self._checks)
 
 

@@ -1,4 +1,6 @@
-"""A checkpoint becomes a bundle: graphs that are checked, golden clips, a model card, and a seal over all of it.
+"""Export makes a bundle of a checkpoint.
+
+A bundle has checked graphs, golden clips, a model card, and a seal over all of it.
 
 The bundle is made beside its final place and moved there whole, so there is never half a bundle.
 """

@@ -1,4 +1,7 @@
-"""How the scores of a checkpoint come from its logits, without what writes graphs: training's commands ask too."""
+"""How the scores of a checkpoint come from its logits.
+
+This module imports nothing that writes graphs, because training's commands use it too.
+"""
 
 from models.weights import Checkpoint
 from runtime.scores import Scores

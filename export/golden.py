@@ -1,4 +1,7 @@
-"""Golden clips: rich media made in code, whose answers travel in the bundle so that it can prove itself anywhere."""
+"""Golden clips: rich media made in code.
+
+Their answers travel in the bundle, so that it can prove itself anywhere.
+"""
 
 import numpy as np
 

@@ -1,4 +1,6 @@
-"""What no graph of ours holds, wherever it runs: guards, masks, control flow, shapes known too late, and remains.
+"""What no graph of ours holds, wherever it runs.
+
+That is guards, masks, control flow, shapes known too late, and remains.
 
 Each rule yields the faults of one kind.
 """

@@ -1,4 +1,6 @@
-"""A graph as its auditor reads it: types, axes and constants by name, who makes a tensor, and what an answer needs.
+"""A graph as its auditor reads it.
+
+It gives types, axes and constants by name, who makes a tensor, and what an answer needs.
 
 Shapes are those that the file tells; types that it does not tell are inferred. Weights are read one at a
 time.

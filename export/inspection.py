@@ -1,4 +1,6 @@
-"""What a graph is made of and what it costs: operators, weights, operations, and the memory of its activations.
+"""What a graph is made of and what it costs.
+
+The figures are operators, weights, operations, and the memory of activations.
 
 Everything is read from the graph's shapes; nothing is run, and the weights' file is not opened. A node whose
 cost cannot be known is refused by name, so that no figure here leaves something out in silence.
@@ -18,8 +20,8 @@ from .purity import sources_of
 from .weights_file import external_files
 
 UNCOUNTED = frozenset({
-    "Attention", "ConvInteger", "ConvTranspose", "DeformConv", "Einsum", "GRU", "LSTM", "MatMulInteger", "QLinearConv",
-    "QLinearMatMul", "RNN",
+    "Attention", "ConvInteger", "ConvTranspose", "DeformConv", "Einsum", "GRU", "LSTM", "MatMulInteger",
+    "QLinearConv", "QLinearMatMul", "RNN",
 })  # fmt: skip
 """Operators that hold products which are not counted here: none of ours."""
 
@@ -146,7 +148,10 @@ def _facts(value: onnx.ValueInfoProto) -> TensorFacts:
 
 
 def _stored(graph: onnx.GraphProto) -> Iterator[TensorProto]:
-    """Tensors that the graph holds: initialisers, and values of Constant nodes under the name of their output."""
+    """Tensors that the graph holds.
+
+    They are initialisers, and values of Constant nodes under the name of their output.
+    """
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute if node.op_type == "Constant" else ():
@@ -268,7 +273,10 @@ def _operations(node: onnx.NodeProto, tensors: Mapping[str, TensorFacts]) -> int
 
 
 def _memory(graph: onnx.GraphProto, tensors: Mapping[str, TensorFacts], batch: int) -> ActivationMemory:
-    """Follow the nodes in order: what a node makes comes to life there, and dies after the last node that reads it."""
+    """Follow the nodes in order, and add up the memory that is held at each.
+
+    What a node makes is held from that node to the last node that reads it.
+    """
     given = {value.name for value in _inputs(graph)}
     size = {name: tensors[name].num_bytes for name, sources in sources_of(graph).items() if sources & given}
     made = [name for node in graph.node for name in node.output if name in size]

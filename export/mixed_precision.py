@@ -21,8 +21,8 @@ FULL = frozenset(
 """
 
 HALF = frozenset({
-    "MatMul", "Conv", "Add", "Mul", "Gelu", "Relu", "Reshape", "Transpose", "Split", "Concat", "Unsqueeze", "Squeeze",
-    "Gather", "Slice", "Expand", "Pad",
+    "MatMul", "Conv", "Add", "Mul", "Gelu", "Relu", "Reshape", "Transpose", "Split", "Concat", "Unsqueeze",
+    "Squeeze", "Gather", "Slice", "Expand", "Pad",
 })  # fmt: skip
 """Operators that compute or move float16."""
 

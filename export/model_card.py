@@ -1,4 +1,6 @@
-"""The model card: prose by a person, in which marked places are filled from the scores and the manifest of the bundle.
+"""The model card: a person's prose, with marked places that code fills.
+
+What fills them comes from the scores and the manifest of the bundle.
 
 `<!-- scores -->` becomes a table of all scores, `<!-- labels -->` one of the accuracy of each label, or of
 its average precision where several may hold, `<!-- training -->` a sentence on the run. So no number of a

@@ -1,4 +1,6 @@
-"""A float32 graph to int8 with Q/DQ nodes: static ranges from real clips, one scale per output channel of a weight.
+"""Turn a float32 graph into int8 with Q/DQ nodes.
+
+Ranges are static and come from real clips; a weight has one scale per output channel.
 
 Linear maps and convolutions read int8; everything else, their sums too, stays float32. Where quantising all
 of them moves an answer by more than is allowed, the layers that do most harm by themselves are found and left
@@ -93,7 +95,10 @@ def quantise(
     only: Sequence[str] | None = None,
     without: Sequence[str] = (),
 ) -> onnx.ModelProto:
-    """The graph at `path` with Q/DQ nodes around its layers, or those given in `only`, except those in `without`."""
+    """The graph at `path` with Q/DQ nodes around its layers.
+
+    They go around all layers, or those given in `only`, except those in `without`.
+    """
     model = onnx.load(path)
     nodes = [
         node
@@ -140,7 +145,9 @@ def find_sensitive(
     min_cosine: float,
     on_progress: OnProgress = ignore_progress,
 ) -> list[str]:
-    """Layers to leave in float32, so that each answer's cosine to the float32 graph's is at least `min_cosine`.
+    """Layers to leave in float32 so that int8 answers stay close enough.
+
+    Each answer's cosine to the float32 graph's is then at least `min_cosine`.
 
     Empty if all layers can be quantised. Else each layer is quantised alone, and those that do most harm are
     left out, half as many more each time, until it is enough.

@@ -1,4 +1,7 @@
-"""Shapes of a graph's tensors, inferred without the bytes of its weights, which inference would copy four times over."""
+"""Shapes of a graph's tensors, inferred without the bytes of its weights.
+
+Inference would copy those bytes four times over.
+"""
 
 import onnx
 from onnx import TensorProto

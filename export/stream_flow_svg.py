@@ -37,7 +37,9 @@ COLOURS = "".join(
 
 
 def draw_flow(flow: Flow) -> str:
-    """The picture as SVG: inputs, streams and outputs from left to right, and an arrow for each pair of streams.
+    """The picture as SVG, with an arrow for each pair of streams.
+
+    Inputs, streams and outputs stand from left to right.
 
     What the mask forbids is a grey dashed arrow with a 0, or a red one with its count. Light or dark as the
     reader's system.
@@ -116,7 +118,10 @@ def _width(count: int) -> float:
 def _box(
     left: float, right: float, y: float, kind: str, lines: list[str], *, heading: bool = True
 ) -> Iterator[str]:
-    yield f'<rect class="box {kind}" x="{left}" y="{y - BOX / 2:g}" width="{right - left:g}" height="{BOX}" rx="6"/>'
+    yield (
+        f'<rect class="box {kind}" x="{left}" y="{y - BOX / 2:g}" '
+        f'width="{right - left:g}" height="{BOX}" rx="6"/>'
+    )
     first = y + 5 - 9 * (len(lines) - 1)
     for i, line in enumerate(lines):
         yield _text((left + right) / 2, first + 18 * i, line, "name" if heading and not i else "small")

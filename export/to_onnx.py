@@ -99,7 +99,10 @@ def _run_exporter(module: nn.Module, spec: ClipSpec, modality: Modality) -> onnx
 
 
 def _drop_sources(graph: onnx.GraphProto) -> None:
-    """Remove what tells of the exporting machine: source lines, and the exporter's notes on nodes and tensors."""
+    """Remove what tells of the exporting machine.
+
+    That is source lines, and the exporter's notes on nodes and tensors.
+    """
     for node in graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
@@ -187,7 +190,10 @@ def _rename_inputs(graph: onnx.GraphProto, new_name: Mapping[str, str]) -> None:
 
 
 def _read_batch_of_floats(graph: onnx.GraphProto) -> None:
-    """Take the number of clips from the sound, not from the bytes of the picture, whose shape TensorRT does not read."""
+    """Take the number of clips from the sound, not from the picture.
+
+    The picture is bytes, and TensorRT does not read the shape of bytes.
+    """
     floats = [
         value.name for value in graph.input if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     ]

@@ -1,4 +1,6 @@
-"""A model repository for NVIDIA's Triton Inference Server: one model per graph, run by Triton's ONNX Runtime backend.
+"""A model repository for NVIDIA's Triton Inference Server.
+
+It has one model per graph, which Triton's ONNX Runtime backend runs.
 
     OUT/NAME_audio/config.pbtxt     tensors, batching, queue, instances and warm-up
     OUT/NAME_audio/labels.txt       one label a line, in the order of the logits

@@ -66,7 +66,10 @@ MARGIN = 0.5
 
 @dataclass(slots=True)
 class Calibration:
-    """Clips for the ranges of int8, by graph: real ones of the training split, and the golden ones, which are louder."""
+    """Clips for the ranges of int8, by graph.
+
+    They are real ones of the training split, and the golden ones, which are louder.
+    """
 
     clips: Mapping[Modality, Sequence[Clip]] = field(default_factory=dict)
     _ranges: dict[Path, TensorsData] = field(default_factory=dict, init=False)
@@ -90,7 +93,10 @@ class Calibration:
 
 
 def check_variants(variants: Sequence[str], calibration: Calibration | None) -> None:
-    """Raise ValueError unless these can be written: known, `fp32` among them, int8 only with clips to calibrate on."""
+    """Raise ValueError unless these variants can be written.
+
+    They must be known, with `fp32` among them, and int8 needs clips to calibrate on.
+    """
     unknown = [name for name in variants if name not in VARIANTS]
     if unknown or "fp32" not in variants:
         raise ValueError(f"variants={list(variants)}; give some of {', '.join(VARIANTS)}, fp32 among them")

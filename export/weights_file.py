@@ -1,4 +1,7 @@
-"""Several graphs over one file of weights: every distinct tensor is stored once, aligned so that a runtime can map it."""
+"""Several graphs over one file of weights.
+
+It stores every distinct tensor once, aligned so that a runtime can map it.
+"""
 
 import hashlib
 from collections.abc import Iterable

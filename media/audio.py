@@ -47,7 +47,9 @@ class AudioReader:
         return self._decoder.faults
 
     def read(self, start: int, stop: int, *, keep_from: int) -> tuple[Float32[np.ndarray, " samples"], int]:
-        """Samples [start, stop), and how many of them lie before the stream's end; zeros where there are none.
+        """Samples [start, stop), and how many of them lie before the stream's end.
+
+        Where there are no samples it gives zeros.
 
         Args:
             start: first sample, since the container's start.

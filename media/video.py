@@ -132,7 +132,10 @@ def to_rgb(
     width: int,
     pixel_aspect: float = 1.0,
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """The displayed frame, with square pixels, scaled to just cover height x width and cropped at its middle."""
+    """The displayed frame with square pixels, in height x width.
+
+    It is scaled to just cover that size and cropped at its middle.
+    """
     target_height, target_width = (width, height) if displayed.swaps_axes else (height, width)
     shown_height, shown_width = float(frame.height), frame.width * pixel_aspect
     scale = max(target_height / shown_height, target_width / shown_width)

@@ -1,4 +1,6 @@
-"""Batches on a device: inputs are copied there before the graph runs, outputs stay there until all of it has run.
+"""Batches on a device.
+
+Inputs are copied there before the graph runs; outputs stay there until all of it has run.
 
 `bind_cpu_input` puts an input where the graph reads it, by the session's own allocator; outputs are bound to
 the device and copied back together. On the CPU nothing is copied either way and a plain `run` does the same.

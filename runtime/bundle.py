@@ -1,4 +1,6 @@
-"""Bundles: what serving needs, and perhaps the checkpoint it was made from, read and verified to the last byte.
+"""Bundles, read and verified to the last byte.
+
+A bundle holds what serving needs, and perhaps the checkpoint it was made from.
 
 A folder NAME/VERSION/ with `bundle.json`, the graphs, their weights, golden clips, a model card and
 `checkpoint/`, which serving never opens. `bundle.json` holds the sha256 of every other file, and
@@ -119,7 +121,9 @@ def read_bundle(path: str | Path) -> Bundle:
 
 
 def read_sealed(path: str | Path, *parts: str) -> dict[str, Any]:
-    """`bundle.json` of a bundle of any schema, once it and the named files and folders of the bundle are verified.
+    """`bundle.json` of a bundle of any schema, once it is verified.
+
+    The named files and folders of the bundle are verified too.
 
     Raises:
         BundleNotFound, BundleCorrupt, BundleIncompatible: see `errors`.

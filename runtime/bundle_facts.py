@@ -1,4 +1,7 @@
-"""What a bundle's manifest and files tell of a variant: its size, and how near it came to the model at export."""
+"""What a bundle's manifest and files tell of a variant.
+
+That is its size, and how near it came to the model at export.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,7 +18,10 @@ MEASURED_TOP1 = "real"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamParity:
-    """Agreement of one stream with the model: the worst of all graphs, clips and batch sizes it was checked on."""
+    """Agreement of one stream with the model.
+
+    It is the worst of all graphs, clips and batch sizes that the stream was checked on.
+    """
 
     stream: str
     """audio, video or fusion."""

@@ -1,4 +1,6 @@
-"""Context models: a graph's engine as ONNX Runtime wrote it, opened next time without parsing or optimising the graph.
+"""Context models: a graph's engine as ONNX Runtime wrote it.
+
+It opens one next time without parsing or optimising the graph.
 
 A context model is a graph of one node over a file with the engine; no sum of the bundle covers either. So
 what was written is listed with its sha256 in a file that `sha256sum -c` reads, and is opened only as it was
@@ -33,7 +35,9 @@ class EngineContext:
         return self.folder.is_dir()
 
     def write(self, build: Callable[[dict[str, str]], None]) -> None:
-        """Let `build` open the graph with these options of TensorRT's, and keep what ONNX Runtime writes by them.
+        """Let `build` open the graph, and keep what ONNX Runtime writes.
+
+        `build` is given the options of TensorRT that make ONNX Runtime write.
 
         Raises:
             ProviderUnavailable: nothing was written.

@@ -1,4 +1,6 @@
-"""TensorRT inside ONNX Runtime: for which batches it builds a graph's engine, and where it keeps what it has built.
+"""TensorRT inside ONNX Runtime.
+
+For which batches it builds a graph's engine, and where it keeps what it has built.
 
 The surprising fact: ONNX Runtime names an engine by the graph's file name, its tensors' names and the
     versions of itself, TensorRT and CUDA, not by its weights. In one folder two bundles of one architecture
@@ -30,8 +32,8 @@ from .providers import ENGINE_PROVIDERS, TENSORRT, ProviderOptions, device_id_of
 from .signature import input_tensors
 
 OPTIONS_OF_CONTEXT = {
-    "trt_engine_cache_enable", "trt_engine_cache_path", "trt_dump_ep_context_model", "trt_ep_context_file_path",
-    "trt_ep_context_embed_mode",
+    "trt_engine_cache_enable", "trt_engine_cache_path", "trt_dump_ep_context_model",
+    "trt_ep_context_file_path", "trt_ep_context_embed_mode",
 }  # fmt: skip
 
 
@@ -97,7 +99,7 @@ class Engines:
             raise InvalidOption(f"max_batch_size={self.max_batch_size}; give at least 1")
 
     def check(self, providers: Sequence[str], options: ProviderOptions) -> None:
-        """Raise InvalidOption unless all that was asked for can be had of these providers with these options."""
+        """Raise InvalidOption unless these providers, with these options, can do all that was asked for."""
         if self.cache is not None and not set(providers) & set(ENGINE_PROVIDERS):
             raise InvalidOption(
                 f"engine_cache={str(self.cache)!r}; ask for one of {list(ENGINE_PROVIDERS)} or leave it out"
@@ -172,7 +174,10 @@ def profile_options(provider: str, shapes: Mapping[str, tuple[int, ...]], profil
 
 
 def cache_options(provider: str, folder: Path) -> dict[str, str]:
-    """Options that make a provider of `ENGINE_PROVIDERS` keep a graph's engine in `folder`, and timings of all beside it."""
+    """Options that make a provider of `ENGINE_PROVIDERS` keep a graph's engine in `folder`.
+
+    Timings of all engines are kept beside that folder.
+    """
     if provider == TENSORRT:
         return {
             "trt_engine_cache_enable": "True",
@@ -198,7 +203,10 @@ def graph_folder(
     gpu: Gpu | None,
     options: Mapping[str, str] = MappingProxyType({}),
 ) -> Path:
-    """Where a provider keeps what it builds, with these options of an operator's, of a graph with files of these digests."""
+    """Where a provider keeps what it builds of a graph.
+
+    `digests` are those of the graph's files, and `options` are an operator's.
+    """
     ingredients = {
         "files": dict(digests),
         "variant": variant,
@@ -212,7 +220,10 @@ def graph_folder(
 
 
 def stored_digests(bundle: Bundle, graph: Path) -> dict[str, str]:
-    """SHA-256 of a bundle's graph and of the weights beside it, by file name, as they were verified when it was read."""
+    """SHA-256 of a bundle's graph and of the weights beside it, by file name.
+
+    They are as they were verified when the bundle was read.
+    """
     files = {bundle.path / name: digest for name, digest in bundle.manifest["files"].items()}
     beside = [
         path

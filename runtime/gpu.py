@@ -1,4 +1,7 @@
-"""GPUs as CUDA's driver describes them, without a library of CUDA: engines are kept by the GPU that they were built for."""
+"""GPUs as CUDA's driver describes them, without a library of CUDA.
+
+Engines are kept by the GPU that they were built for.
+"""
 
 import ctypes
 import platform

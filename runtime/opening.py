@@ -1,4 +1,6 @@
-"""How a graph becomes a session: on the providers that were chosen, with TensorRT's engine kept, or from its context model.
+"""How a graph becomes a session on the providers that were chosen.
+
+TensorRT's engine is kept, or the session opens from the graph's context model.
 
 Options that are derived for TensorRT give way to those of an operator. A fallback is taken when a graph is
 opened or not at

@@ -207,7 +207,9 @@ class Zorro:
         return self.outputs(modality, clips)["logits"]
 
     def outputs(self, modality: Modality, clips: Sequence[Clip]) -> dict[str, np.ndarray]:
-        """`features`, `embedding` and `logits` of the stream that `modality` names, each [clips, ...], in batches.
+        """`features`, `embedding` and `logits` of the stream that `modality` names.
+
+        Each is [clips, ...]; the clips run in batches.
 
         Raises:
             InvalidOption: no clips, or one that has not what the modality reads.

@@ -37,7 +37,10 @@ def choose_providers(providers: Sequence[str], *, allow_fallback: bool) -> list[
 
 
 def check_provider_options(options: ProviderOptions, providers: Sequence[str]) -> None:
-    """Raise InvalidOption unless options are strings, of providers that are asked for, and number CUDA's GPUs."""
+    """Raise InvalidOption unless the options fit the providers.
+
+    They must be strings, of providers that are asked for, and number CUDA's GPUs.
+    """
     for name, given in options.items():
         if name not in providers:
             raise InvalidOption(

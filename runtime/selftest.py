@@ -1,4 +1,7 @@
-"""The bundle proves itself where it runs: golden clips must get the answers that they got when it was made."""
+"""The bundle proves itself where it runs.
+
+Golden clips must get the answers that they got when the bundle was made.
+"""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,6 @@
-"""ONNX Runtime sessions: which provider really runs, how many threads, and whether a graph is what its bundle says.
+"""ONNX Runtime sessions.
+
+Which provider really runs, how many threads, and whether a graph is what its bundle says.
 
 The surprising fact: asked for a provider that does not load, ONNX Runtime takes the CPU in silence, when it
     opens a graph and again when a run fails. So fallback is switched off unless allowed, for runs always, and
@@ -107,7 +109,10 @@ def _check_graph(
     *,
     has_metadata: bool,
 ) -> None:
-    """Raise BundleIncompatible unless the graph is that of `modality`, made for `spec` and this many labels."""
+    """Raise BundleIncompatible unless the graph is that of `modality`.
+
+    It must also be made for `spec` and this many labels.
+    """
     stored = session.get_modelmeta().custom_metadata_map
     inputs = [_tensor_info(value) for value in session.get_inputs()]
     outputs = {x.name: x.shape for x in session.get_outputs()}

@@ -1,4 +1,7 @@
-"""Names and shapes at the borders of the three graphs: the one table that export writes by and the runtime checks by."""
+"""Names and shapes at the borders of the three graphs.
+
+Export writes by this one table, and the runtime checks by it.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -55,6 +58,9 @@ def graphs_for(modalities: Sequence[Modality]) -> list[Modality]:
 def stream_values(
     outputs: Iterable[Mapping[str, np.ndarray]], modalities: Sequence[Modality], kind: str
 ) -> dict[Modality, np.ndarray]:
-    """Each modality's answer of this kind, of `OUTPUT_KINDS`, from the outputs of the graphs that ran for them."""
+    """Each modality's answer of this kind, of `OUTPUT_KINDS`.
+
+    They come from the outputs of the graphs that ran for them.
+    """
     merged = {name: value for part in outputs for name, value in part.items()}
     return {modality: merged[f"{STREAM_OF_MODALITY[modality]}_{kind}"] for modality in modalities}

@@ -81,7 +81,10 @@ class Admission:
             raise self._refusal(request_id, now, detail, self.seconds_per_answer)
         expected = (inside + 1) * self.seconds_per_answer
         if inside >= ALWAYS_ADMITTED and expected > SURE_SHARE * seconds_allowed:
-            detail = f"the answer might take {expected / SURE_SHARE:.1f} s, and {seconds_allowed:.1f} s are allowed"
+            detail = (
+                f"the answer might take {expected / SURE_SHARE:.1f} s, "
+                f"and {seconds_allowed:.1f} s are allowed"
+            )
             raise self._refusal(request_id, now, detail, expected - SURE_SHARE * seconds_allowed)
 
     def _num_kept_free(self, now: float, seconds_allowed: float) -> int:

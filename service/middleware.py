@@ -1,4 +1,7 @@
-"""Around every request: its id, its line in the log, its metrics, and a response even to unexpected errors."""
+"""What stands around every request: its id, its line in the log, and its metrics.
+
+It also gives a response to unexpected errors.
+"""
 
 import asyncio
 import contextlib
@@ -104,7 +107,10 @@ class _Body:
 
 
 def _closes_after_response(scope: Scope) -> bool:
-    """Whether the connection is closed after the response, as in HTTP/1.0, or because the client asks for it."""
+    """Whether the connection is closed after the response.
+
+    It is in HTTP/1.0, and where the client asks for it.
+    """
     return scope["http_version"] == "1.0" or "close" in Headers(scope=scope).get("connection", "").lower()
 
 

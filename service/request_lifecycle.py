@@ -1,4 +1,6 @@
-"""What every request for inference goes through: admission before its body is read, a deadline, and cancellation.
+"""What every request for inference goes through.
+
+That is admission before its body is read, a deadline, and cancellation.
 
 If the client goes away, whatever is being done for it ends.
 """

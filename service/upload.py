@@ -1,4 +1,7 @@
-"""Uploads: a multipart body, counted as it comes and written to a temporary file that ends with its request."""
+"""Uploads: a multipart body, counted as it comes.
+
+It is written to a temporary file that ends with its request.
+"""
 
 import asyncio
 import errno
@@ -113,7 +116,10 @@ async def body_chunks(request: Request, max_bytes: int, *, hint: str) -> AsyncIt
 
 
 class _Form:
-    """Receives the parser's events: writes the part `file` to the temporary file, and keeps all others as fields."""
+    """Receives the parser's events.
+
+    It writes the part `file` to the temporary file, and keeps all others as fields.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file

@@ -1,4 +1,6 @@
-"""What fine-tuning changes about a model: parts that stand still, rates that fall layer by layer, LoRA, one stream alone.
+"""What fine-tuning changes about a model.
+
+Here are parts that stand still, rates that fall layer by layer, LoRA, and training of one stream alone.
 
 All of it is set before the optimizer is made and asks nothing of the loop: a module with nothing left to
     train stays in eval mode even under `model.train()`, so the batch norms of a frozen stem keep their
@@ -19,8 +21,8 @@ from models.mask import Stream
 from models.zorro import ZorroModel
 
 PARTS = {
-    "audio_tokens": "audio_tokens.", "video_tokens": "video_tokens.", "fusion": "fusion_tokens", "trunk": "trunk.",
-    "pool": "pool.", "heads": "heads.",
+    "audio_tokens": "audio_tokens.", "video_tokens": "video_tokens.", "fusion": "fusion_tokens",
+    "trunk": "trunk.", "pool": "pool.", "heads": "heads.",
 }  # fmt: skip
 """Parts that `freeze` knows, and how the names of their weights begin.
 
@@ -49,7 +51,9 @@ def freeze(model: ZorroModel, parts: Iterable[str]) -> None:
 
 
 def only_stream(model: ZorroModel, stream: Stream) -> tuple[str, ...]:
-    """Freeze all that the answer of one unimodal stream does not depend on, and return the names of what is still trained.
+    """Freeze all that the answer of one unimodal stream does not depend on.
+
+    Return the names of what is still trained.
 
     What an answer depends on is asked of autograd, not of names, so it holds for trunks whose weights the
     streams share and for those with a tower each. The query of the other streams lies in a shared weight and
@@ -107,7 +111,9 @@ def _stay(module: nn.Module, _mode: bool = True) -> nn.Module:
 def parameter_groups(
     model: ZorroModel, *, weight_decay: float, learning_rate: float, layer_decay: float = 1.0
 ) -> list[dict[str, Any]]:
-    """Groups for an optimizer: rates that fall by `layer_decay` per layer from the heads down, as in BEiT and MAE.
+    """Groups for an optimizer, with rates that fall layer by layer.
+
+    Rates fall by `layer_decay` per layer from the heads down, as in BEiT and MAE.
 
     Heads, pool and the trunk's last norm learn at the full rate, the deepest layer at `layer_decay` of it,
     and so on down to the embeddings. Weight decay is on matrices and kernels; none on biases, norms,
@@ -152,7 +158,10 @@ def _is_plain(name: str, parameter: nn.Parameter) -> bool:
 
 
 def _levels(model: ZorroModel) -> dict[str, int]:
-    """Level of every weight: 0 for embeddings, 1 and up for the trunk's layers, one more for all after them."""
+    """Level of every weight.
+
+    It is 0 for embeddings, 1 and up for the trunk's layers, and one more for all after them.
+    """
     inside, num_layers = _trunk_levels(model.trunk)
     levels = {f"trunk.{name}": level for name, level in inside.items()}
     for name, _ in model.named_parameters():

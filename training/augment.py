@@ -1,4 +1,6 @@
-"""Augmentation, in batches of tensors: crops and cameras for video, crops, stretch, shift, tilt and noise for audio.
+"""Augmentation, in batches of tensors.
+
+Video gets crops and cameras; audio gets crops, stretch, shift, tilt and noise.
 
 Nothing here runs at evaluation. Sounds are moved about as spectrograms: `power = exp(log_mel) - log_offset`,
 so that gain and noise act on power, as they would on the waveform.
@@ -27,7 +29,10 @@ def audio_batch(sounds: list[UnpairedAudio], spec: ClipSpec, how: Augmentation) 
 
 
 def augment_audio(x: Tensor, spec: ClipSpec, how: Augmentation) -> Tensor:
-    """Log-mel windows, [batch, mel_frames, mel_bins], stretched, shifted, tilted, in noise, and with stripes hidden."""
+    """Augmented log-mel windows, [batch, mel_frames, mel_bins].
+
+    They are stretched, shifted, tilted, and put in noise, and stripes of them are hidden.
+    """
     if not len(x):  # a batch of pictures alone
         return x
     if how.max_time_stretch or how.max_frequency_shift:
@@ -67,7 +72,9 @@ def video_batch(videos: list[UnpairedVideo], spec: ClipSpec, how: Augmentation) 
 
 
 def augment_video_windows(video: Tensor, how: Augmentation, *, mean: Tensor | None = None) -> Tensor:
-    """Windows of film, uint8 [batch, frames, height, width, 3], moved by whole pixels, mirrored, with other light.
+    """Augmented windows of film, uint8 [batch, frames, height, width, 3].
+
+    They are moved by whole pixels, mirrored, and given other light.
 
     All frames of a clip are treated alike. Far cheaper than the camera of `video_batch`, and enough where
     pictures are framed alike. With `mean`, [height, width, 3], it is the difference from it that is moved and
@@ -94,7 +101,10 @@ def augment_video_windows(video: Tensor, how: Augmentation, *, mean: Tensor | No
 def mix_clips(
     audio: Tensor, video: Tensor, targets: Tensor, num_whole: int, how: Augmentation
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Mixup of the first `num_whole` clips with each other: one share for sound, picture and targets of a clip."""
+    """Mixup of the first `num_whole` clips with each other.
+
+    Sound, picture and targets of a clip are mixed by one share.
+    """
     if float(torch.rand(())) >= how.mixup_probability or num_whole < 2:
         return audio, video, targets
     share = torch.distributions.Beta(how.mixup_alpha, how.mixup_alpha).sample((num_whole,))
@@ -151,7 +161,10 @@ def corrupt_video(x: Tensor, replaced: Tensor) -> Tensor:
 
 
 def _random_time_crop(log_mel: Tensor, num_frames: int, floor: float) -> Tensor:
-    """A random crop; of a shorter recording all, at a random place or, half the time, at the start as when served."""
+    """A random crop of a spectrogram.
+
+    A shorter recording is kept whole, at a random place or, half the time, at the start as when served.
+    """
     room = len(log_mel) - num_frames
     start = int(torch.randint(abs(room) + 1, ()))
     if room >= 0:
@@ -209,7 +222,10 @@ def _random_frames(frames: Tensor, count: int) -> Tensor:
 
 
 def _camera(aspect: Tensor, num_frames: int, how: Augmentation) -> Tensor:
-    """Affine maps [batch, frames, 2, 3] of a random crop that, for some items, pans and zooms over the frames."""
+    """Affine maps [batch, frames, 2, 3] of a random crop.
+
+    For some items the crop pans and zooms over the frames.
+    """
     B = len(aspect)
     area = torch.empty(B).uniform_(how.min_crop_area, 1.0)
     ratio = torch.empty(B).uniform_(math.log(3 / 4), math.log(4 / 3)).exp()

@@ -56,7 +56,10 @@ class TrainingBatch:
 def row_target(
     pairing: Pairing, audio_targets: Tensor, video_targets: Tensor, audio_kept: Tensor, video_kept: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Mean of the targets of the kept items each row reads, [rows, classes], and whether it reads any, [rows]."""
+    """Mean of the targets of the kept items each row reads, and whether it reads any.
+
+    The shapes are [rows, classes] and [rows].
+    """
     audio_weighted, audio_weight = _weighted_targets(pairing.audio_index, audio_targets, audio_kept)
     video_weighted, video_weight = _weighted_targets(pairing.video_index, video_targets, video_kept)
     weight = audio_weight + video_weight
@@ -64,7 +67,10 @@ def row_target(
 
 
 def _weighted_targets(index: Tensor, targets: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
-    """Targets of the item each row reads times the item's weight, [rows, classes], and that weight, [rows]."""
+    """Targets of the item each row reads times the item's weight, and that weight.
+
+    The shapes are [rows, classes] and [rows].
+    """
     # An absent item is a row of zeros after the last.
     weight = F.pad(kept, (0, 1))[index]
     return weight[:, None] * F.pad(targets, (0, 0, 0, 1))[index], weight

@@ -1,4 +1,6 @@
-"""Contrastive pre-training: InfoNCE between the streams, over the rows of all ranks, in as little memory as there is.
+"""Contrastive pre-training: InfoNCE between the streams.
+
+The loss is over the rows of all ranks, in as little memory as there is.
 
 A row that lacks a modality is dropped from rows and columns of every contrast that needs it: it is nobody's
     negative. Rows travel as one dict, which `embedding_rows` makes, `gather_over_ranks` joins and
@@ -126,7 +128,10 @@ class LearnedTemperature(nn.Module):
 
 
 def embedding_rows(out: ZorroOutput, pairing: Pairing | None) -> Rows:
-    """Embeddings of items brought to the rows of `pairing` that read them, as `forward_pairs` was given it."""
+    """Embeddings of items brought to the rows of `pairing` that read them.
+
+    `pairing` is what `forward_pairs` was given.
+    """
     fusion = out.fusion.embedding
     audio, has_audio = _of_rows(out.audio, None if pairing is None else pairing.audio_index, fusion)
     video, has_video = _of_rows(out.video, None if pairing is None else pairing.video_index, fusion)
@@ -206,7 +211,9 @@ def cached_backward(
     *,
     unsynced: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> dict[str, Tensor]:
-    """Backward of a contrast over all chunks in the memory of one (GradCache, Gao et al. 2021, arXiv:2101.06983).
+    """Backward of a contrast over all chunks in the memory of one.
+
+    This is GradCache (Gao et al. 2021, arXiv:2101.06983).
 
     Embeddings are made without gradient, chunk by chunk; the loss of all gives their gradients; then each
     chunk is encoded again, with the same random state, and its gradients go on into the weights. So gradients

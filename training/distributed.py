@@ -50,7 +50,9 @@ class ParallelStrategy(StrEnum):
 
 
 class PairsForward(nn.Module):
-    """`ZorroModel.forward_pairs` as a forward, which is all that DDP and FSDP act on, ended by what the step reads of it.
+    """`ZorroModel.forward_pairs` as a forward that ends in what the step reads of it.
+
+    DDP and FSDP act on nothing but a forward.
 
     `read` turns the output into named tensors, losses or embeddings, of which the step must use every one,
     and no others.

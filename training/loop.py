@@ -1,4 +1,6 @@
-"""The training loop: `train(recipe, run_dir, data_dir=...)` makes a checkpoint, and after a kill goes on exactly.
+"""The training loop: `train(recipe, run_dir, data_dir=...)` makes a checkpoint.
+
+After a kill it goes on exactly.
 
 A run folder holds `state.pt` (all that exact resume needs), `metrics.jsonl`, `curves.png`, and `checkpoint/`
 with the averaged weights of the end.

@@ -141,7 +141,10 @@ class PairedBatches(Dataset[list[TrainingBatch]]):
     def _rows(
         self, audio: Tensor, video: Tensor, audio_targets: Tensor, video_targets: Tensor, num_whole: int
     ) -> TrainingBatch:
-        """Fusion rows: whole clips, clips that lack a modality, and some whole ones again by one modality alone."""
+        """A batch with fusion rows of three kinds.
+
+        They are whole clips, clips that lack a modality, and some whole ones again by one modality alone.
+        """
         pairs, audio_rows, video_rows = (
             torch.arange(num_whole),
             torch.arange(len(audio)),

@@ -73,7 +73,9 @@ def ranks_from_environment() -> Ranks:
 
 
 def share(indices: Sequence[IndexT], ranks: Ranks) -> Sequence[IndexT]:
-    """This rank's part of a batch that all ranks draw alike: every `world_size`-th, so the joint batch is that of one rank.
+    """This rank's part of a batch that all ranks draw alike.
+
+    It is every `world_size`-th item, so the joint batch is that of one rank.
 
     Raises:
         ValueError: the parts would be unequal, and an average over ranks no average over the batch.
@@ -86,7 +88,10 @@ def share(indices: Sequence[IndexT], ranks: Ranks) -> Sequence[IndexT]:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Average over ranks the gradients of weights that no engine wraps, such as a temperature's, before their step."""
+    """Average over ranks the gradients of weights that no engine wraps, before their step.
+
+    A temperature is such a weight.
+    """
     for parameter in parameters:
         if parameter.grad is not None and dist.is_initialized():
             dist.all_reduce(parameter.grad)

@@ -240,7 +240,10 @@ class TrainingRun:
         return self.scores
 
     def finish(self) -> Path:
-        """Calibrate the averaged weights on the validation split, write the checkpoint, and return its folder."""
+        """Calibrate the averaged weights, write the checkpoint, and return its folder.
+
+        They are calibrated on the validation split.
+        """
         model, folder = self.averaged_model(), self.run_dir / "checkpoint"
         if self.is_first:
             temperatures = self.task.calibrate(model)

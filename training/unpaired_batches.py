@@ -1,4 +1,7 @@
-"""Batches of sounds and pictures that are files of their own: each item alone, pairs of one label, pairs at random."""
+"""Batches of sounds and pictures that are files of their own.
+
+A batch has each item alone, pairs of one label, and pairs at random.
+"""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,6 @@
-"""Find the checkpoint that training, export, scores and proof start from: alone in its folder, or in a bundle.
+"""Find the checkpoint that training, export, scores and proof start from.
+
+It is alone in its folder, or in a bundle.
 
 Nothing of a bundle is read before its bytes are verified. Bundles of any schema are accepted, so that old
 ones can be exported anew.

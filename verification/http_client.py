@@ -1,4 +1,7 @@
-"""A plain HTTP client for a server on this machine: requests, forms, and the server's count of its batches."""
+"""A plain HTTP client for a server on this machine.
+
+It sends requests and forms, and reads the server's count of its batches.
+"""
 
 import http.client
 import re

@@ -1,4 +1,7 @@
-"""The checkpoint's model on the requests of a proof, by `media` and torch: the reference that bundles must meet."""
+"""The checkpoint's model on the requests of a proof, by `media` and torch.
+
+It is the reference that bundles must meet.
+"""
 
 from collections import Counter
 from collections.abc import Sequence

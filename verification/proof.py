@@ -1,4 +1,6 @@
-"""Prove a bundle end to end: its graphs, and a real server on them, answer a collection as the checkpoint's model does.
+"""Prove a bundle end to end on a collection.
+
+Its graphs, and a real server on them, must answer as the checkpoint's model does.
 
 From the same bytes three paths lead to scores and embeddings: `media` and the torch model; `runtime.Zorro`;
 and `zorro serve` in a process of its own, asked over HTTP. Export compares graphs with the model window by

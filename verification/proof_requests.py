@@ -1,4 +1,7 @@
-"""Requests of a proof: what is asked of the model, the graphs and the server alike, and what each puts out."""
+"""Requests of a proof, and what each puts out.
+
+The model, the graphs and the server are asked alike.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,7 +49,9 @@ class ProofRequest:
 
 
 def make_requests(item: Item, info: MediaInfo, spec: ClipSpec) -> Iterator[ProofRequest]:
-    """Requests for all that an item has: all modalities at once, then audio and video alone, so that every graph runs.
+    """Requests for all that an item has, so that every graph runs.
+
+    First all modalities at once, then audio and video alone.
 
     A span shorter than a window becomes a request of one window around it, as such spans are learned.
 

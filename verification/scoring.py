@@ -213,7 +213,10 @@ def _num_shared(predictions: ClipPredictions) -> int:
 
 
 def _possible_kinds(predictions: ClipPredictions, items: Sequence[Item]) -> list[CorruptionKind]:
-    """The corruptions that these clips can have: babble needs two files with sound, so that none babbles over itself."""
+    """The corruptions that these clips can have.
+
+    Babble needs two files with sound, so that none babbles over itself.
+    """
     clean = predictions.clean
     num_audible = len({items[i].path for i in clean["audio"].items}) if "audio" in clean else 0
     needed = {CorruptionKind.BABBLE: 2}

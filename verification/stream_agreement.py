@@ -96,7 +96,10 @@ def limits_of(variant: str) -> dict[str, float]:
 
 
 def same_graph_limits(variant: str) -> dict[str, float]:
-    """What a variant's outputs over HTTP may differ by from the same graph's in this process, in other batches."""
+    """What a variant's outputs over HTTP may differ by from the same graph's.
+
+    That graph runs in this process, in other batches.
+    """
     if variant == "fp32":
         return {"max_score_error": SAME_GRAPH_ERROR, "max_embedding_error": SAME_GRAPH_ERROR}
     limits = limits_of(variant)

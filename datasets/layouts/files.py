@@ -33,7 +33,10 @@ class FileIndex:
             self._by_stem.setdefault(path.stem, path)
 
     def find(self, *stems: str) -> Path:
-        """The file with the first of these stems that there is, else where one would be: `FOLDER/STEM.mp4`."""
+        """The file with the first of these stems that exists.
+
+        If there is none, it is the path where one would be: `FOLDER/STEM.mp4`.
+        """
         found = (self._by_stem[stem] for stem in stems if stem in self._by_stem)
         return next(found, self.folder / f"{stems[0]}.mp4")
 
@@ -43,7 +46,10 @@ class FileIndex:
 
 
 def clip_stems(video_id: str, start_seconds: float) -> tuple[str, ...]:
-    """Names that downloaders give to a clip that was cut from a longer film, by its id and where it starts."""
+    """Names that downloaders give to a clip cut from a longer film.
+
+    They are made of the film's id and of where the clip starts.
+    """
     start = round(start_seconds)
     return (f"{video_id}_{start:06d}", f"{video_id}_{start}", video_id, f"Y{video_id}")
 

@@ -1,4 +1,6 @@
-"""GRID: sentences of six words, `sentences.csv` (path, split and the six words) and `words.csv` (path, span, word).
+"""GRID: sentences of six words.
+
+It has `sentences.csv` (path, split and the six words) and `words.csv` (path, span, word).
 
 Each word fills one of six slots, so the 51 words are six closed choices; no word belongs to two slots ("a" is
 a letter, "at" a preposition, digits are spelt out). A path's rows of `words.csv` come in order of time.

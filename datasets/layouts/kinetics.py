@@ -1,4 +1,6 @@
-"""Kinetics-400: `label,youtube_id,time_start,time_end,split,is_cc` in one CSV or several, here or in `annotations/`.
+"""Kinetics-400: clips listed in one CSV or several, here or in `annotations/`.
+
+The columns are `label,youtube_id,time_start,time_end,split,is_cc`.
 
 Clips are called `{id}_{start:06d}_{end:06d}.mp4` and lie anywhere under the folder, often in folders by
 label. The official "validate" is split "val"; lists of a test split may have no labels.

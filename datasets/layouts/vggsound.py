@@ -1,4 +1,6 @@
-"""VGGSound: `vggsound.csv` without a header (id, start second, label, split), with clips anywhere under the folder.
+"""VGGSound: `vggsound.csv` without a header, with clips anywhere under the folder.
+
+The columns are id, start second, label and split.
 
 Clips are the ten seconds that were cut: `{id}_{start:06d}`, `{id}_{start}` or `{id}` with a film's or sound's
     ending.

@@ -161,7 +161,10 @@ def softmax_scores(logits: np.ndarray, weights: Sequence[float]) -> np.ndarray:
 
 
 def sigmoid_scores(logits: np.ndarray, weights: Sequence[float]) -> np.ndarray:
-    """Probabilities for the whole clip, of labels that stand for themselves: the mean over windows of their sigmoids."""
+    """Probabilities for the whole clip, of labels that are independent of each other.
+
+    Each is the mean over windows of the label's sigmoids.
+    """
     return pool(np.exp(-np.logaddexp(0.0, -logits.astype(np.float64))), weights)
 
 

@@ -18,7 +18,10 @@ BACKBONES: dict[str, dict[str, Any]] = {
     },
     "hip": {
         "backbone": "hip", "embed_dim": 128,
-        "hip": {"num_groups": [4, 1], "num_latents": [8, 16], "dims": [128, 128], "depths": [1, 2], "num_heads": [4, 4]},
+        "hip": {
+            "num_groups": [4, 1], "num_latents": [8, 16], "dims": [128, 128], "depths": [1, 2],
+            "num_heads": [4, 4],
+        },
     },
 }  # fmt: skip
 

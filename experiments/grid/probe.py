@@ -1,4 +1,7 @@
-"""Linear probes of one run: which test words a classifier on frozen features gets right within their slots."""
+"""Linear probes of one run.
+
+They show which test words a classifier on frozen features gets right within their slots.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path

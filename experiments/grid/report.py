@@ -30,8 +30,8 @@ STREAMS = {
 EARLIER_STREAMS = {"fusion_by_audio": "fusion_by_sound", "fusion_by_video": "fusion_by_sight"}
 """What results of earlier runs call a stream."""
 DIRECTIONS = {
-    "audio_to_video": "sound to sight", "video_to_audio": "sight to sound", "fusion_to_audio": "both to sound",
-    "fusion_to_video": "both to sight",
+    "audio_to_video": "sound to sight", "video_to_audio": "sight to sound",
+    "fusion_to_audio": "both to sound", "fusion_to_video": "both to sight",
 }  # fmt: skip
 CLEAN, NOISY = "clean", "-5 dB"
 
@@ -225,8 +225,9 @@ def _contrastive(records: Records, _: Path) -> str:
             rows += [[f"{said}, {how} ({len(runs)} seeds)", *cells]] if runs else []
     if not rows:
         return ""
-    note = "A test sentence is looked for among all 100 by the embeddings of eight windows all over it, compared window by\n"
-    note += "window, or by their mean; chance is 1 %. Each modality is asked alone. In brackets: the seeds' range.\n\n"
+    note = "A test sentence is looked for among all 100 by the embeddings of eight windows all over it, "
+    note += "compared window by\nwindow, or by their mean; chance is 1 %. Each modality is asked alone. "
+    note += "In brackets: the seeds' range.\n\n"
     table = markdown_table(["masking", *DIRECTIONS.values()], rows)
     return "## Masking, pre-trained by contrast: recall@1, %\n\n" + note + table
 
@@ -238,8 +239,10 @@ def _probed(records: Records, _: Path) -> str:
     }
     title = "Pre-trained without labels: linear probe of words within their slots, %"
     guessed = 100 * np.mean([1 / len(words) for words in SLOTS.values()])
-    note = "\nA logistic regression on frozen features of each stream, asked alone, fitted on the training words; its\n"
-    note += f"strength is chosen on the validation words. Guessing gives {guessed:.0f} %.\n"
+    note = "\nA logistic regression on frozen features of each stream, asked alone, fitted on the "
+    note += (
+        f"training words; its\nstrength is chosen on the validation words. Guessing gives {guessed:.0f} %.\n"
+    )
     table = _table_of(probes, title, prefixes, (CLEAN,), ("audio", "video", "fusion"))
     return table + note if table else ""
 

@@ -85,7 +85,9 @@ def _by_stream(
 
 
 def right_digits(scores: np.ndarray, truth: np.ndarray, names: Sequence[str]) -> str:
-    """A digit per spoken word, clip by clip and in each slot by slot: 1 where it scores above the others of its slot.
+    """A digit per spoken word, clip by clip, and within a clip slot by slot.
+
+    The digit is 1 where the word scores above the others of its slot.
 
     Args:
         scores: [clips, classes].
@@ -100,7 +102,10 @@ def right_digits(scores: np.ndarray, truth: np.ndarray, names: Sequence[str]) ->
 
 
 def retrieval(answers: Mapping[str, WindowOutputs]) -> dict[str, Any]:
-    """Sentences found again among all: as the sequence of their windows' embeddings, and as the mean of them."""
+    """Sentences found again among all.
+
+    A sentence is taken as the sequence of its windows' embeddings, and as the mean of them.
+    """
     windows = {
         name: answers[name].embedding.reshape(-1, NUM_SENTENCE_WINDOWS, answers[name].embedding.shape[1])
         for name in ("audio", "video", "fusion")

@@ -1,1 +1,4 @@
-"""TensorRT: what it takes of a graph (`ops`, `rules`, `restrictions`), and engines built ahead (`engines` and the rest)."""
+"""What TensorRT takes of a graph, and engines built ahead.
+
+`ops`, `rules` and `restrictions` hold what it takes; `engines` and the rest build engines.
+"""

@@ -23,7 +23,10 @@ from .profiles import EngineError, read_graph
 BuilderName = Literal["tensorrt", "tensorrt-rtx"]
 
 INSTALL = {
-    "tensorrt": "pip install tensorrt (NVIDIA's wheels; see its installation guide for the package index of your CUDA)",
+    "tensorrt": (
+        "pip install tensorrt "
+        "(NVIDIA's wheels; see its installation guide for the package index of your CUDA)"
+    ),
     "tensorrt-rtx": "pip install tensorrt-rtx",
 }
 
@@ -68,7 +71,10 @@ def load_builder(name: BuilderName) -> Builder:
     except ModuleNotFoundError as error:
         if error.name != module_name:
             raise
-        message = f"engines of {name} are built with the module {module_name}, which is not installed: {INSTALL[name]}"
+        message = (
+            f"engines of {name} are built with the module {module_name}, "
+            f"which is not installed: {INSTALL[name]}"
+        )
         raise ModuleNotFoundError(message, name=module_name) from error
     return Builder(name=name, version=module.__version__, module=module)
 

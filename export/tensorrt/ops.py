@@ -18,15 +18,15 @@ PARSER_OPSETS = {"11.0": range(9, 25), "10.1": range(9, 21)}
 """Opsets that the parser of a version of TensorRT reads."""
 
 ELEMENT_TYPES = {
-    "FP32": "FLOAT", "FP16": "FLOAT16", "BF16": "BFLOAT16", "INT32": "INT32", "INT64": "INT64", "BOOL": "BOOL",
-    "UINT8": "UINT8", "INT8": "INT8", "FP8": "FLOAT8E4M3FN", "INT4": "INT4",
+    "FP32": "FLOAT", "FP16": "FLOAT16", "BF16": "BFLOAT16", "INT32": "INT32", "INT64": "INT64",
+    "BOOL": "BOOL", "UINT8": "UINT8", "INT8": "INT8", "FP8": "FLOAT8E4M3FN", "INT4": "INT4",
 }  # fmt: skip
 """The table's words in ONNX's."""
 
 CHECKED_TENSORS = {
-    "Cast": ("T1", "T2"), "CastLike": ("T1", "T2"), "ConstantOfShape": ("T2",), "EyeLike": ("T2",), "OneHot": ("T3",),
-    "RandomNormalLike": ("T2",), "RandomUniformLike": ("T2",), "Where": ("T",), "BlackmanWindow": ("T2",),
-    "HammingWindow": ("T2",), "HannWindow": ("T2",),
+    "Cast": ("T1", "T2"), "CastLike": ("T1", "T2"), "ConstantOfShape": ("T2",), "EyeLike": ("T2",),
+    "OneHot": ("T3",), "RandomNormalLike": ("T2",), "RandomUniformLike": ("T2",), "Where": ("T",),
+    "BlackmanWindow": ("T2",), "HammingWindow": ("T2",), "HannWindow": ("T2",),
 }  # fmt: skip
 """Which of an operator's types the table means, where it is not that of the first input."""
 

@@ -63,7 +63,9 @@ def trtexec_arguments(graph: Path, profile: Profile, out: Path) -> list[str]:
 
 
 def write_profiles(graphs: Mapping[Modality, Path], profile: Profile, out: Path, *, variant: str) -> Path:
-    """Write `profiles.json` with all of the above into `out`, make the folders that it names, and return its path.
+    """Write `profiles.json` with all of the above into `out`, and return its path.
+
+    It also makes the folders that the file names.
 
     Raises:
         EngineError: a graph cannot be read, or more than its batch varies.

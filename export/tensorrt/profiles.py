@@ -1,4 +1,7 @@
-"""Graphs as TensorRT takes them: only the batch of an input may vary, between the least and the most of a profile."""
+"""Graphs as TensorRT takes them: only the batch of an input may vary.
+
+It varies between the least and the most of a profile.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,6 @@
-"""What TensorRT's table says beside its types, made checkable: ranks, attributes, outputs and constants of an operator.
+"""Checks of what TensorRT's table says beside its types.
+
+They look at ranks, attributes, outputs and constants of an operator.
 
 Axes and sizes that must be constant are `trt_rules.SHAPE_INPUTS`, zero points `trt_rules.check_quantisation`;
 operators that are forbidden anyway are not here.
@@ -166,8 +168,9 @@ def _real_signal(site: _Site) -> str | None:
 
 
 CHECKS: dict[str, Callable[[_Site], str | None]] = {
-    "AveragePool": _dilations, "DeformConv": _pads, "EyeLike": _static_input, "GRU": _activations, "Hardmax": _hardmax_axis,
-    "LpPool": _dilations, "LSTM": _activations, "MaxPool": _dilations, "Resize": _resize_axes, "RNN": _activations,
-    "RotaryEmbedding": _position_ids, "STFT": _real_signal, "TopK": _k,
+    "AveragePool": _dilations, "DeformConv": _pads, "EyeLike": _static_input, "GRU": _activations,
+    "Hardmax": _hardmax_axis, "LpPool": _dilations, "LSTM": _activations, "MaxPool": _dilations,
+    "Resize": _resize_axes, "RNN": _activations, "RotaryEmbedding": _position_ids, "STFT": _real_signal,
+    "TopK": _k,
 }  # fmt: skip
 """Restrictions that are more than a choice of values."""

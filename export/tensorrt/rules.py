@@ -1,4 +1,6 @@
-"""What TensorRT would take, and our graphs must not hold: late shapes, infinite masks, half-precision norms, zero points.
+"""What TensorRT would take but our graphs must not hold.
+
+That is late shapes, infinite masks, half-precision norms, and zero points.
 
 Networks are strongly typed: an engine computes in the types that the graph has, so what loses precision is a
     fault here.
@@ -21,9 +23,10 @@ REDUCTIONS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "
 
 SHAPE_INPUTS: dict[str, tuple[int, ...]] = {
     **{f"Reduce{kind}": (1,) for kind in REDUCTIONS},
-    "ConstantOfShape": (0,), "CumSum": (1,), "Expand": (1,), "OneHot": (1,), "Pad": (1, 3), "Range": (0, 1, 2),
-    "Reshape": (1,), "Resize": (1, 2, 3), "Slice": (1, 2, 3, 4), "Split": (1,), "Squeeze": (1,), "STFT": (1, 2, 3),
-    "Tile": (1,), "TopK": (1,), "Trilu": (1,), "Unsqueeze": (1,), "Upsample": (1,),
+    "ConstantOfShape": (0,), "CumSum": (1,), "Expand": (1,), "OneHot": (1,), "Pad": (1, 3),
+    "Range": (0, 1, 2), "Reshape": (1,), "Resize": (1, 2, 3), "Slice": (1, 2, 3, 4), "Split": (1,),
+    "Squeeze": (1,), "STFT": (1, 2, 3), "Tile": (1,), "TopK": (1,), "Trilu": (1,), "Unsqueeze": (1,),
+    "Upsample": (1,),
 }  # fmt: skip
 """Positions of inputs that say how large an output is or over which axes it goes, by operator.
 
@@ -32,9 +35,9 @@ They must be constant.
 
 NORMS = {
     "LayerNormalization": "LayerNorm", "RMSNormalization": "RMSNorm", "GroupNormalization": "GroupNorm",
-    "InstanceNormalization": "InstanceNorm", "MeanVarianceNormalization": "normalisation", "LpNormalization": "L2 norm",
-    "ReduceL2": "L2 norm", "ReduceSumSquare": "sum of squares", "ReduceLogSumExp": "softmax", "Softmax": "softmax",
-    "LogSoftmax": "softmax",
+    "InstanceNormalization": "InstanceNorm", "MeanVarianceNormalization": "normalisation",
+    "LpNormalization": "L2 norm", "ReduceL2": "L2 norm", "ReduceSumSquare": "sum of squares",
+    "ReduceLogSumExp": "softmax", "Softmax": "softmax", "LogSoftmax": "softmax",
 }  # fmt: skip
 """Operators that sum squares or exponentials, in words."""
 

@@ -1,4 +1,7 @@
-"""The routes below /v2, the Open Inference Protocol over HTTP: for clients that prepare windows themselves."""
+"""The routes below /v2: the Open Inference Protocol over HTTP.
+
+They are for clients that prepare windows themselves.
+"""
 
 import time
 from typing import Any

@@ -139,7 +139,10 @@ def test_evaluate_fails_on_a_folder_that_is_neither(tmp_path: Path) -> None:
 
 
 def test_without_torch_training_says_what_to_install(tmp_path: Path) -> None:
-    code = "import sys; sys.modules['torch'] = None; from cli.main import app; app(['train', 'x.toml', '--data', '.'])"
+    code = (
+        "import sys; sys.modules['torch'] = None; from cli.main import app; "
+        "app(['train', 'x.toml', '--data', '.'])"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
     assert "needs torch" in done.stderr

@@ -93,7 +93,8 @@ def test_audioset_fails_on_lists_that_do_not_fit(tmp_path: Path) -> None:
 
 def test_vggsound_without_header_and_with_commas_in_labels(tmp_path: Path) -> None:
     (tmp_path / "vggsound.csv").write_text(
-        '---g-f_I2yQ,1,people marching,test\n--0PQM4-hqg,30,"female speech, woman speaking",train\n--gone_____,5,dog,train\n'
+        '---g-f_I2yQ,1,people marching,test\n--0PQM4-hqg,30,"female speech, woman speaking",train\n'
+        "--gone_____,5,dog,train\n"
     )
     touch(
         tmp_path,

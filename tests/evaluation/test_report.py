@@ -14,12 +14,14 @@ TABLE = {
     "clips": 12, "top1": 0.83125, "top5": 0.91, "calibration_error": 0.0625, "top1_interval": [0.71, 0.94],
     "unanswered": {"broken": 2, "mute": 1}, "labels": {},
     "groups": {
-        "colour": {"accuracy": 0.5, "clips": 4, "chance": 0.25}, "digit": {"accuracy": 0.75, "clips": 8, "chance": 0.1},
+        "colour": {"accuracy": 0.5, "clips": 4, "chance": 0.25},
+        "digit": {"accuracy": 0.75, "clips": 8, "chance": 0.1},
     },
     "within_groups": 0.625, "within_groups_interval": [0.4, 0.8],
 }  # fmt: skip
 SCORES = {
-    "items": 15, "silent": 3, "still": 1, "failures": [], "views": {"windows": 4, "crops": 3}, "metric": "within_groups",
+    "items": 15, "silent": 3, "still": 1, "failures": [], "views": {"windows": 4, "crops": 3},
+    "metric": "within_groups",
     "tables": {"audio": TABLE, "video": {"clips": 0, "unanswered": {"without_picture": 15}}},
 }  # fmt: skip
 CURVE = {"values": [0.9, 0.8, 0.4567], "low": [0.85, 0.7, 0.3], "high": [0.95, 0.9, 0.6]}

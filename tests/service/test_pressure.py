@@ -298,7 +298,10 @@ def test_the_page_needs_nothing_from_outside() -> None:
 
 
 def test_the_service_imports_no_torch() -> None:
-    code = "import sys, service.app, service.openapi; sys.exit(any(m.split('.')[0] == 'torch' for m in sys.modules))"
+    code = (
+        "import sys, service.app, service.openapi; "
+        "sys.exit(any(m.split('.')[0] == 'torch' for m in sys.modules))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True
     )

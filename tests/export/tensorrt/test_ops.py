@@ -147,7 +147,9 @@ S4 = {"s4": np.array([-1, 1, 4, 8])}
 
 RESTRICTED: dict[str, Restricted] = {
     "LayerNormalization": (
-        [node("LayerNormalization", "audio g", "x mean", axis=-1)], {"g": floats(8)}, "more than its first output",
+        [node("LayerNormalization", "audio g", "x mean", axis=-1)],
+        {"g": floats(8)},
+        "more than its first output",
     ),
     "Resize": (
         [TO_4D, node("Resize", "i4 - scales", "r", mode="cubic"), node("Reshape", "r s3", name="back")],
@@ -155,7 +157,11 @@ RESTRICTED: dict[str, Restricted] = {
         "has mode='cubic', wanted nearest or linear",
     ),
     "Resize ": (
-        [TO_4D, node("Resize", "i4 - scales", "r", antialias=1, mode="linear"), node("Reshape", "r s3", name="back")],
+        [
+            TO_4D,
+            node("Resize", "i4 - scales", "r", antialias=1, mode="linear"),
+            node("Reshape", "r s3", name="back"),
+        ],
         S4 | {"scales": np.array([1, 1, 1, 1], np.float32), "s3": np.array([-1, 4, 8])},
         "has antialias=1, wanted 0",
     ),
@@ -165,12 +171,20 @@ RESTRICTED: dict[str, Restricted] = {
         "has scales and axes=[2, 3], wanted all axes in order",
     ),
     "MaxPool": (
-        [TO_4D, node("MaxPool", "i4", "r", kernel_shape=[1, 1], dilations=[1, 2]), node("Reshape", "r s3", name="back")],
+        [
+            TO_4D,
+            node("MaxPool", "i4", "r", kernel_shape=[1, 1], dilations=[1, 2]),
+            node("Reshape", "r s3", name="back"),
+        ],
         S4 | {"s3": np.array([-1, 4, 8])},
         "has dilations=[1, 2], wanted ones",
     ),
-    "AveragePool": ([node("AveragePool", "audio", kernel_shape=[1])], {}, "has 3 axes in 'audio', wanted 4 or 5"),
-    "TopK": ([node("TopK", "audio k", "x indices", sorted=0)], {"k": np.array([8])}, "has sorted=0, wanted 1"),
+    "AveragePool": (
+        [node("AveragePool", "audio", kernel_shape=[1])], {}, "has 3 axes in 'audio', wanted 4 or 5",
+    ),
+    "TopK": (
+        [node("TopK", "audio k", "x indices", sorted=0)], {"k": np.array([8])}, "has sorted=0, wanted 1",
+    ),
     "ScatterND": (
         [node("ScatterND", "w i u", "s", reduction="add"), node("Add", "audio s", name="sum")],
         {"w": floats(4, 8), "i": np.array([[0]]), "u": floats(1, 8)},

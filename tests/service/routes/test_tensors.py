@@ -160,7 +160,8 @@ def test_a_model_that_is_not_there_is_a_404(route: str, client: TestClient) -> N
             r"windows, 64, 32",
         ),
         (
-            b'{"inputs": [{"name": "audio", "shape": [9], "datatype": "FP32", "parameters": {"binary_data_size": 36}}]}',
+            b'{"inputs": [{"name": "audio", "shape": [9], "datatype": "FP32", '
+            b'"parameters": {"binary_data_size": 36}}]}',
             "101",
             "0 bytes are left",
         ),
