@@ -1,9 +1,8 @@
 """A float32 graph to mixed float16: products in half precision, sums over many values in full.
 
 LayerNorm, softmax, the normalisation of inputs, and all that follows the last norm (L2 norm, embedding,
-logits) stay in
-float32, and so do inputs and outputs: an engine that is strongly typed does as the graph says. Each tensor is
-    cast at most once. Weights that half precision reads are stored in it.
+logits) stay in float32, and so do inputs and outputs: an engine that is strongly typed does as the graph
+says. Each tensor is cast at most once. Weights that half precision reads are stored in it.
 """
 
 import numpy as np

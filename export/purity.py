@@ -30,7 +30,7 @@ def sources_of(graph: onnx.GraphProto) -> dict[str, set[str]]:
     None for weights and what is made of them alone.
 
     Every output of a node counts as reading every input of it, its shape too: more than the truth, never
-        less.
+    less.
 
     Raises:
         ImpureGraphError: an edge that cannot be followed, into a subgraph or from a name that nothing has

@@ -8,9 +8,8 @@ It has one model per graph, which Triton's ONNX Runtime backend runs.
     OUT/NAME_audio/1/weights.bin    its weights, where it looks for them; NAME_video and NAME_fused alike
 
 Weights are copied once; the other models have hard links to that copy where the file system allows. They are
-never links to
-the bundle: `onnx` refuses weights of several names, and could not read the bundle any more. ONNX Runtime
-    reads them.
+never links to the bundle: `onnx` refuses weights of several names, and could not read the bundle any more.
+ONNX Runtime reads them.
 
 `config.pbtxt` is written without its schema, which the tests check it against.
 """

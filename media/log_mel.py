@@ -58,7 +58,7 @@ def _sparse_filters(spec: ClipSpec) -> csr_array:
     """The filters, [mel_bins, fft_bins]; two in a hundred of their numbers are not zero.
 
     Trap: as a dense product this would wake the threads of numpy's BLAS, which spin for a tenth of a second
-        afterwards and so halve the speed of an inference that follows.
+    afterwards and so halve the speed of an inference that follows.
     """
     return csr_array(mel_filters(spec).T)
 

@@ -3,8 +3,8 @@
 For which batches it builds a graph's engine, and where it keeps what it has built.
 
 The surprising fact: ONNX Runtime names an engine by the graph's file name, its tensors' names and the
-    versions of itself, TensorRT and CUDA, not by its weights. In one folder two bundles of one architecture
-    would answer with each other's engines, so each graph has a folder of its own.
+versions of itself, TensorRT and CUDA, not by its weights. In one folder two bundles of one architecture would
+answer with each other's engines, so each graph has a folder of its own.
 
 No precision is asked for. TensorRT 11 and TensorRT-RTX are strongly typed: they compute in the types that the
 graph names, so the variant is the precision. With TensorRT 10 the provider is strongly typed only while

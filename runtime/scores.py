@@ -1,8 +1,8 @@
 """How scores come from logits: labels compete, or each stands for itself.
 
 What windows of a clip are averaged by differs too: logits where labels compete; where each stands for itself
-    its probabilities, as evaluation averages those of views, so that a label that holds in one window of many
-    is not outvoted.
+its probabilities, as evaluation averages those of views, so that a label that holds in one window of many is
+not outvoted.
 """
 
 from enum import StrEnum

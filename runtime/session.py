@@ -3,8 +3,8 @@
 Which provider really runs, how many threads, and whether a graph is what its bundle says.
 
 The surprising fact: asked for a provider that does not load, ONNX Runtime takes the CPU in silence, when it
-    opens a graph and again when a run fails. So fallback is switched off unless allowed, for runs always, and
-    what runs is read from the session.
+opens a graph and again when a run fails. So fallback is switched off unless allowed, for runs always, and
+what runs is read from the session.
 """
 
 import logging

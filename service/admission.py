@@ -91,7 +91,7 @@ class Admission:
         """Places kept for reservations that are due.
 
         Never more than half: new requests keep the server busy while clients with a reservation are on their
-            way.
+        way.
         """
         return min(ceil(self.share_used * self._num_due(now)), self._max_in_time(seconds_allowed) // 2)
 

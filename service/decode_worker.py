@@ -194,8 +194,8 @@ def run_task(decode: Callable[[DecodeTask], DecodedChunk], task: DecodeTask) -> 
     """Decode, as long as somebody waits: if `task.out` goes, this process ends, in this task and in no other.
 
     The surprising fact: if two tasks are cancelled at once, pebble may kill the second one's process when it
-        has gone on to the next task already, and nobody hears of that one again. So pebble is never told;
-        whoever cancels removes `task.out`.
+    has gone on to the next task already, and nobody hears of that one again. So pebble is never told; whoever
+    cancels removes `task.out`.
 
     Raises:
         FileNotFoundError: nobody waited when it began, or nobody waits any more.

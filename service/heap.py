@@ -1,8 +1,8 @@
 """Return freed memory to the system while the server is idle.
 
 A surprising fact: glibc keeps what a thread has freed in a heap of that thread's own, up to 64 MB of it, and
-    even `malloc_trim` returns memory of the main heap only. After a batch of eight windows each session would
-    keep some 35 MB for ever, all of it free.
+even `malloc_trim` returns memory of the main heap only. After a batch of eight windows each session would
+keep some 35 MB for ever, all of it free.
 """
 
 import asyncio

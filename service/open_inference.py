@@ -1,11 +1,11 @@
 """The Open Inference Protocol, version 2: requests for inference parsed, responses written. No HTTP here.
 
 One model has three graphs, and the inputs of a request choose one: `audio`, `video`, or both, which answers
-    for all three streams. Tensors are JSON, or raw bytes after the JSON by the protocol's extension for
-    binary data.
+for all three streams. Tensors are JSON, or raw bytes after the JSON by the protocol's extension for binary
+data.
 
 References: Open Inference Protocol (github.com/kserve/open-inference-protocol), binary tensor data extension
-    (Triton).
+(Triton).
 """
 
 import math

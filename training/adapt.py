@@ -3,8 +3,8 @@
 Here are parts that stand still, rates that fall layer by layer, LoRA, and training of one stream alone.
 
 All of it is set before the optimizer is made and asks nothing of the loop: a module with nothing left to
-    train stays in eval mode even under `model.train()`, so the batch norms of a frozen stem keep their
-    statistics.
+train stays in eval mode even under `model.train()`, so the batch norms of a frozen stem keep their
+statistics.
 """
 
 import copy
@@ -237,10 +237,9 @@ def add_lora(
     Returns the names of the maps that have it.
 
     The whole trunk is frozen and its chosen linear maps learn A and B alone; the other parts are as they
-    were, so that new
-    heads learn: see `freeze` for those that shall not. A parametrization of torch, because peft would bring
-        transformers, accelerate and more for these few lines. Its price is that the sum is made at every use
-        of a weight; under `torch.nn.utils.parametrize.cached()` it is made once per step.
+    were, so that new heads learn: see `freeze` for those that shall not. A parametrization of torch, because
+    peft would bring transformers, accelerate and more for these few lines. Its price is that the sum is made
+    at every use of a weight; under `torch.nn.utils.parametrize.cached()` it is made once per step.
 
     Args:
         model: changed in place; call `merge_lora` before it is saved or exported.

@@ -3,9 +3,9 @@
 The loss is over the rows of all ranks, in as little memory as there is.
 
 A row that lacks a modality is dropped from rows and columns of every contrast that needs it: it is nobody's
-    negative. Rows travel as one dict, which `embedding_rows` makes, `gather_over_ranks` joins and
-    `contrastive_losses` takes: `contrastive_losses(**gather_rows(embedding_rows(out, pairing)),
-    temperature=0.08)`.
+negative. Rows travel as one dict, which `embedding_rows` makes, `gather_over_ranks` joins and
+`contrastive_losses` takes: `contrastive_losses(**gather_over_ranks(embedding_rows(out, pairing)),
+temperature=0.08)`.
 """
 
 import math
@@ -105,8 +105,8 @@ class LearnedTemperature(nn.Module):
     """A temperature learned by its logarithm (Radford et al. 2021, arXiv:2103.00020), held within [0.01, 1].
 
     It belongs to no model: give it to the optimizer without weight decay, and under DDP or FSDP, which do not
-        know it, to `ranks.average_gradients`. A step that leaves the bounds is undone at the next call,
-        so its gradient never dies.
+    know it, to `ranks.average_gradients`. A step that leaves the bounds is undone at the next call, so its
+    gradient never dies.
 
     Raises:
         ValueError: it would start outside the bounds.
@@ -150,15 +150,15 @@ def gather_over_ranks(rows: Rows) -> Rows:
     """The rows of all ranks, in the order of the ranks; what is given, if no process group is there.
 
     Gradients: every rank must compute one and the same loss L of all the rows. Then autograd on rank r knows
-        the whole of dL/d(rows of r), because the other ranks' parts of it are copies of what it computes
-        itself, and nothing need be sent back. With J_r the derivative of rank r's rows by the weights, the
-        gradient of one rank with the joint batch is the sum of J_r^T dL/d(rows of r) over ranks. DDP and FSDP
-        average over ranks instead, so the gradient that enters each rank's rows is multiplied by the number
-        of ranks here, and the average is the joint gradient. A weight that L reads directly, such as a
-        temperature, has the joint gradient on every rank, and its average is the same.
+    the whole of dL/d(rows of r), because the other ranks' parts of it are copies of what it computes itself,
+    and nothing need be sent back. With J_r the derivative of rank r's rows by the weights, the gradient of
+    one rank with the joint batch is the sum of J_r^T dL/d(rows of r) over ranks. DDP and FSDP average over
+    ranks instead, so the gradient that enters each rank's rows is multiplied by the number of ranks here, and
+    the average is the joint gradient. A weight that L reads directly, such as a temperature, has the joint
+    gradient on every rank, and its average is the same.
 
     That no collective runs in the backward pass matters: DDP starts its own as gradients appear, and where
-        one rank lacks a modality, its order would differ from that of the others, who would wait for ever.
+    one rank lacks a modality, its order would differ from that of the others, who would wait for ever.
 
     Raises:
         ValueError: on every rank, if the ranks have unequal numbers of rows.
@@ -218,10 +218,9 @@ def cached_backward(
     Embeddings are made without gradient, chunk by chunk; the loss of all gives their gradients; then each
     chunk is encoded again, with the same random state, and its gradients go on into the weights. So gradients
     are those of the plain backward through the same chunks, for a second forward. Batch norm has the
-    statistics of a chunk, not of the batch,
-    and takes each chunk into its running averages twice: a model with the conv stem learns something else in
-        chunks, one with the patch stem does not. Under stochastic depth, chunks draw one after the other, as
-        they would in a plain loop.
+    statistics of a chunk, not of the batch, and takes each chunk into its running averages twice: a model
+    with the conv stem learns something else in chunks, one with the patch stem does not. Under stochastic
+    depth, chunks draw one after the other, as they would in a plain loop.
 
     Args:
         encode: a chunk to rows by name, the same names for every chunk; called twice for each.

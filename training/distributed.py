@@ -55,10 +55,9 @@ class PairsForward(nn.Module):
     DDP and FSDP act on nothing but a forward.
 
     `read` turns the output into named tensors, losses or embeddings, of which the step must use every one,
-    and no others.
-    DDP asks these which weights will get a gradient: a contrastive step that returned logits as well would
-        have it wait for the gradients of classifiers that never come. FSDP finds tensors in a dict, but not
-        in a `ZorroOutput`.
+    and no others. DDP asks these which weights will get a gradient: a contrastive step that returned logits
+    as well would have it wait for the gradients of classifiers that never come. FSDP finds tensors in a dict,
+    but not in a `ZorroOutput`.
     """
 
     def __init__(self, zorro: ZorroModel) -> None:
@@ -88,7 +87,7 @@ def wrap(
     All ranks begin with the weights of rank 0.
 
     Under FSDP every rank must be given the same modalities in a step: ranks without video would not take part
-        when the weights that only video uses are gathered and reduced. Under DDP such a rank counts zeros.
+    when the weights that only video uses are gathered and reduced. Under DDP such a rank counts zeros.
 
     Args:
         model: on this rank's device; changed in place.

@@ -1,8 +1,8 @@
 """Plain folders: `LABEL/...` or `{train,val,test}/LABEL/...`; files without any such folder have no label.
 
 Without folders for splits the split is drawn from a hash of the path relative to the folder: 80 % train, 10 %
-    val, 10 % test, the same on every machine and however many files come later. Pieces of one recording may
-    so end up in several splits; where that matters, give folders for splits.
+val, 10 % test, the same on every machine and however many files come later. Pieces of one recording may so
+end up in several splits; where that matters, give folders for splits.
 """
 
 import hashlib

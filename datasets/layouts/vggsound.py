@@ -3,7 +3,7 @@
 The columns are id, start second, label and split.
 
 Clips are the ten seconds that were cut: `{id}_{start:06d}`, `{id}_{start}` or `{id}` with a film's or sound's
-    ending.
+ending.
 """
 
 import csv

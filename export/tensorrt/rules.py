@@ -3,7 +3,7 @@
 That is late shapes, infinite masks, half-precision norms, and zero points.
 
 Networks are strongly typed: an engine computes in the types that the graph has, so what loses precision is a
-    fault here.
+fault here.
 """
 
 from collections.abc import Iterator

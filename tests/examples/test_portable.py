@@ -1,8 +1,8 @@
 """The portable examples answer as `runtime` does, and need nothing of it.
 
-Sound and frames come from the README's own FFmpeg commands, whose filters are run here by PyAV.
-JavaScript is tested where Node and its package are: `npm install --ignore-scripts` in examples/portable, or a
-    folder node_modules elsewhere, named by ZORRO_NODE_MODULES.
+Sound and frames come from the README's own FFmpeg commands, whose filters are run here by PyAV. JavaScript is
+tested where Node and its package are: `npm install --ignore-scripts` in examples/portable, or a folder
+node_modules elsewhere, named by ZORRO_NODE_MODULES.
 """
 
 import importlib.util

@@ -1,7 +1,7 @@
 """A bundle appears whole or not at all, holds each weight once, and says truly what is in it.
 
 Most tests do without the slow exporter: graphs of a bundle that is there are put in its place, some of them
-    damaged.
+damaged.
 """
 
 import hashlib
