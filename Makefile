@@ -31,7 +31,7 @@ serve: .venv-serve/ready
 
 # test: run every test, with the coverage that media, runtime and service must keep
 test: .venv/ready
-	.venv/bin/python -m pytest $(PARALLEL) --cov --cov-report=term
+	.venv/bin/python -m pytest $(PARALLEL) --cov --cov-report=term --durations=10
 
 # quick: the fast tests, for the inner loop; those marked slow are left to `make test`
 quick: .venv/ready
