@@ -31,11 +31,10 @@ Names = tuple[tuple[str, ...], list[object]]
 
 GRACE_SECONDS = 2.0  # for threads and processes that were told to end
 LIMITS = tuple(getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_"))
-SIGNALS = (
+SIGNALS = (  # not SIGCHLD, which torch's loaders handle for good
     signal.SIGINT,
     signal.SIGTERM,
     signal.SIGALRM,
-    signal.SIGCHLD,
     signal.SIGHUP,
     signal.SIGUSR1,
     signal.SIGUSR2,
@@ -59,6 +58,7 @@ HIDDEN = re.compile(r"__(warningregistry|abstractmethods)__|_abc_impl|__pydantic
 KNOWN = (
     "multiprocessing.resource_tracker",  # a process that the first semaphore starts; it ends with this one
     "temporary .ses",  # ONNX Runtime's telemetry, where it is not switched off as make does
+    "matplotlib/mpl-data/",  # its fonts, which stay open
     "weights.bin",  # which TensorRT-RTX keeps open where a build was stopped
     "thread AnyIO worker thread",  # of the test client's pool; it ends by itself
 )
