@@ -10,7 +10,8 @@ UPGRADE ?= --upgrade
 LOCK = constraints.txt
 WORKERS ?= 2
 # Tests of a file run in one process, in order: they share what the file's fixtures have made. WORKERS=0 is one process.
-PARALLEL = --numprocesses $(WORKERS) --dist loadfile
+# A process of several has one thread: OpenMP's threads spin while they wait, which would take the others' cores.
+PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 PEERS = litserve bentoml mlserver ray
 PACKAGE_litserve = litserve==0.2.19
 PACKAGE_bentoml = bentoml==1.4.39
@@ -31,11 +32,11 @@ serve: .venv-serve/ready
 
 # test: run every test, with the coverage that media, runtime and service must keep
 test: .venv/ready
-	.venv/bin/python -m pytest $(PARALLEL) --cov --cov-report=term --durations=10
+	$(PYTEST) --cov --cov-report=term --durations=10
 
 # quick: the fast tests, for the inner loop; those marked slow are left to `make test`
 quick: .venv/ready
-	.venv/bin/python -m pytest $(PARALLEL) -m "not slow"
+	$(PYTEST) -m "not slow"
 
 # lint: style, types and the arrows between the packages
 lint: .venv/ready

@@ -38,7 +38,7 @@ def explained() -> Iterator[None]:
         extra = EXTRA_OF.get((error.name or "").partition(".")[0])
         if extra is None:
             raise stop(str(error)) from error
-        install = f"pip install --editable '.[{extra}]'"
+        install = f"pip install -c constraints.txt --editable '.[{extra}]'"
         raise stop(f"this command needs {error.name}, which is not installed: {install}") from error
     except Exception as error:
         from media.errors import MediaError

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 NEEDS_ONNX = (
     "operators, parameters, operations, memory and the flow between streams need onnx, which is not "
     "installed: "
-    f"pip install --editable '.[{EXTRA_OF['onnx']}]'"
+    f"pip install -c constraints.txt --editable '.[{EXTRA_OF['onnx']}]'"
 )
 
 

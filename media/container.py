@@ -200,10 +200,19 @@ def _as_file(source: Source) -> BinaryIO:
     if isinstance(source, bytes):
         return io.BytesIO(source)
     if isinstance(source, str | os.PathLike):
-        return open(
-            os.open(source, os.O_RDONLY | os.O_CLOEXEC), "rb", buffering=0
-        )  # FFmpeg has a buffer of its own
+        return _open_unnamed(source)
     return source if isinstance(source, SharedFile) else cast(BinaryIO, SharedFile(source, Lock()))
+
+
+def _open_unnamed(path: str | os.PathLike[str]) -> BinaryIO:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return open(descriptor, "rb", buffering=0)  # FFmpeg has a buffer of its own
+    except (
+        OSError
+    ) as error:  # a folder; the descriptor stays open, and the error names it instead of the path
+        os.close(descriptor)
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from None
 
 
 def _check_size(file: BinaryIO, limits: MediaLimits) -> None:

@@ -73,7 +73,7 @@ class ResultBuilder:
         """The result of the clip, once every window has been added."""
         warnings = list(warnings)
         if Modality.AUDIO in self.modalities and self.is_silent:
-            warnings.append("silent_audio: there is no audible sound; its answer means nothing")
+            warnings.append("silent_audio: the clip has no audible sound; do not rely on its audio answer")
         by_stream = {str(modality): self.stream_results(request, modality) for modality in self.modalities}
         return ClipResult(
             windows=tuple(

@@ -183,6 +183,7 @@ class Batcher(Generic[ItemT]):
         """Take batches and run them until the batcher closes."""
         while (batch := self._next_batch()) is not None:
             self._run_batch(batch)
+            del batch  # the memory of its windows: the next may be long in coming
 
     def _next_batch(self) -> GraphBatch[ItemT] | None:
         """Wait for a batch; None at the end."""

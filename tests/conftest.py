@@ -78,6 +78,17 @@ def sigmoid_bundle(tmp_path_factory: pytest.TempPathFactory, sigmoid_checkpoint:
         return export_checkpoint(sigmoid_checkpoint, out, name="several", version="1")
 
 
+@pytest.fixture
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals of 20 resamples: a thousand of them take most of the time of a test that reads none."""
+    from evaluation.metrics import bootstrap_interval
+
+    monkeypatch.setattr(
+        "evaluation.scorer.bootstrap_interval",
+        lambda *arrays, **options: bootstrap_interval(*arrays, **options | {"num_resamples": 20}),
+    )
+
+
 @pytest.fixture(scope="session")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two seconds of picture and sound."""

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
@@ -14,6 +15,7 @@ from tests.distributions import PROJECT, ROOT, installed_with, requirements_of
 
 OUTSIDE = {"/", "..", "__pycache__"}
 """First parts of paths that are not below site-packages, such as those of scripts, and what is made again."""
+ZORRO = "from cli.main import app; app()"
 START = "import sys; sys.path[:0] = {paths}; sys.argv = ['zorro', *sys.argv[1:]]\n"
 
 
@@ -26,7 +28,7 @@ class IsolatedEnvironment:
         allowed = {canonicalize_name(name) for name in installed_with(requirements_of(*extras))}
         allowed.add(canonicalize_name(PROJECT["name"]))
         site = Path(str(importlib.metadata.distribution("numpy").locate_file("")))
-        for entry in _entries_of(allowed - set(without)):
+        for entry in _entries_of(allowed - {canonicalize_name(name) for name in without}):
             (folder / entry).parent.mkdir(parents=True, exist_ok=True)
             (folder / entry).symlink_to(site / entry)
 
@@ -35,25 +37,32 @@ class IsolatedEnvironment:
 
         Return its standard output, or standard error if it is to fail with `status`.
         """
-        # -I: no PYTHONPATH and no working directory on sys.path; -S: no site-packages.
-        command = [sys.executable, "-I", "-S", "-c", START.format(paths=self._paths) + code]
-        done = subprocess.run(
-            [*command, *map(str, arguments)],
-            cwd=folder,
-            env=os.environ | {"COLUMNS": "500"},
-            capture_output=True,
-            text=True,
-            timeout=400,
-        )
+        done = self.run(code, *arguments, folder=folder)
         assert done.returncode == status, done.stderr
         return done.stderr if status else done.stdout
 
+    def run(
+        self, code: str, *arguments: object, folder: Path, columns: int = 500
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run code in `folder`, with a terminal of that many columns."""
+        # -I: no PYTHONPATH and no working directory on sys.path; -S: no site-packages.
+        command = [sys.executable, "-I", "-S", "-c", START.format(paths=self._paths) + code]
+        return subprocess.run(
+            [*command, *map(str, arguments)],
+            cwd=folder,
+            env=os.environ | {"COLUMNS": str(columns)},
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
+
     def zorro(self, *arguments: object, folder: Path, status: int = 0) -> str:
         """Run `zorro` with these arguments."""
-        return self.python("from cli.main import app; app()", *arguments, folder=folder, status=status)
+        return self.python(ZORRO, *arguments, folder=folder, status=status)
 
 
-def _entries_of(allowed: set[str]) -> set[str]:
+def _entries_of(allowed: AbstractSet[str]) -> set[str]:
     """Files and folders that belong to `allowed` alone: folders as a whole where possible."""
     owners: dict[str, set[str]] = defaultdict(set)
     for name, file in _installed_files():

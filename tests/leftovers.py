@@ -1,8 +1,8 @@
 """What a test must not leave behind: threads, processes, files, settings of the process and patched names.
 
 `nothing_is_left` compares the process before a test with the process after it, and fails that test. Otherwise
-a later test would fail, and which one would be chance. Only where
-the two differ is there a wait, for what is about to end by itself.
+a later test would fail, and which one would be chance. Only where the two differ is there a wait, for what is
+about to end by itself.
 """
 
 import functools
@@ -53,7 +53,7 @@ FOREIGN = (
     "time",
 )
 """Modules of others that tests patch."""
-HIDDEN = re.compile(r"__(warningregistry|abstractmethods)__|_abc_impl|__pydantic_.*|_name_sequence")
+HIDDEN = re.compile(r"__(warningregistry|abstractmethods|slotnames)__|_abc_impl|__pydantic_.*|_name_sequence")
 """Names that Python and its libraries write as they go."""
 KNOWN = (
     "multiprocessing.resource_tracker",  # a process that the first semaphore starts; it ends with this one
@@ -63,11 +63,7 @@ KNOWN = (
     "thread AnyIO worker thread",  # of the test client's pool; it ends by itself
 )
 """Parts of names of what may be left."""
-OF_SHARED_SERVER = (
-    "thread zorro-session-",
-)  # that the first request to a server starts, which a file's tests share
-UNCHECKED = ("tests/e2e/test_presets.py", "tests/verification/", "tests/training/test_shard_clips.py")
-"""Where the check has not been made to pass yet."""
+OF_SHARED_SERVER = ("thread zorro-session-",)  # which the first request starts of a server that tests share
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +113,22 @@ def _children() -> Iterator[tuple[str, object]]:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return  # there is none, as nearly always
-    for task in os.listdir("/proc/self/task"):
-        for child in Path(f"/proc/self/task/{task}/children").read_text().split():
+    for thread in os.listdir("/proc/self/task"):
+        try:
+            children = Path(f"/proc/self/task/{thread}/children").read_text().split()
+        except FileNotFoundError:  # the thread has ended since
+            continue
+        for child in children:
             yield f"process {_command(child)}", int(child)
 
 
 def _command(process: str) -> str:
     folder = Path("/proc", process)
-    words = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-    return words or f"{(folder / 'comm').read_text().strip()}, which has ended"
+    try:
+        words = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        return words or f"{(folder / 'comm').read_text().strip()}, which has ended"
+    except FileNotFoundError:
+        return f"{process}, which has ended since"
 
 
 def _open_files() -> Iterator[tuple[str, object]]:
@@ -212,7 +215,9 @@ def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left(temporary_folder: Path, request: pytest.FixtureRequest) -> Iterator[None]:
+def nothing_is_left(
+    temporary_folder: Path, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> Iterator[None]:
     """Fail a test that leaves something behind.
 
     It is set up before the test's other fixtures, and ends after them.
@@ -220,11 +225,12 @@ def nothing_is_left(temporary_folder: Path, request: pytest.FixtureRequest) -> I
     known = (*KNOWN, *(OF_SHARED_SERVER if "client" in request.fixturenames else ()))
     before = State.now()
     yield
-    left = [] if request.node.nodeid.startswith(UNCHECKED) else differences(before, State.now(), known)
-    if left:
-        gc.collect()  # ends what hangs in cycles alone
+    for record in caplog.get_records("call"):
+        record.exc_info = None  # its frames hold what they worked on
+    left = differences(before, State.now(), known)
     deadline = time.monotonic() + GRACE_SECONDS
     while left and time.monotonic() < deadline:
+        gc.collect()  # what hangs in cycles alone: it may be one only after a thread has ended
         time.sleep(0.02)
         left = differences(before, State.now(), known)
     assert not left, f"left behind: {'; '.join(left)}"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import av
 import numpy as np
 
-from tests.made_media import jpeg_bytes
+from tests.made_media import add_video_stream, jpeg_bytes
 
 UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     1: lambda x: x,
@@ -155,8 +155,7 @@ def _riff_chunk(name: bytes, data: bytes) -> bytes:
 def _encoded(rgb: np.ndarray, *, codec: str, container: str, pixels: str, **options: str) -> bytes:
     file = io.BytesIO()
     with av.open(file, "w", format=container) as out:
-        stream = out.add_stream(codec, rate=1, options=options)
-        stream.height, stream.width = rgb.shape[:2]
+        stream = add_video_stream(out, codec, rate=1, size=(rgb.shape[1], rgb.shape[0]), **options)
         stream.pix_fmt = pixels
         out.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format=pixels)))
         out.mux(stream.encode(None))

@@ -14,6 +14,8 @@ from av.container import OutputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from tests.made_media import add_audio_stream, add_video_stream
+
 Picture = Callable[[float], np.ndarray]
 """Time in seconds to RGB, uint8[height, width, 3]."""
 Sound = Callable[[np.ndarray], np.ndarray]
@@ -108,7 +110,8 @@ def write_film(
     """
     suffix = path.suffix
     with av.open(str(path), "w", options=options or {}) as container:
-        shown = heard = None
+        shown: VideoStream | None = None
+        heard: AudioStream | None = None
         if video:
             shown = _add_video(container, VIDEO_CODECS.get(suffix, "libx264"), fps, size)
             shown.codec_context.gop_size = keyframe_every
@@ -122,9 +125,8 @@ def write_film(
                 shown.set_display_matrix([a, b, 0, c, d, 0, 0, 0, 1 << 30])
         if audio:
             codec = AUDIO_CODECS.get(suffix, "aac")
-            heard = container.add_stream(
-                codec, rate=48_000 if codec == "libopus" else sample_rate, layout=layout
-            )
+            rate = 48_000 if codec == "libopus" else sample_rate
+            heard = add_audio_stream(container, codec, rate=rate, layout=layout)
         if shown is not None:
             times = frame_times or [i / fps for i in range(round(seconds * fps))]
             _write_frames(container, shown, picture or grey(size), times, video_start_seconds)
@@ -150,7 +152,7 @@ def write_wav(
     frame = av.AudioFrame.from_ndarray(interleaved, format=sample_format, layout=layout)
     frame.sample_rate = sample_rate
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=sample_rate, layout=layout)
+        stream = add_audio_stream(container, codec, rate=sample_rate, layout=layout)
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
@@ -160,8 +162,8 @@ def add_cover(source: Path, path: Path) -> Path:
     """Copy a sound with a cover picture attached."""
     with av.open(str(source)) as sound, av.open(str(path), "w") as container:
         copy = container.add_stream_from_template(sound.streams.audio[0])
-        cover = container.add_stream("png", rate=1)
-        cover.width, cover.height, cover.pix_fmt = 32, 32, "rgb24"
+        cover = add_video_stream(container, "png", rate=1, size=(32, 32))
+        cover.pix_fmt = "rgb24"
         cover.disposition = Disposition.attached_pic
         picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
         container.mux(cover.encode(picture) + cover.encode(None))
@@ -179,8 +181,7 @@ def join(paths: Sequence[Path], path: Path) -> Path:
 
 
 def _add_video(container: OutputContainer, codec: str, fps: int, size: tuple[int, int]) -> VideoStream:
-    stream = container.add_stream(codec, rate=fps)
-    stream.width, stream.height = size
+    stream = add_video_stream(container, codec, rate=fps, size=size)
     stream.pix_fmt = "rgb8" if codec == "gif" else "yuv420p"
     stream.codec_context.time_base = {"mpeg4": Fraction(1, fps), "gif": Fraction(1, 100)}.get(
         codec, Fraction(1, 1000)
@@ -190,7 +191,7 @@ def _add_video(container: OutputContainer, codec: str, fps: int, size: tuple[int
     elif codec == "libvpx":
         stream.options = {"deadline": "realtime", "cpu-used": "8", "crf": "8"}
     if codec in ("libvpx", "mpeg4"):
-        stream.bit_rate = 2_000_000
+        stream.codec_context.bit_rate = 2_000_000
     return stream
 
 

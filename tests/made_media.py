@@ -3,9 +3,13 @@
 import io
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
+from av.video.stream import VideoStream
 
 AUDIO_CODECS = {
     ".webm": "libopus",
@@ -46,20 +50,21 @@ def write_clip(
 ) -> Path:
     """Encode sound, picture or both; the container and codecs follow from the suffix."""
     with av.open(str(path), "w") as container:
-        video = _add_video(container, path.suffix, frames, fps) if frames is not None else None
-        audio = _add_audio(container, path.suffix, sample_rate, channels) if waveform is not None else None
-        if video is not None:
-            for i, rgb in enumerate(frames or []):
+        # Both before the first packet: the container's header names them.
+        video = None if frames is None else _add_video(container, path.suffix, frames[0], fps)
+        audio = None if waveform is None else _add_audio(container, path.suffix, sample_rate, channels)
+        if video is not None and frames is not None:
+            for i, rgb in enumerate(frames):
                 frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
                 frame.pts, frame.time_base = i, Fraction(1, fps)
                 container.mux(video.encode(frame))
             container.mux(video.encode(None))
-        if audio is not None:
+        if audio is not None and waveform is not None:
             _write_audio(container, audio, waveform, sample_rate, channels)
     return path
 
 
-def clip_bytes(suffix: str, tmp_path: Path, **kwargs: object) -> bytes:
+def clip_bytes(suffix: str, tmp_path: Path, **kwargs: Any) -> bytes:
     """The bytes of `write_clip`."""
     return write_clip(tmp_path / f"made{suffix}", **kwargs).read_bytes()
 
@@ -68,8 +73,7 @@ def jpeg_bytes(rgb: np.ndarray) -> bytes:
     """One picture."""
     file = io.BytesIO()
     with av.open(file, "w", format="mjpeg") as container:
-        stream = container.add_stream("mjpeg", rate=1)
-        stream.height, stream.width = rgb.shape[:2]
+        stream = add_video_stream(container, "mjpeg", rate=1, size=(rgb.shape[1], rgb.shape[0]))
         stream.pix_fmt = "yuvj420p"
         frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuvj420p")
         container.mux(stream.encode(frame))
@@ -77,23 +81,41 @@ def jpeg_bytes(rgb: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _add_video(container: av.container.OutputContainer, suffix: str, frames: list[np.ndarray], fps: int):
-    stream = container.add_stream(VIDEO_CODECS.get(suffix, "libx264"), rate=fps)
-    stream.height, stream.width = frames[0].shape[:2]
+def add_video_stream(
+    container: OutputContainer, codec: str, *, rate: int, size: tuple[int, int], **options: str
+) -> VideoStream:
+    """A new stream of pictures of this size (width, height); options are the encoder's."""
+    stream = container.add_stream(codec, rate=rate, options=options)
+    assert isinstance(stream, VideoStream), f"{codec} encodes no pictures"
+    stream.width, stream.height = size
+    return stream
+
+
+def add_audio_stream(container: OutputContainer, codec: str, *, rate: int, layout: str) -> AudioStream:
+    """A new stream of sound."""
+    stream = container.add_stream(codec, rate=rate, layout=layout)
+    assert isinstance(stream, AudioStream), f"{codec} encodes no sound"
+    return stream
+
+
+def _add_video(container: OutputContainer, suffix: str, first: np.ndarray, fps: int) -> VideoStream:
+    size = (first.shape[1], first.shape[0])
+    stream = add_video_stream(container, VIDEO_CODECS.get(suffix, "libx264"), rate=fps, size=size)
     stream.pix_fmt = "yuv420p"
-    stream.gop_size = 12
+    stream.codec_context.gop_size = 12
     if stream.codec_context.name == "libx264":
         stream.options = {"preset": "ultrafast", "crf": "12"}
     return stream
 
 
-def _add_audio(container: av.container.OutputContainer, suffix: str, sample_rate: int, channels: int):
-    stream = container.add_stream(AUDIO_CODECS.get(suffix, "aac"), rate=sample_rate)
-    stream.layout = {1: "mono", 2: "stereo", 6: "5.1"}[channels]
-    return stream
+def _add_audio(container: OutputContainer, suffix: str, sample_rate: int, channels: int) -> AudioStream:
+    layout = {1: "mono", 2: "stereo", 6: "5.1"}[channels]
+    return add_audio_stream(container, AUDIO_CODECS.get(suffix, "aac"), rate=sample_rate, layout=layout)
 
 
-def _write_audio(container, stream, waveform: np.ndarray, sample_rate: int, channels: int) -> None:
+def _write_audio(
+    container: OutputContainer, stream: AudioStream, waveform: np.ndarray, sample_rate: int, channels: int
+) -> None:
     step = 960
     for start in range(0, len(waveform), step):
         part = np.repeat(waveform[None, start : start + step], channels, axis=0)

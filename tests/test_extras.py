@@ -1,15 +1,17 @@
 """Each extra is enough for the packages and commands that it is for: nothing else can be imported here."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.distributions import PROJECT, ROOT
-from tests.isolated_environment import IsolatedEnvironment
+from tests.isolated_environment import ZORRO, IsolatedEnvironment
+from tests.parity_tables import assert_is_parity_table
 from tests.training.made_collections import label_folders
-from tests.training.small_runs import CLIP_SPEC, MODEL
+from tests.training.small_runs import CLIP_SPEC, MODEL, NUMBERS
 
 pytestmark = pytest.mark.slow
 Environment = Callable[..., IsolatedEnvironment]
@@ -47,17 +49,9 @@ provider = tracer_provider(otlp_exporter("http://127.0.0.1:9/v1/traces"))
 trace_requests(FastAPI(), provider)
 provider.shutdown()
 """
-RECIPE = f"""
-num_steps = 2
-num_audio = 4
-num_video = 4
-num_pairs = 2
-num_mixed_pairs = 2
-num_clips = 4
-num_workers = 0
-bfloat16 = false
-{MODEL}{CLIP_SPEC}
-"""
+RECIPE = NUMBERS + MODEL + CLIP_SPEC
+EXPORT_STAGES = ("decode", "graphs", "fp32", "fp16", "self-test")
+PROGRESS_BAR = re.compile(rf"({'|'.join(EXPORT_STAGES)}) +━+ +(\d+)/(\d+) [-0-9:]+ *")
 
 
 @pytest.fixture(scope="module")
@@ -141,13 +135,26 @@ def test_shards_writes_shards(environment: Environment, films: Path, tmp_path: P
     environment("cpu,train,shards").zorro(*arguments, folder=tmp_path)
     assert list((tmp_path / "shards").rglob("*.tar"))
     error = environment("cpu,train").zorro(*arguments, folder=tmp_path, status=1)
-    assert "pip install --editable '.[cpu,train,shards]'" in error
+    assert "pip install -c constraints.txt --editable '.[cpu,train,shards]'" in error
 
 
-def test_export_exports(environment: Environment, checkpoint: Path, films: Path, tmp_path: Path) -> None:
+def test_export_exports(
+    environment: Environment, checkpoint: Path, bundle: Path, films: Path, tmp_path: Path
+) -> None:
+    """The real command, warnings of torch and all: its files, its progress and its table."""
     out = tmp_path / "small" / "1"
-    environment("cpu,export").zorro(
-        "export", checkpoint, out, "--data", films, "--variant", "fp32", folder=tmp_path
-    )
+    options = ("--data", films, "--variant", "fp32", "--variant", "fp16")
+    export = environment("cpu,export")
+    done = export.run(ZORRO, "export", checkpoint, out, *options, folder=tmp_path, columns=80)
+    assert done.returncode == 0, done.stderr
     parity = json.loads((out / "bundle.json").read_text())["variants"]["fp32"]["parity"]
     assert {report["clips"] for report in parity["real"]} == {4}
+
+    bars = [PROGRESS_BAR.fullmatch(line) for line in done.stderr.splitlines()]
+    assert all(bars), done.stderr
+    assert [(bar[1], bar[2] == bar[3]) for bar in bars if bar] == [(stage, True) for stage in EXPORT_STAGES]
+    assert_is_parity_table(done.stdout, ("fp16", "fp32"))
+
+    files = {path.name: path.read_bytes() for path in (bundle / "fp32").iterdir()}
+    exported_anew = {path.name: path.read_bytes() for path in (out / "fp32").iterdir()}
+    assert exported_anew == files, "two exports of the same weights differ"

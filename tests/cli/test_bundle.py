@@ -103,7 +103,8 @@ def test_a_picture_of_the_graphs_needs_onnx(bundle: Path, tmp_path: Path) -> Non
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "needs onnx, which is not installed: pip install --editable '.[cpu,export]'" in done.stderr
+    install = "pip install -c constraints.txt --editable '.[cpu,export]'"
+    assert f"needs onnx, which is not installed: {install}" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

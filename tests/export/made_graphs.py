@@ -13,18 +13,17 @@ from onnx import TensorProto, helper, numpy_helper
 from export.audit import AuditError, audit_graph, examine_graph
 
 FLOAT, HALF, INT64, UINT8 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT64, TensorProto.UINT8
-X = {"audio": (FLOAT, ["batch", 4, 8])}
-Y = {"audio_logits": (FLOAT, ["batch", 4, 8])}
-
 Values = Mapping[str, tuple[int, Sequence[int | str | None]]]
+X: Values = {"audio": (FLOAT, ["batch", 4, 8])}
+Y: Values = {"audio_logits": (FLOAT, ["batch", 4, 8])}
 
 
 def node(
     kind: str, inputs: str, outputs: str = "x", *, name: str = "planted", **attributes: Any
 ) -> onnx.NodeProto:
     """Tensors are written with spaces between, and `-` for one left out."""
-    names = [["" if x == "-" else x for x in side.split()] for side in (inputs, outputs)]
-    return helper.make_node(kind, *names, name=name, **attributes)
+    read, written = (["" if x == "-" else x for x in side.split()] for side in (inputs, outputs))
+    return helper.make_node(kind, read, written, name=name, **attributes)
 
 
 RELU = node("Relu", "audio", name="first")
@@ -43,15 +42,15 @@ def save(
     metadata: Mapping[str, str] | None = None,
 ) -> Path:
     """A graph of these nodes; x is what its last node makes negative."""
-    sides = [
+    read, written = (
         [helper.make_tensor_value_info(name, *value) for name, value in side.items()]
         for side in (inputs, outputs)
-    ]
+    )
     initializers = [
         numpy_helper.from_array(np.asarray(array), name) for name, array in (weights or {}).items()
     ]
     model = helper.make_model(
-        helper.make_graph(list(nodes), "made", *sides, initializers),
+        helper.make_graph(list(nodes), "made", read, written, initializers),
         opset_imports=[helper.make_opsetid("", opset)],
     )
     helper.set_model_props(model, {"clip_spec_hash": "1"} if metadata is None else dict(metadata))

@@ -1,6 +1,8 @@
 """Opening: allow-lists, limits, bombs, and one error tree for whatever is wrong."""
 
 import io
+import os
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -43,6 +45,13 @@ def png_bytes(width: int, height: int, rows: bytes) -> bytes:
 
 def all_subclasses(cls: type) -> list[type]:
     return [cls, *(x for child in cls.__subclasses__() for x in all_subclasses(child))]
+
+
+def test_a_folder_is_refused_by_its_path_and_stays_closed(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(IsADirectoryError, match=re.escape(str(tmp_path))):
+        probe(tmp_path)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_codes_are_stable_and_each_its_own() -> None:

@@ -13,6 +13,7 @@ from media import ClipSpec, read_clips, read_frames
 from media.container import MediaLimits, open_container
 from media.errors import CorruptMedia, MissingVideo, TooManyFrames
 from media.video import VideoReader, orientation, to_rgb
+from tests.made_exif import corners
 from tests.made_films import grey_at, join, write_film
 
 SPEC = ClipSpec(num_mel_frames=50, num_video_frames=5, frame_size=32)  # windows of 0.5 s
@@ -21,16 +22,6 @@ SPEC = ClipSpec(num_mel_frames=50, num_video_frames=5, frame_size=32)  # windows
 def levels(path: Path, times: list[float]) -> list[float]:
     """Grey in the middle of the frames at `times`."""
     return read_frames(path, times, height=32, width=32)[:, 16, 16].mean(axis=1).tolist()
-
-
-def quadrants(height: int = 64, width: int = 64) -> np.ndarray:
-    """Red, green over blue, white: no two turns of it look the same."""
-    rgb = np.zeros((height, width, 3), np.uint8)
-    rgb[: height // 2, : width // 2, 0] = 255
-    rgb[: height // 2, width // 2 :, 1] = 255
-    rgb[height // 2 :, : width // 2, 2] = 255
-    rgb[height // 2 :, width // 2 :] = 255
-    return rgb
 
 
 def test_more_pictures_per_second_than_allowed_fail(tmp_path: Path) -> None:
@@ -135,7 +126,7 @@ MATRICES = {
 
 @pytest.mark.parametrize("matrix", MATRICES)
 def test_turns_and_mirrors_are_honoured(matrix: tuple[int, ...], tmp_path: Path) -> None:
-    picture = quadrants(64, 128)
+    picture = corners()
     path = write_film(
         tmp_path / "a.mp4", size=(128, 64), picture=lambda _: picture, matrix=matrix, seconds=0.2, audio=False
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from threading import Barrier, Event, Thread
 
@@ -307,3 +308,23 @@ def test_what_waits_is_spread_over_the_sessions(
 
 def test_time_is_counted_once_where_batches_run_beside_each_other() -> None:
     assert covered_seconds([(5.0, 6.0), (0.0, 2.0), (1.0, 3.0), (1.5, 2.5)]) == pytest.approx(4.0)
+
+
+class Arrays:
+    """What a window holds."""
+
+
+def test_an_idle_session_keeps_nothing_of_its_last_batch() -> None:
+    async def talk() -> None:
+        batcher: Batcher[Arrays] = Batcher()
+        batcher.add_queue(
+            "a", lambda items: {"y": np.zeros(len(items))}, max_batch_size=4, max_queue_size=100
+        )
+        window, gone = Arrays(), asyncio.Event()
+        weakref.finalize(window, asyncio.get_running_loop().call_soon_threadsafe, gone.set)
+        await batcher.submit("a", [window])
+        del window
+        await gone.wait()
+        await batcher.close()
+
+    _run(talk)

@@ -73,7 +73,8 @@ def outputs_of(
     audio, video = (
         x[has] if has.any() else None for x, has in ((batch["audio"], has_audio), (batch["video"], has_video))
     )
-    return wrapped(audio, video, pairing, lambda out: read(out, pairing))
+    rows: dict[str, Tensor] = wrapped(audio, video, pairing, lambda out: read(out, pairing))
+    return rows
 
 
 def contrast_of(rows: dict[str, Tensor], temperature: LearnedTemperature) -> dict[str, Tensor]:
@@ -110,7 +111,7 @@ def supervised(wrapped: nn.Module, indices: Any, _temperature: LearnedTemperatur
     return losses
 
 
-KINDS = {
+KINDS: dict[str, Callable[..., dict[str, Tensor]]] = {
     "contrastive": contrastive,
     "cached": partial(cached, wait=True),
     "cached_synced": partial(cached, wait=False),
@@ -193,6 +194,7 @@ def held_back(ranks: Ranks, engine: ParallelStrategy) -> dict[str, Any]:
         supervised(wrapped, share(range(NUM_CLIPS), ranks), LearnedTemperature())
     (weight * ranks.rank).backward()
     average_gradients([weight, nn.Parameter(torch.ones(1))])
+    assert weight.grad is not None
     return {"gradients": gradients_of(wrapped), "weight": float(weight.grad)}
 
 

@@ -14,6 +14,17 @@ import pytest
 from tests.servers import until
 from training.loop import train
 
+NUMBERS = """
+num_steps = 2
+num_audio = 4
+num_video = 4
+num_pairs = 2
+num_mixed_pairs = 2
+num_clips = 4
+num_workers = 0
+bfloat16 = false
+"""
+"""Of a run of files apart or of pairs: two steps of a few clips."""
 MODEL = """
 [model]
 patch_size = [16, 16]
@@ -40,7 +51,7 @@ def logged(run: Path) -> list[dict[str, Any]]:
 def train_interrupted(recipe: Path, run: Path, data: Path, *, at_step: int) -> Path:
     """A run that is interrupted at a step and goes on; returns its checkpoint."""
 
-    def die(stage: str, done: int, *_: object) -> None:
+    def die(stage: str, done: int, total: int, figures: object = None) -> None:
         if (stage, done) == ("train", at_step):
             raise KeyboardInterrupt
 

@@ -7,23 +7,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
-from evaluation.metrics import bootstrap_interval
 from models.weights import load_checkpoint
 from tests.training.made_collections import label_folders, several_labels, write_film
-from tests.training.small_runs import CLIP_SPEC, MODEL
+from tests.training.small_runs import CLIP_SPEC, MODEL, NUMBERS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("few_resamples")]
 
-SIZES = """
-num_steps = 2
-num_audio = 4
-num_video = 4
-num_pairs = 2
-num_mixed_pairs = 2
-num_clips = 4
-num_workers = 0
-bfloat16 = false
-"""
 TINY = MODEL + CLIP_SPEC
 
 
@@ -34,7 +23,7 @@ def _zorro(*arguments: object, status: int = 0) -> Result:
 
 
 def _train(folder: Path, data: Path, keys: str = "", *, tables: str = TINY, **names: object) -> Result:
-    (folder / "recipe.toml").write_text(SIZES + keys + tables)
+    (folder / "recipe.toml").write_text(NUMBERS + keys + tables)
     options = [x for name, value in names.items() if name != "status" for x in (f"--{name}", value)]
     arguments = ("train", folder / "recipe.toml", "--data", data, "--run", folder / "run", *options)
     return _zorro(*arguments, status=int(str(names.get("status", 0))))
@@ -42,15 +31,6 @@ def _train(folder: Path, data: Path, keys: str = "", *, tables: str = TINY, **na
 
 def _trained_recipe(folder: Path) -> dict[str, object]:
     return load_checkpoint(folder / "run" / "checkpoint").extra["recipe"]
-
-
-@pytest.fixture(autouse=True)
-def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Intervals of 20 resamples: a thousand of them take most of the time, and no test here reads one."""
-    monkeypatch.setattr(
-        "evaluation.scorer.bootstrap_interval",
-        lambda *arrays, **options: bootstrap_interval(*arrays, **options | {"num_resamples": 20}),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +102,7 @@ def test_a_preset_brings_its_clip_spec(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_documented_swin_trains(tmp_path: Path) -> None:
     data = label_folders(tmp_path / "data", audio=True)
-    one = SIZES.replace("= 4", "= 1").replace("num_pairs = 2", "num_pairs = 0")
+    one = NUMBERS.replace("= 4", "= 1").replace("num_pairs = 2", "num_pairs = 0")
     (tmp_path / "recipe.toml").write_text(one + 'preset = "swin-tiny"\n')
     _zorro("train", tmp_path / "recipe.toml", "--data", data, "--run", tmp_path / "run", "--steps", 1)
     assert load_checkpoint(tmp_path / "run" / "checkpoint").model.config.backbone == "swin"

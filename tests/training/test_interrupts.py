@@ -12,23 +12,13 @@ from typer.testing import CliRunner, Result
 
 from cli.main import app
 from cli.training_output import TrainingLines
-from evaluation.metrics import bootstrap_interval
 from media.progress import NO_FIGURES
 from models.weights import load_checkpoint
 from tests.training.made_collections import label_folders
-from tests.training.small_runs import CLIP_SPEC, MODEL
+from tests.training.small_runs import CLIP_SPEC, MODEL, NUMBERS
 from training.interrupts import NOTICE, SIGNALS, Interrupts, TrainingInterrupted
 
-RECIPE = """
-num_steps = 3
-num_audio = 4
-num_video = 4
-num_pairs = 2
-num_mixed_pairs = 2
-num_clips = 4
-num_workers = 0
-bfloat16 = false
-"""
+RECIPE = NUMBERS.replace("num_steps = 2", "num_steps = 3")
 
 
 class InterruptedLines(TrainingLines):
@@ -46,6 +36,7 @@ def _zorro(arguments: list[str], *, status: int) -> Result:
     return result
 
 
+@pytest.mark.usefixtures("few_resamples")
 def test_ctrl_c_saves_the_step_and_names_the_command_to_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -65,10 +56,6 @@ def test_ctrl_c_saves_the_step_and_names_the_command_to_go_on(
     assert not (run / "checkpoint").exists()
     assert [signal.getsignal(number) for number in SIGNALS] == handlers
 
-    monkeypatch.setattr(  # a thousand resamples take most of the time, and nothing here reads a score
-        "evaluation.scorer.bootstrap_interval",
-        lambda *arrays, **options: bootstrap_interval(*arrays, **options | {"num_resamples": 20}),
-    )
     assert "going on from step 1 of 3" in _zorro(shlex.split(again)[1:], status=0).stderr
     assert load_checkpoint(run / "checkpoint").extra["num_steps"] == 3
 

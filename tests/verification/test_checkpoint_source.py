@@ -71,8 +71,9 @@ def test_a_checkpoint_stands_for_itself_and_a_bundle_for_its_own(checkpoint: Pat
 
 
 def test_a_bundle_is_exported_anew_to_the_last_byte(bundle: Path, tmp_path: Path) -> None:
-    """Two exports of the same weights are equal."""
-    _zorro("export", bundle, tmp_path / "small" / "1", "--variant", "fp32")
+    """Graphs are equal by tests/test_extras.py; so is all that is written around them."""
+    with known_graphs(bundle):
+        _zorro("export", bundle, tmp_path / "small" / "1", "--variant", "fp32")
     assert _bytes(tmp_path / "small" / "1") == _bytes(bundle)
 
 

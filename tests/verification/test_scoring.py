@@ -8,6 +8,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
+from models.weights import load_checkpoint, save_checkpoint
+from tests.known_graphs import known_graphs
 from tests.made_media import moving_frames, tone, write_clip
 from tests.training.small_runs import CLIP_SPEC, MODEL
 from verification.scored_model import open_model
@@ -171,10 +173,22 @@ def test_a_bundle_is_probed_as_its_checkpoint_is(checkpoint: Path, bundle: Path,
     assert all(tables[1][name]["val"] == tables[0][name]["val"] for name in tables[1])
 
 
+@pytest.fixture
+def spans_bundle(checkpoint: Path, bundle: Path, tmp_path: Path) -> Path:
+    """The bundle that tests share, as if its run had taken files with all their spans for clips."""
+    loaded, recipe = load_checkpoint(checkpoint), {"spans": "whole", "multi_label": True}
+    trained = tmp_path / "trained"
+    save_checkpoint(trained, loaded.model, clip_spec=loaded.clip_spec, labels=loaded.labels, recipe=recipe)
+    with known_graphs(bundle):
+        _zorro("export", trained, tmp_path / "spans" / "1", "--variant", "fp32")
+    assert json.loads((tmp_path / "spans" / "1" / "bundle.json").read_text())["scores"] == "sigmoid"
+    return tmp_path / "spans" / "1"
+
+
 def test_files_of_several_spans_are_scored_as_they_were_learned(
-    clips: Path, checkpoint: Path, tmp_path: Path
+    clips: Path, checkpoint: Path, spans_bundle: Path, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "spans"
+    folder = tmp_path / "clips"
     folder.mkdir()
     rows = ["path,modality,label,split,start_seconds,end_seconds"]
     for film in sorted(clips.glob("*/*/[0-9].mp4")):
@@ -197,11 +211,8 @@ def test_files_of_several_spans_are_scored_as_they_were_learned(
     assert whole == {
         name: {"average_precision": 1.0, "clips": n} for name, n in (("begin", 4), ("high", 2), ("low", 2))
     }
-    _zorro("export", tmp_path / "run" / "checkpoint", tmp_path / "spans" / "1")
-    bundle = tmp_path / "spans" / "1"
-    assert json.loads((bundle / "bundle.json").read_text())["scores"] == "sigmoid"
-    assert probed(bundle)["labels"] == whole, "a bundle knows what it was trained on"
-    assert probed(bundle, "--spans", "each")["clips"] == 8
+    assert probed(spans_bundle)["labels"] == whole, "a bundle knows what it was trained on"
+    assert probed(spans_bundle, "--spans", "each")["clips"] == 8
     assert probed(checkpoint)["clips"] == 8, "of a checkpoint that says nothing each span is a clip"
     assert probed(checkpoint, "--spans", "whole")["clips"] == 4
 

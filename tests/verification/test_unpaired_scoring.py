@@ -7,25 +7,15 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
-from evaluation.metrics import bootstrap_interval
 from tests.training.made_collections import label_folders, several_labels
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("few_resamples")]
 
 
 def _zorro(*arguments: object, status: int = 0) -> Result:
     result = CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
     assert result.exit_code == status, (result.output, result.exception)
     return result
-
-
-@pytest.fixture(autouse=True)
-def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Intervals of 20 resamples: a thousand of them take most of the time, and no test here reads one."""
-    monkeypatch.setattr(
-        "evaluation.scorer.bootstrap_interval",
-        lambda *arrays, **options: bootstrap_interval(*arrays, **options | {"num_resamples": 20}),
-    )
 
 
 @pytest.fixture(scope="module")
