@@ -9,6 +9,7 @@ from media import ClipSpec
 from tests.leftovers import nothing_is_left, temporary_folder  # noqa: F401 - fixtures of every test
 from tests.made_media import moving_frames, tone, write_clip
 from tests.made_once import MadeOnce, made_once  # noqa: F401 - a fixture
+from tests.measured_tests import pytest_runtest_protocol  # noqa: F401 - a hook
 
 
 @pytest.fixture(scope="session")

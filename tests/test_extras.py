@@ -50,7 +50,7 @@ trace_requests(FastAPI(), provider)
 provider.shutdown()
 """
 RECIPE = NUMBERS + MODEL + CLIP_SPEC
-EXPORT_STAGES = ("decode", "graphs", "fp32", "fp16", "self-test")
+EXPORT_STAGES = ("reading clips", "graphs", "fp32", "fp16", "self-test")
 PROGRESS_BAR = re.compile(rf"({'|'.join(EXPORT_STAGES)}) +━+ +(\d+)/(\d+) [-0-9:]+ *")
 
 

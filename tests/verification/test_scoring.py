@@ -14,7 +14,7 @@ from tests.made_media import moving_frames, tone, write_clip
 from tests.training.small_runs import CLIP_SPEC, MODEL
 from verification.scored_model import open_model
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("few_resamples")]
 
 
 def _zorro(*arguments: object, status: int = 0) -> Result:
