@@ -37,6 +37,7 @@ from tests.tiny_bundle import graphs_in
 
 pytestmark = pytest.mark.slow
 SHALLOW: dict[str, dict[str, Any]] = {
+    "vit-small": {"depth": 1},  # another stem; the trunk is that of vit-tiny
     "swin-tiny": {"swin": SMALL_SWIN["swin"] | {"depths": (2, 1)}},
     "hip-mini": {"hip": SMALL_HIP["hip"] | {"depths": (1, 1)}},
 }
