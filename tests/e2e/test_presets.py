@@ -44,7 +44,13 @@ SHALLOW: dict[str, dict[str, Any]] = {
 """Changes of the small models that make their export faster."""
 
 
-@pytest.fixture(scope="module", params=DISTINCT_PRESETS)
+@pytest.fixture(
+    scope="module",
+    params=[
+        name if name.startswith("vit") else pytest.param(name, marks=pytest.mark.exhaustive)
+        for name in DISTINCT_PRESETS
+    ],
+)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Path:
     """A folder of bundles with one bundle, small/1: for vit-tiny, the one that tests share.
 

@@ -100,6 +100,7 @@ def test_a_preset_brings_its_clip_spec(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_documented_swin_trains(tmp_path: Path) -> None:
     data = label_folders(tmp_path / "data", audio=True)
     one = NUMBERS.replace("= 4", "= 1").replace("num_pairs = 2", "num_pairs = 0")

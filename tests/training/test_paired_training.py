@@ -391,6 +391,7 @@ erase_probability = 0.0
 """Nothing is left to chance, and there is no batch norm, whose statistics are of a rank's own share."""
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("engine", ["ddp", "fsdp"])
 def test_two_ranks_train_as_one(engine: str, data: Path, tmp_path: Path) -> None:
     spans = tmp_path / "spans"
@@ -420,6 +421,7 @@ def test_two_ranks_train_as_one(engine: str, data: Path, tmp_path: Path) -> None
     assert set(state["model"]) == set(torch.load(tmp_path / "one" / "state.pt", weights_only=True)["model"])
 
 
+@pytest.mark.exhaustive
 def test_a_run_killed_outright_gives_the_same_losses(data: Path, tmp_path: Path) -> None:
     recipe = _recipe(tmp_path, 40)
     train(recipe, tmp_path / "whole", data_dir=data)

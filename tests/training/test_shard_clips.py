@@ -239,6 +239,7 @@ def test_kinds_of_runs_resume_exactly(more: str, hurt: Path, tmp_path: Path) -> 
     assert states[0]["faults"]
 
 
+@pytest.mark.exhaustive
 def test_a_run_killed_outright_gives_the_same_losses(written: Path, tmp_path: Path) -> None:
     recipe = _recipe(tmp_path, 40)
     train(recipe, tmp_path / "whole", data_dir=written)
@@ -261,6 +262,7 @@ def test_what_shards_cannot_give_fails(data: Path, written: Path, tmp_path: Path
         folder.restore(_task(written, _recipe(tmp_path, 4)).state())
 
 
+@pytest.mark.exhaustive
 def test_the_faults_of_two_ranks_are_counted_together(hurt: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "ranks.toml"
     recipe.write_text(_recipe(tmp_path, 2).read_text().replace("num_clips = 5", "num_clips = 10"))

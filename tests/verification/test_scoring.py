@@ -50,6 +50,7 @@ def tuned(clips: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactor
     return run / "checkpoint"
 
 
+@pytest.mark.exhaustive
 def test_a_folder_of_clips_is_all_a_user_needs(tuned: Path, clips: Path, film: Path, tmp_path: Path) -> None:
     manifest = json.loads((tuned / "checkpoint.json").read_text())
     assert [label["id"] for label in manifest["labels"]] == ["high", "low"]
