@@ -25,7 +25,7 @@ from media.spec import ClipSpec
 from .manifests import Item
 from .read_failure import ReadFailure, nothing_decodes, read_failure
 
-PICTURE_SIZE = 160  # pixels: room for crops above the model's frame size
+MIN_PICTURE_SIZE = 160  # pixels: room for crops above frames of 128
 NUM_FILM_FRAMES = 8  # kept of a film, evenly spread
 
 
@@ -43,7 +43,7 @@ class UnpairedVideo:
     """A whole picture, or frames of a film."""
 
     frames: Tensor
-    """uint8 [frames, 3, PICTURE_SIZE, PICTURE_SIZE]"""
+    """uint8 [frames, 3, size, size], of `picture_size`"""
     aspect: float
     """Width by height of what was squeezed into the square."""
     target: int
@@ -57,6 +57,11 @@ class UnpairedMaterial:
     video: list[UnpairedVideo]
     failures: dict[Path, ReadFailure]
     """Files that do not decode."""
+
+
+def picture_size(spec: ClipSpec) -> int:
+    """Side of the square that a picture is kept in: a quarter more than a frame, as room for crops."""
+    return max(MIN_PICTURE_SIZE, spec.frame_size * 5 // 4)
 
 
 def load_unpaired(
@@ -83,7 +88,7 @@ def load_unpaired(
         ValueError: no file decodes.
     """
     key = hashlib.sha256(
-        repr((spec.hash, PICTURE_SIZE, NUM_FILM_FRAMES, [_identity(i) for i in items])).encode()
+        repr((spec.hash, picture_size(spec), NUM_FILM_FRAMES, [_identity(i) for i in items])).encode()
     )
     path = cache_dir / f"{key.hexdigest()[:16]}.pt"
     if not path.is_file():
@@ -139,21 +144,19 @@ def _decode(item: Item, spec: ClipSpec) -> Tensor | tuple[Tensor, float] | ReadF
     try:
         if item.modality == "audio":
             return torch.from_numpy(log_mel(read_waveform(item.path, spec), spec))
-        return _square_frames(item.path)
+        return _square_frames(item.path, picture_size(spec))
     except Exception as error:  # whatever a decoder raises costs its file alone
         return read_failure(item.path, error)
 
 
-def _square_frames(path: Path) -> tuple[Tensor, float]:
+def _square_frames(path: Path, size: int) -> tuple[Tensor, float]:
     info = probe(path)
     width, height = info.width or 1, info.height or 1
     times = [0.0]
     if not info.is_still and info.duration_seconds:
         times = [(i + 0.5) * info.duration_seconds / NUM_FILM_FRAMES for i in range(NUM_FILM_FRAMES)]
-    scale = PICTURE_SIZE / min(width, height)
+    scale = size / min(width, height)
     whole = read_frames(path, times, height=round(height * scale), width=round(width * scale))
     frames = torch.from_numpy(np.ascontiguousarray(whole)).permute(0, 3, 1, 2).float()
-    square = torch.nn.functional.interpolate(
-        frames, (PICTURE_SIZE, PICTURE_SIZE), mode="bilinear", antialias=True
-    )
+    square = torch.nn.functional.interpolate(frames, (size, size), mode="bilinear", antialias=True)
     return square.round().clamp(0, 255).to(torch.uint8), width / height

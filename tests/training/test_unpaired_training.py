@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from datasets.manifests import Listing, ManifestError, label_table, read_manifest
+from datasets.unpaired import load_unpaired
 from evaluation.metrics import expected_calibration_error, per_label_accuracy, top_k_accuracy
 from media import ClipSpec
 from models.attention import Pairing
@@ -126,6 +127,14 @@ def test_labels_that_do_not_compete_have_no_temperature(
     temperatures = task.calibrate(model)
     same = all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert (temperatures == {}) == same == multi_label
+
+
+@pytest.mark.parametrize(("frame_size", "kept"), [(32, 160), (128, 160), (224, 280)])
+def test_pictures_are_kept_larger_than_frames(frame_size: int, kept: int, data: Path, tmp_path: Path) -> None:
+    items = [item for item in read_manifest(data / "manifest.csv") if item.modality != "audio"]
+    material = load_unpaired(items, ClipSpec(frame_size=frame_size), {"low": 0, "high": 1}, tmp_path)
+    assert material.video
+    assert {video.frames.shape[2:] for video in material.video} == {(kept, kept)}
 
 
 def test_the_shipped_recipe_reads(tmp_path: Path) -> None:
