@@ -158,7 +158,8 @@ def _decode(path: Path, modality: str, spec: ClipSpec) -> Recording | ReadFailur
                 else max(1, round(info.duration_seconds / interval))
             )
             times, size = [(i + 0.5) * interval for i in range(count)], spec.frame_size
-            frames = torch.from_numpy(np.ascontiguousarray(read_frames(path, times, height=size, width=size)))
+            read = read_frames(path, times, height=size, width=size, crop_fraction=spec.crop_fraction)
+            frames = torch.from_numpy(np.ascontiguousarray(read))
     except Exception as error:  # whatever a decoder raises costs its file alone
         return read_failure(path, error)
     return Recording(sound, frames)

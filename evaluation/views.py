@@ -3,9 +3,10 @@
 Scores averaged.
 
 Kinetics' protocol is several windows times three crops. One crop is what `media.read_clips` gives and a
-server sees: the middle. For three, frames are decoded so that their shorter side is `frame_size`, and cut at
-the middle and both ends of the longer side; the middle one is then the same, pixel for pixel. All crops of a
-window share its sound.
+server sees: the middle. For three, frames are decoded so that their shorter side is `frame_size /
+crop_fraction`, of which the middle is kept, and cut at the middle and both ends of the longer side. The
+middle one is then the same, pixel for pixel, if that quotient is whole. All crops of a window share its
+sound.
 
 All views count the same, unlike windows of an answer that is served, which `media.pooling` weighs.
 """
@@ -149,10 +150,13 @@ def _crops(
 ) -> Iterator[UInt8[np.ndarray, "frames size size 3"]]:
     height, width = info.height or 1, info.width or 1
     size, aspect = spec.frame_size, min(max(width, height) / min(width, height), MAX_ASPECT)
-    longer = round(size * aspect)
-    shape = (size, longer) if width > height else (longer, size)
+    shorter = round(size / spec.crop_fraction)
+    longer = round(shorter * aspect)
+    shape = (shorter, longer) if width > height else (longer, shorter)
     times = [start + offset for offset in spec.frame_offsets_seconds]
-    return crop_thirds(read_frames(item.path, times, height=shape[0], width=shape[1]), size)
+    frames = read_frames(item.path, times, height=shape[0], width=shape[1])
+    kept = slice((shorter - size) // 2, (shorter - size) // 2 + size)
+    return crop_thirds(frames[:, kept] if width > height else frames[:, :, kept], size)
 
 
 def _samples(item: Item, clip: Clip, spec: ClipSpec) -> Float32[np.ndarray, " samples"]:

@@ -274,16 +274,26 @@ def read_frames(
     *,
     height: int,
     width: int,
+    crop_fraction: float = 1.0,
     limits: MediaLimits | None = None,
 ) -> UInt8[np.ndarray, "frames height width 3"]:
     """The frames on display at times in any order, scaled to cover and cropped at the middle.
+
+    Args:
+        source: as in `read_clips`.
+        times_seconds: since the container's start.
+        height: of the frames, in pixels.
+        width: of the frames, in pixels.
+        crop_fraction: what is cropped out of each side of a frame that just covers; 1 is all that fits.
+        limits: the most that a file may take.
 
     Raises:
         MediaError: there is no picture, or nothing of it decodes.
     """
     limits = limits or MediaLimits()
     with open_container(source, limits) as container:
-        frames = frames_at(VideoReader(container, limits), times_seconds, height=height, width=width)
+        reader = VideoReader(container, limits)
+        frames = frames_at(reader, times_seconds, height=height, width=width, crop_fraction=crop_fraction)
     return np.stack([frames[t] for t in times_seconds])
 
 

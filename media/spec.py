@@ -3,12 +3,20 @@
 A model has learned from arrays made with these numbers, so they are stored in its checkpoint and bundle, and
 a runtime refuses a graph whose `hash` differs. Means and standard deviations are applied inside the graph;
 nothing in `media` uses them.
+
+`LATER_NUMBERS` came after the first models. They are written only where they differ from their default, which
+is what those models were trained with: a spec stored without them loads, and keeps its text and its hash.
 """
 
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
+
+LATER_NUMBERS = (
+    "fft_length", "first_centre", "symmetric_window", "unit_energy", "pre_emphasis", "crop_fraction",
+)  # fmt: skip
+"""Left out of a written spec at their default, and optional in one that is read; no other number is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +41,12 @@ class ClipSpec:
     audio_std: float = 4.0
     video_mean: tuple[float, float, float] = (127.5, 127.5, 127.5)  # of uint8 RGB
     video_std: tuple[float, float, float] = (63.75, 63.75, 63.75)
+    fft_length: int | None = None  # samples of a Fourier transform, the window and zeros; None: window_length
+    first_centre: int | None = None  # sample at the middle of mel frame 0; None: half of hop_length
+    symmetric_window: bool = False  # Hann with equal first and last sample; else periodic
+    unit_energy: bool = True  # whether the power is divided by the window's energy
+    pre_emphasis: float = 0.0  # share of the sample before that is taken off each sample
+    crop_fraction: float = 1.0  # of the shorter side of a picture, scaled, that the frame shows
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -47,6 +61,26 @@ class ClipSpec:
             raise ValueError(f"need 0 <= {self.min_hz=} < {self.max_hz=} <= half of {self.sample_rate=}")
         if self.log_offset <= 0 or self.audio_std <= 0 or min(self.video_std) <= 0:
             raise ValueError("log_offset, audio_std and video_std must be positive")
+        if self.num_fft_samples < self.window_length:
+            raise ValueError(
+                f"{self.fft_length=} is shorter than {self.window_length=}; it must hold a window"
+            )
+        if not 0 <= self.centre_of_first_frame <= self.window_length // 2:
+            raise ValueError(f"need 0 <= {self.first_centre=} <= half of {self.window_length=}")
+        if not (0 <= self.pre_emphasis < 1 and 0 < self.crop_fraction <= 1):
+            raise ValueError(
+                f"need 0 <= {self.pre_emphasis=} < 1 and 0 < {self.crop_fraction=} <= 1: both are shares"
+            )
+
+    @property
+    def num_fft_samples(self) -> int:
+        """Samples of one Fourier transform: `fft_length`, or by default `window_length`."""
+        return self.window_length if self.fft_length is None else self.fft_length
+
+    @property
+    def centre_of_first_frame(self) -> int:
+        """Sample at the middle of mel frame 0: `first_centre`, or by default the middle of the first hop."""
+        return self.hop_length // 2 if self.first_centre is None else self.first_centre
 
     @property
     def num_samples(self) -> int:
@@ -80,20 +114,22 @@ class ClipSpec:
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
-        """Numbers as JSON types; `from_dict` is its inverse."""
+        """Numbers as JSON types, without `LATER_NUMBERS` at their default; `from_dict` is its inverse."""
+        defaults = {field.name: field.default for field in fields(self) if field.name in LATER_NUMBERS}
         numbers: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return numbers
+        return {k: v for k, v in numbers.items() if k not in defaults or v != defaults[k]}
 
     @classmethod
     def from_dict(cls, numbers: dict[str, Any]) -> Self:
         """Inverse of `to_dict`.
 
         Raises:
-            ValueError: a number is missing or unknown.
+            ValueError: a number is missing or unknown, or the numbers contradict each other.
         """
         names = {field.name for field in fields(cls)}
-        if names != numbers.keys():
-            missing, unknown = sorted(names - numbers.keys()), sorted(numbers.keys() - names)
+        missing = sorted(names - numbers.keys() - set(LATER_NUMBERS))
+        unknown = sorted(numbers.keys() - names)
+        if missing or unknown:
             raise ValueError(f"not a ClipSpec: {missing=}, {unknown=}")
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in numbers.items()}
         return cls(**plain)

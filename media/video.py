@@ -73,13 +73,22 @@ class VideoReader:
             self.end_seconds = self._current[0] + self._frame_seconds(self._current[1])
         return None if self._current is None else self._current[1]
 
-    def rgb(self, frame: VideoFrame, *, height: int, width: int) -> UInt8[np.ndarray, "height width 3"]:
+    def rgb(
+        self, frame: VideoFrame, *, height: int, width: int, crop_fraction: float = 1.0
+    ) -> UInt8[np.ndarray, "height width 3"]:
         """`to_rgb` of one of the frames; see there."""
         # A matrix is read once for each angle, since reading it keeps its frame alive.
         if frame.rotation not in self._orientations:
             self._orientations[frame.rotation] = orientation(frame)
         displayed = self._orientations[frame.rotation]
-        return to_rgb(frame, displayed, height=height, width=width, pixel_aspect=self._pixel_aspect)
+        return to_rgb(
+            frame,
+            displayed,
+            height=height,
+            width=width,
+            pixel_aspect=self._pixel_aspect,
+            crop_fraction=crop_fraction,
+        )
 
     def _can_skip(self, seconds: float, now: float) -> bool:
         if seconds - now <= MIN_SKIP_SECONDS:
@@ -131,14 +140,15 @@ def to_rgb(
     height: int,
     width: int,
     pixel_aspect: float = 1.0,
+    crop_fraction: float = 1.0,
 ) -> UInt8[np.ndarray, "height width 3"]:
     """The displayed frame with square pixels, in height x width.
 
-    It is scaled to just cover that size and cropped at its middle.
+    It is scaled to just cover that size divided by `crop_fraction`, and cropped at its middle.
     """
     target_height, target_width = (width, height) if displayed.swaps_axes else (height, width)
     shown_height, shown_width = float(frame.height), frame.width * pixel_aspect
-    scale = max(target_height / shown_height, target_width / shown_width)
+    scale = max(target_height / shown_height, target_width / shown_width) / crop_fraction
     scaled_height = max(target_height, round(shown_height * scale))
     scaled_width = max(target_width, round(shown_width * scale))
     method = "AREA" if scale < 1 else "BICUBIC"

@@ -73,15 +73,22 @@ class VideoWindows:
                 if self._converted_to < t <= until
             )
             index += 1
-        size = self._spec.frame_size
-        self._rgb.update(frames_at(self.reader, missing, height=size, width=size))
+        size, crop_fraction = self._spec.frame_size, self._spec.crop_fraction
+        self._rgb.update(
+            frames_at(self.reader, missing, height=size, width=size, crop_fraction=crop_fraction)
+        )
         self._converted_to = max(self._converted_to, until)
         if self._still_until is None:
             self.reader.frame_at(until)  # so that an end of the video inside the window is known
 
 
 def frames_at(
-    reader: VideoReader, times_seconds: Sequence[float] | set[float], *, height: int, width: int
+    reader: VideoReader,
+    times_seconds: Sequence[float] | set[float],
+    *,
+    height: int,
+    width: int,
+    crop_fraction: float = 1.0,
 ) -> dict[float, UInt8[np.ndarray, "height width 3"]]:
     """Converted frames by time; a frame that is on display at several of them is converted once.
 
@@ -96,6 +103,6 @@ def frames_at(
             raise CorruptMedia("nothing of the picture decodes; is the file complete? Or ask for audio alone")
         if frame is not last_frame or last_rgb is None:
             last_frame = frame
-            last_rgb = reader.rgb(frame, height=height, width=width)
+            last_rgb = reader.rgb(frame, height=height, width=width, crop_fraction=crop_fraction)
         frames[seconds] = last_rgb
     return frames

@@ -61,7 +61,7 @@ class Recipe:
 
     preset: str = "vit-tiny"
     model: dict[str, Any] = field(default_factory=dict)
-    clip_spec: dict[str, Any] = field(default_factory=dict)
+    clip_spec: dict[str, Any] = field(default_factory=dict)  # any numbers of `media.ClipSpec`
     augmentation: Augmentation = field(default_factory=Augmentation)
     seed: int = 0
     num_steps: int = 2_500

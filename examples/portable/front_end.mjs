@@ -1,7 +1,7 @@
 // From samples and pictures to what the graphs read: docs/front-end.md as code, with a Fourier transform of its own.
 //
 // `spec` is `clip_spec` of bundle.json. The surprising fact: means and standard deviations in it are not for here, the
-// graphs apply them.
+// graphs apply them. Six numbers may be missing, and are then those of the first bundles.
 
 const SILENCE_RMS = 1e-3; // -60 dB of full scale
 const MIN_TAIL_SECONDS = 0.25; // a last window with less material than this is left out
@@ -63,15 +63,16 @@ export function frameIndices(spec, startSeconds, numFrames, fps) {
 /** Log-mel spectrogram of one window's samples, a Float32Array of [num_mel_frames, num_mel_bins]. */
 export function logMel(waveform, spec) {
   const { window_length: length, hop_length: hop, num_mel_bins: numBins } = spec;
-  const edge = Math.floor((length - hop) / 2);
+  const edge = Math.floor(length / 2) - (spec.first_centre ?? Math.floor(hop / 2));
   const numFrames = Math.floor(waveform.length / hop);
-  const hann = hannWindow(length);
+  const samples = preEmphasised(waveform, spec.pre_emphasis ?? 0);
+  const hann = hannWindow(spec);
   const filters = melFilters(spec);
-  const transform = fourier(length);
-  const frame = new Float64Array(length);
+  const transform = fourier(fftLengthOf(spec));
+  const frame = new Float64Array(fftLengthOf(spec)); // zeros after the window
   const logs = new Float32Array(numFrames * numBins);
   for (let f = 0; f < numFrames; f++) {
-    for (let n = 0; n < length; n++) frame[n] = (waveform[f * hop - edge + n] ?? 0) * hann[n]; // zeros outside
+    for (let n = 0; n < length; n++) frame[n] = (samples[f * hop - edge + n] ?? 0) * hann[n]; // zeros outside
     const { re, im } = transform(frame);
     filters.forEach(({ first, weights }, bin) => {
       let power = spec.log_offset;
@@ -82,9 +83,16 @@ export function logMel(waveform, spec) {
   return logs;
 }
 
-/** Periodic, of unit energy. */
-function hannWindow(length) {
-  const window = Float64Array.from({ length }, (_, n) => 0.5 - 0.5 * Math.cos((2 * Math.PI * n) / length));
+/** Each sample less a share of the one before it; the first less that share of itself. */
+function preEmphasised(waveform, share) {
+  return Float64Array.from(waveform, (sample, n) => sample - share * waveform[Math.max(0, n - 1)]);
+}
+
+/** Periodic and of unit energy, unless the numbers say otherwise. */
+function hannWindow({ window_length: length, symmetric_window: isSymmetric = false, unit_energy: isUnit = true }) {
+  const period = isSymmetric ? length - 1 : length;
+  const window = Float64Array.from({ length }, (_, n) => 0.5 - 0.5 * Math.cos((2 * Math.PI * n) / period));
+  if (!isUnit) return window;
   const norm = Math.sqrt(window.reduce((sum, w) => sum + w * w, 0));
   return window.map((w) => w / norm);
 }
@@ -93,8 +101,9 @@ function hannWindow(length) {
 function melFilters(spec) {
   const lowest = mel(spec.min_hz);
   const step = (mel(spec.max_hz) - lowest) / (spec.num_mel_bins + 1);
-  const numFftBins = Math.floor(spec.window_length / 2) + 1;
-  const bins = Array.from({ length: numFftBins }, (_, k) => mel((k * spec.sample_rate) / spec.window_length));
+  const fftLength = fftLengthOf(spec);
+  const numFftBins = Math.floor(fftLength / 2) + 1;
+  const bins = Array.from({ length: numFftBins }, (_, k) => mel((k * spec.sample_rate) / fftLength));
   return Array.from({ length: spec.num_mel_bins }, (_, bin) => {
     const centre = lowest + (bin + 1) * step;
     const triangle = bins.map((at) => Math.max(0, 1 - Math.abs(at - centre) / step));
@@ -102,6 +111,11 @@ function melFilters(spec) {
     const end = triangle.findLastIndex((weight) => weight > 0) + 1;
     return { first, weights: Float64Array.from(triangle.slice(first, end)) };
   });
+}
+
+/** Samples of one Fourier transform. */
+function fftLengthOf({ window_length: windowLength, fft_length: fftLength = windowLength }) {
+  return fftLength;
 }
 
 function mel(hz) {

@@ -1,7 +1,7 @@
 """From samples and pictures to what the graphs read, in numpy alone: docs/front-end.md as code.
 
 `spec` is `clip_spec` of bundle.json. The surprising fact: means and standard deviations in it are not for
-here, the graphs apply them.
+here, the graphs apply them. Six numbers may be missing, and are then those of the first bundles.
 """
 
 from dataclasses import dataclass
@@ -96,24 +96,35 @@ def frame_indices(spec: Spec, start_seconds: float, num_frames: int, fps: float)
 def log_mel(waveform: np.ndarray, spec: Spec) -> np.ndarray:
     """Log-mel spectrogram of one window's samples, float32 [num_mel_frames, num_mel_bins]."""
     length, hop = spec["window_length"], spec["hop_length"]
-    edge = (length - hop) // 2
-    padded = np.pad(np.asarray(waveform, np.float64), (edge, edge + length))
-    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
-    hann /= np.sqrt((hann**2).sum())
+    edge = length // 2 - spec.get("first_centre", hop // 2)
+    samples = np.asarray(waveform, np.float64)
+    samples = samples - spec.get("pre_emphasis", 0.0) * np.concatenate([samples[:1], samples[:-1]])
+    padded = np.pad(samples, (edge, edge + length))
     starts = hop * np.arange(len(waveform) // hop)
     frames = np.lib.stride_tricks.sliding_window_view(padded, length)[starts]
-    power = np.abs(np.fft.rfft(frames * hann)) ** 2
+    power = np.abs(np.fft.rfft(frames * hann_window(spec), _fft_length(spec))) ** 2
     return np.log(power @ mel_filters(spec) + spec["log_offset"]).astype(np.float32)
 
 
+def hann_window(spec: Spec) -> np.ndarray:
+    """Periodic and of unit energy, unless the numbers say otherwise, [window_length]."""
+    length = spec["window_length"]
+    period = length - 1 if spec.get("symmetric_window", False) else length
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / period)
+    return hann / np.sqrt((hann**2).sum()) if spec.get("unit_energy", True) else hann
+
+
 def mel_filters(spec: Spec) -> np.ndarray:
-    """Triangles of height 1 on the mel scale, [window_length // 2 + 1, num_mel_bins]."""
+    """Triangles of height 1 on the mel scale, [FFT length // 2 + 1, num_mel_bins]."""
     edges = np.linspace(_mel(spec["min_hz"]), _mel(spec["max_hz"]), spec["num_mel_bins"] + 2)
     lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
-    bins = _mel(np.arange(spec["window_length"] // 2 + 1) * spec["sample_rate"] / spec["window_length"])[
-        :, None
-    ]
+    length = _fft_length(spec)
+    bins = _mel(np.arange(length // 2 + 1) * spec["sample_rate"] / length)[:, None]
     return np.maximum(0, np.minimum((bins - lower) / (centre - lower), (upper - bins) / (upper - centre)))
+
+
+def _fft_length(spec: Spec) -> int:
+    return int(spec.get("fft_length", spec["window_length"]))
 
 
 def _mel(hz: float | np.ndarray) -> np.ndarray:

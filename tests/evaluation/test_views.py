@@ -1,5 +1,6 @@
 """Views: where windows lie, what crops show, and how scores are averaged."""
 
+from dataclasses import replace
 from math import exp
 from pathlib import Path
 
@@ -71,6 +72,17 @@ def test_the_middle_crop_is_what_a_server_sees(striped: Path, spec: ClipSpec) ->
         served = next(iter(read_clips(striped, spec, start_seconds=view.clip.start_seconds)))
         assert np.array_equal(view.clip.video, served.video)
         assert np.array_equal(view.clip.audio, served.audio)
+
+
+def test_crops_of_a_larger_frame(striped: Path, spec: ClipSpec) -> None:
+    """Of 64x96 pixels, scaled to 40x60, crops of 32x32: the middle is what a server sees."""
+    spec = replace(spec, frame_size=32, crop_fraction=0.8)
+    views = read_views(_item(striped), spec, probe(striped), ViewPlan(num_crops=3), audio=False, video=True)
+    served = next(iter(read_clips(striped, spec, start_seconds=views[0].clip.start_seconds, audio=False)))
+    assert np.array_equal(views[0].clip.video, served.video)
+    _, left, right = (view.clip.video.mean((0, 1, 2)) for view in views)
+    assert left[0] > 1.5 * left[1] > 15 * left[2]  # 20 columns of red, 12 of green
+    assert right[2] > 1.5 * right[1] > 15 * right[0]
 
 
 def test_outer_crops_show_the_ends(striped: Path, spec: ClipSpec) -> None:

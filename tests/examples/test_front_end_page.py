@@ -1,6 +1,7 @@
 """Every number of docs/front-end.md is what the code gives."""
 
 import importlib
+import json
 import math
 import re
 from dataclasses import fields
@@ -18,6 +19,7 @@ from export.golden import golden_inputs
 from media import Clip, ClipSpec, Modality, read_clips, read_waveform
 from media.log_mel import log_mel, mel_filters
 from media.pooling import pool, window_weights
+from media.spec import LATER_NUMBERS
 from media.video import to_rgb
 from runtime.signature import input_tensors, output_names
 from tests.made_films import write_wav
@@ -44,8 +46,8 @@ def numbers(page: str, *header: str) -> list[list[float]]:
     return [[float(cell) for cell in row] for row in table(page, *header)]
 
 
-def chirp() -> np.ndarray:
-    t = np.arange(81_920) / 16_000
+def chirp(sample_rate: int = 16_000) -> np.ndarray:
+    t = np.arange(round(5.12 * sample_rate)) / sample_rate
     return (0.5 * np.sin(2 * np.pi * (100 * t + 300 * t**2))).astype(np.float32)
 
 
@@ -77,8 +79,15 @@ def test_table_finds_rows_fails() -> None:
 
 def test_page_has_every_number_of_the_spec() -> None:
     rows = table(PAGE, "number", "default", "meaning")
-    defaults = [(f"`{f.name}`", str(SPEC.to_dict()[f.name])) for f in fields(ClipSpec)]
+    defaults = [(f"`{name}`", str(value)) for name, value in SPEC.to_dict().items()]
     assert [(name, value) for name, value, _ in rows] == defaults
+    rows = table(PAGE, "further number", "without it", "meaning")
+    later = {f"`{f.name}`": str(f.default).lower() for f in fields(ClipSpec) if f.name in LATER_NUMBERS}
+    later |= {"`fft_length`": "`window_length`", "`first_centre`": "`hop_length / 2`"}
+    assert SPEC.num_fft_samples == SPEC.window_length
+    assert SPEC.centre_of_first_frame == SPEC.hop_length / 2
+    assert {name: value for name, value, _ in rows} == later
+    assert len(SPEC.to_dict()) + len(rows) == len(fields(ClipSpec))
     assert f"{SPEC.num_samples} samples, {SPEC.window_seconds:g} s" in PAGE
 
 
@@ -116,6 +125,31 @@ def test_log_mel_of_the_chirp() -> None:
         assert got[int(frame), int(band)] == pytest.approx(value, abs=2e-4)
     values = got.astype(np.float64)
     facts = {name: float(value) for name, value in table(PAGE, "of all 512 x 80 values", "is")}
+    assert facts == pytest.approx(
+        {
+            "sum": values.sum(),
+            "sum of squares": (values**2).sum(),
+            "largest": values.max(),
+            "smallest": values.min(),
+        },
+        rel=1e-5,
+    )
+
+
+def test_log_mel_of_the_chirp_by_the_second_example() -> None:
+    prose = " ".join(PAGE.split())
+    (text,) = re.findall(r"taggers trained on AudioSet use: (.*?); the others as above", prose)
+    said = {name: json.loads(value) for name, value in re.findall(r"`(\w+)` ([\w.-]+)", text)}
+    spec = ClipSpec(**said)
+    assert set(said) >= {*LATER_NUMBERS} - {"crop_fraction"}
+    assert spec.window_seconds == 5.12
+    got = log_mel(chirp(32_000), spec)
+    rows = numbers(PAGE, "frame of the second example", "band", "log-mel")
+    assert len(rows) == 11
+    for frame, band, value in rows:
+        assert got[int(frame), int(band)] == pytest.approx(value, abs=1e-3)
+    values = got.astype(np.float64)
+    facts = {name: float(value) for name, value in table(PAGE, "of all 512 x 128 values", "is")}
     assert facts == pytest.approx(
         {
             "sum": values.sum(),
@@ -183,15 +217,17 @@ def weights_by_the_page(n: int, m: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("width", "height"), [(320, 240), (213, 160), (150, 201), (90, 50)])
-def test_scaling_of_grey_is_by_the_page(width: int, height: int) -> None:
+@pytest.mark.parametrize("crop_fraction", [1.0, 0.875])
+def test_scaling_of_grey_is_by_the_page(width: int, height: int, crop_fraction: float) -> None:
     y, x = np.mgrid[:height, :width]
     grey = np.rint(127.5 + 100 * np.sin(6 * x / width + 4 * y / height)).astype(np.uint8)
-    scale = max(128 / height, 128 / width)
+    scale = max(128 / height, 128 / width) / crop_fraction
     rows, columns = max(128, round(height * scale)), max(128, round(width * scale))
     scaled = weights_by_the_page(height, rows) @ grey @ weights_by_the_page(width, columns).T
     top, left = (rows - 128) // 2, (columns - 128) // 2
     wanted = scaled[top : top + 128, left : left + 128]
-    got = to_rgb(VideoFrame.from_ndarray(grey, format="gray"), height=128, width=128)[..., 0]
+    frame = VideoFrame.from_ndarray(grey, format="gray")
+    got = to_rgb(frame, height=128, width=128, crop_fraction=crop_fraction)[..., 0]
     assert np.abs(got - np.clip(np.rint(wanted), 0, 255)).max() <= 1
 
 

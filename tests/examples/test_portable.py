@@ -15,6 +15,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +28,7 @@ from av.filter import Graph
 from export.golden import golden_inputs
 from media import ClipSpec, read_clips, read_waveform
 from media.log_mel import log_mel
+from media.spec import LATER_NUMBERS
 from runtime import Zorro
 from runtime.results import ClipResult
 from tests.made_films import write_film, write_wav
@@ -34,6 +36,20 @@ from tests.made_films import write_film, write_wav
 PORTABLE = Path(__file__).parents[2] / "examples" / "portable"
 README = (PORTABLE / "README.md").read_text()
 FPS = 25
+TAGGER_NUMBERS = {
+    "sample_rate": 32_000,
+    "window_length": 800,
+    "fft_length": 1_024,
+    "hop_length": 320,
+    "first_centre": 1,
+    "symmetric_window": True,
+    "unit_energy": False,
+    "pre_emphasis": 0.97,
+    "num_mel_bins": 128,
+    "max_hz": 15_000.0,
+    "log_offset": 1e-5,
+}
+"""A front end in which every number is another than by default."""
 ALONE = """
 import os.path, runpy, sys
 sys.argv = sys.argv[1:]
@@ -87,11 +103,14 @@ def extract_sound(film: Path, wav: Path) -> Path:
     return write_wav(wav, channels, sample_rate=int(options["-ar"]))
 
 
-def extract_frames(film: Path, raw: Path, *, frame_size: int) -> Path:
+def extract_frames(film: Path, raw: Path, spec: ClipSpec) -> Path:
     """What the README's command makes of a film's picture, in other sizes than its own 128 pixels."""
     options = ffmpeg_options("frames.rgb")
     assert (options["-f"], options["-pix_fmt"]) == ("rawvideo", "rgb24")
-    filters = re.sub(r"(?<=[=:])128:128:", f"{frame_size}:{frame_size}:", options["-vf"])
+    assert len(re.findall(r"\b(?:scale|crop)=128:128:", options["-vf"])) == 2
+    cover, size = round(spec.frame_size / spec.crop_fraction), spec.frame_size
+    filters = options["-vf"].replace("scale=128:128:", f"scale={cover}:{cover}:")
+    filters = filters.replace("crop=128:128:", f"crop={size}:{size}:")
     raw.write_bytes(b"".join(rgb.tobytes() for rgb in filtered(film, "video", filters)))
     return raw
 
@@ -130,7 +149,7 @@ def sound(stereo_film: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def frames(stereo_film: Path, spec: ClipSpec) -> Path:
-    return extract_frames(stereo_film, stereo_film.with_name("frames.rgb"), frame_size=spec.frame_size)
+    return extract_frames(stereo_film, stereo_film.with_name("frames.rgb"), spec)
 
 
 @pytest.fixture(scope="module")
@@ -343,6 +362,14 @@ def test_log_mel_is_that_of_media(front_end: ModuleType) -> None:
         np.testing.assert_allclose(front_end.log_mel(noise, spec.to_dict()), log_mel(noise, spec), atol=1e-4)
 
 
+@pytest.mark.parametrize("name", [None, *(name for name in TAGGER_NUMBERS if name in LATER_NUMBERS)])
+def test_log_mel_by_later_numbers_is_that_of_media(name: str | None, front_end: ModuleType) -> None:
+    """By one of them, and by all."""
+    spec = ClipSpec(**(TAGGER_NUMBERS if name is None else {name: TAGGER_NUMBERS[name]}))
+    noise = np.random.default_rng(1).uniform(-1, 1, 8_000).astype(np.float32)
+    np.testing.assert_allclose(front_end.log_mel(noise, spec.to_dict()), log_mel(noise, spec), atol=2e-4)
+
+
 NODE_LOG_MEL = """
 import { readFileSync } from "node:fs";
 import { logMel } from "FRONT_END";
@@ -351,13 +378,21 @@ console.log(JSON.stringify(Array.from(logMel(Float32Array.from(samples), spec)))
 """
 
 
-@pytest.mark.parametrize("window_length", [512, 400, 162])
-def test_log_mel_of_node_is_that_of_media(window_length: int, node_folder: Path) -> None:
-    spec = ClipSpec(
-        num_mel_frames=20, window_length=window_length, num_mel_bins=20, min_hz=60.0, max_hz=7_600.0
-    )
-    noise = np.random.default_rng(1).uniform(-1, 1, 3_200).astype(np.float32)
-    code = NODE_LOG_MEL.replace("FRONT_END", str(node_folder / "front_end.mjs"))
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        *({"window_length": length, "min_hz": 60.0, "max_hz": 7_600.0} for length in (512, 400, 162)),
+        *({name: value} for name, value in TAGGER_NUMBERS.items() if name in LATER_NUMBERS),
+        TAGGER_NUMBERS,
+    ],
+    ids=lambda numbers: ",".join(numbers),
+)
+def test_log_mel_of_node_is_that_of_media(numbers: dict[str, float]) -> None:
+    if shutil.which("node") is None:
+        pytest.skip("no node here: install Node 20 or later")
+    spec = ClipSpec(**numbers | {"num_mel_bins": 20})
+    noise = np.random.default_rng(1).uniform(-1, 1, 20 * spec.hop_length).astype(np.float32)
+    code = NODE_LOG_MEL.replace("FRONT_END", (PORTABLE / "front_end.mjs").as_uri())
     asked = json.dumps({"samples": noise.tolist(), "spec": spec.to_dict()})
     done = subprocess.run(
         ["node", "--input-type=module", "-e", code],
@@ -385,6 +420,14 @@ def test_windows_are_those_of_media(
         assert window.is_silent == clip.is_silent
         assert window.audio_seconds == pytest.approx(clip.audio_seconds)
         assert window.video_seconds == pytest.approx(clip.video_seconds)
+
+
+def test_a_share_of_the_frame_is_that_of_media(stereo_film: Path, spec: ClipSpec, tmp_path: Path) -> None:
+    spec = replace(spec, frame_size=28, crop_fraction=0.875)
+    raw = extract_frames(stereo_film, tmp_path / "frames.rgb", spec)
+    rgb = np.fromfile(raw, np.uint8).reshape(-1, *spec.video_shape[1:])
+    clip = next(iter(read_clips(stereo_film, spec, audio=False)))
+    np.testing.assert_array_equal(rgb[[4, 12]], clip.video)  # at 0.16 s and 0.48 s
 
 
 def test_cut_windows_fails(front_end: ModuleType, spec: ClipSpec) -> None:

@@ -1,11 +1,13 @@
 """Pictures: the frame on display, upright, of square pixels, cut to shape."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from av import VideoFrame
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +15,7 @@ from media import ClipSpec, read_clips, read_frames
 from media.container import MediaLimits, open_container
 from media.errors import CorruptMedia, MissingVideo, TooManyFrames
 from media.video import VideoReader, orientation, to_rgb
-from tests.made_exif import corners
+from tests.made_exif import corners, png
 from tests.made_films import grey_at, join, write_film
 
 SPEC = ClipSpec(num_mel_frames=50, num_video_frames=5, frame_size=32)  # windows of 0.5 s
@@ -22,6 +24,29 @@ SPEC = ClipSpec(num_mel_frames=50, num_video_frames=5, frame_size=32)  # windows
 def levels(path: Path, times: list[float]) -> list[float]:
     """Grey in the middle of the frames at `times`."""
     return read_frames(path, times, height=32, width=32)[:, 16, 16].mean(axis=1).tolist()
+
+
+def numbered_columns(height: int, width: int) -> np.ndarray:
+    """Grey that rises by one from column to column."""
+    return np.tile(np.arange(width, dtype=np.uint8)[None, :, None], (height, 1, 3))
+
+
+def test_a_share_of_the_frame_is_shown() -> None:
+    """64 rows scaled to 32 / 0.8 = 40, so 120 columns to 75: of these, 32 from the 21st on are kept."""
+    spec = replace(SPEC, crop_fraction=0.8)
+    (shown,) = read_clips(png(numbered_columns(64, 120)), spec, audio=False)
+    wanted = (np.arange(21, 53) + 0.5) * 120 / 75 - 0.5
+    assert shown.video.shape == spec.video_shape
+    assert np.abs(shown.video - wanted[None, None, :, None]).max() <= 1
+    frame = VideoFrame.from_ndarray(numbered_columns(64, 120), format="rgb24")
+    assert np.array_equal(shown.video[0], to_rgb(frame, height=40, width=75)[4:36, 21:53])
+
+
+def test_all_of_the_frame_is_shown_by_default() -> None:
+    frame = VideoFrame.from_ndarray(numbered_columns(64, 120), format="rgb24")
+    wanted = to_rgb(frame, height=32, width=60)[:, 14:46]
+    assert np.array_equal(to_rgb(frame, height=32, width=32), wanted)
+    assert np.array_equal(to_rgb(frame, height=32, width=32, crop_fraction=1.0), wanted)
 
 
 def test_more_pictures_per_second_than_allowed_fail(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from datasets import shard_writer as shards
 from datasets.layouts import read_items
-from datasets.recordings import load_recordings
+from datasets.recordings import cut_window, load_recordings
 from datasets.shard_reader import ShardReader
 from datasets.shard_writer import write_shards
 from media import read_clips
@@ -128,6 +128,30 @@ def test_a_window_is_that_which_a_server_reads(data: Path, written: Path, tmp_pa
     alone = decode_window(stored.read(item), replace(item, modality="audio"), recipe)
     assert alone.video is None
     assert not alone.is_whole
+
+
+def test_shards_and_folders_are_read_at_the_rate_of_the_recipe(
+    data: Path, written: Path, tmp_path: Path
+) -> None:
+    """They hold files as they were, at 16 kHz; the inner mel frames of a folder's arrays are the same."""
+    numbers = {
+        **{"sample_rate": 32_000, "window_length": 800, "fft_length": 1_024, "hop_length": 320},
+        **{"pre_emphasis": 0.97, "num_mel_bins": 128, "max_hz": 15_000.0, "num_mel_frames": 64},
+        **{"first_centre": 1, "frame_size": 28, "crop_fraction": 0.875},
+    }
+    stored, recipe = ShardReader(written), Recipe(clip_spec=numbers)
+    item = next(item for item in stored.items if item.path.name == "3.mp4")
+    window = decode_window(stored.read(item), item, recipe, place=0.0)
+    served = next(iter(read_clips(data / "3.mp4", recipe.spec)))
+    assert served.audio.shape == (64, 128)
+    assert np.array_equal(window.audio, served.audio)
+    assert np.array_equal(window.video, served.video)
+    there = replace(item, path=data / item.path)
+    recordings = load_recordings([there], recipe.spec, tmp_path, lambda *_: None)
+    cut = cut_window(recordings.by_path[there.path], 0.0, recipe.spec)
+    assert np.array_equal(cut.audio[:62], served.audio[:62])
+    assert cut.video.shape == served.video.shape
+    assert np.array_equal(cut.video[0], served.video[0])
 
 
 def test_two_workers_draw_what_one_draws(written: Path, tmp_path: Path) -> None:

@@ -129,6 +129,35 @@ def test_labels_that_do_not_compete_have_no_temperature(
     assert (temperatures == {}) == same == multi_label
 
 
+def test_a_recipe_sets_every_number_of_the_clip_spec(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(
+        """
+[clip_spec]
+sample_rate = 32_000
+window_length = 800
+fft_length = 1_024
+hop_length = 320
+first_centre = 1
+symmetric_window = true
+unit_energy = false
+pre_emphasis = 0.97
+num_mel_bins = 128
+max_hz = 15_000.0
+log_offset = 1e-5
+frame_size = 224
+crop_fraction = 0.875
+"""
+    )
+    recipe = Recipe.load(tmp_path / "recipe.toml")
+    spec = recipe.spec
+    assert (spec.sample_rate, spec.num_fft_samples, spec.window_seconds) == (32_000, 1_024, 5.12)
+    assert spec.centre_of_first_frame == 1
+    assert (spec.symmetric_window, spec.unit_energy, spec.pre_emphasis) == (True, False, 0.97)
+    assert (spec.audio_shape, spec.frame_size, spec.crop_fraction) == ((512, 128), 224, 0.875)
+    assert ClipSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    assert Recipe(**recipe.to_dict() | {"augmentation": recipe.augmentation}).spec == spec
+
+
 @pytest.mark.parametrize(("frame_size", "kept"), [(32, 160), (128, 160), (224, 280)])
 def test_pictures_are_kept_larger_than_frames(frame_size: int, kept: int, data: Path, tmp_path: Path) -> None:
     items = [item for item in read_manifest(data / "manifest.csv") if item.modality != "audio"]
