@@ -1,6 +1,6 @@
 """The Zorro model in torch: tokens, masking rule, backbones, heads, presets and checkpoints."""
 
-from .config import BackboneName, Centre, HipConfig, Stem, SwinConfig, ZorroConfig
+from .config import BackboneName, Centre, HipConfig, MobileConfig, Stem, SwinConfig, ZorroConfig
 from .mask import Masking, Stream
 from .presets import PRESETS, preset
 from .zorro import ZorroModel, ZorroOutput
@@ -11,6 +11,7 @@ __all__ = [
     "Centre",
     "HipConfig",
     "Masking",
+    "MobileConfig",
     "Stem",
     "Stream",
     "SwinConfig",

@@ -1,12 +1,15 @@
 """The config of a model: every size and choice, checked. Configs with a name are in `presets`."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from itertools import pairwise
 from typing import Any, Self
 
 from .mask import Masking
+
+MOBILE_PATCH, MOBILE_TUBELET = (32, 32), (1, 32, 32)
+"""What one position of the last maps of `Stem.MOBILE` covers: mel frames and bins; frames and pixels."""
 
 
 class BackboneName(StrEnum):
@@ -22,6 +25,7 @@ class Stem(StrEnum):
 
     PATCH = "patch"  # one linear map per patch, as in ViT
     CONV = "conv"  # strided 3x3 convolutions, for small data (Xiao et al. 2021, arXiv:2106.14881)
+    MOBILE = "mobile"  # whole networks, MobileNetV3 and EfficientNet-Lite, which may classify by themselves
 
 
 class Centre(StrEnum):
@@ -94,6 +98,38 @@ class HipConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MobileConfig:
+    """The networks of `Stem.MOBILE`, and which classes of the model they know by themselves.
+
+    `audio_classes` are the first class that the audio stem knows and the one after its last, in the order of
+    the logits; `video_classes` likewise. (0, 0): the stem has no classifier. Classes of neither belong to the
+    trunk alone. If neither stem has a classifier, the trunk classifies as under any other stem.
+
+    Raises:
+        ValueError: a multiplier is not above 0, a range is none, or the two overlap.
+    """
+
+    audio_width: float = 0.4  # times the channels of MobileNetV3-large
+    video_width: float = 1.0  # times the channels of EfficientNet-Lite0; 1.1 for Lite2
+    video_depth: float = 1.0  # times its blocks; 1.2 for Lite2
+    audio_classes: tuple[int, int] = (0, 0)
+    video_classes: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        if min(self.audio_width, self.video_width, self.video_depth) <= 0:
+            raise ValueError(f"audio_width, video_width and video_depth must be above 0, got {self}")
+        for classes in (self.audio_classes, self.video_classes):
+            if len(classes) != 2 or not 0 <= classes[0] <= classes[1]:
+                raise ValueError(f"wanted the first class and the one after the last, got {classes}")
+        ranges = [range(*classes) for classes in (self.audio_classes, self.video_classes)]
+        if set(ranges[0]) & set(ranges[1]):
+            raise ValueError(
+                "a class must not be known to both stems, "
+                f"got audio_classes={self.audio_classes}, video_classes={self.video_classes}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ZorroConfig:
     """Shapes and sizes of a model. The defaults are Zorro-ViT at the base preset.
 
@@ -123,6 +159,7 @@ class ZorroConfig:
     video_std: tuple[float, float, float] = (63.75, 63.75, 63.75)
     swin: SwinConfig | None = None
     hip: HipConfig | None = None
+    mobile: MobileConfig | None = None
 
     def __post_init__(self) -> None:
         for name, kind in (
@@ -132,9 +169,7 @@ class ZorroConfig:
             ("centre", Centre),
         ):
             object.__setattr__(self, name, kind(getattr(self, name)))
-        for part, backbone in ((self.swin, BackboneName.SWIN), (self.hip, BackboneName.HIP)):
-            if (part is not None) != (self.backbone == backbone):
-                raise ValueError(f"{backbone}={part} does not go with backbone={self.backbone}")
+        self._check_parts()
         if self.masking != Masking.ZORRO and self.backbone != BackboneName.VIT:
             raise ValueError(f"masking={self.masking} needs backbone=vit, got backbone={self.backbone}")
         for name, shape, patch in (
@@ -150,6 +185,39 @@ class ZorroConfig:
             raise ValueError(f"num_fusion_tokens, num_classes and depth must be at least 1, got {given}")
         if not 0 <= self.drop_path_rate < 1:
             raise ValueError(f"drop_path_rate={self.drop_path_rate} must lie in [0, 1)")
+
+    def _check_parts(self) -> None:
+        for part, backbone in ((self.swin, BackboneName.SWIN), (self.hip, BackboneName.HIP)):
+            if (part is not None) != (self.backbone == backbone):
+                raise ValueError(f"{backbone}={part} does not go with backbone={self.backbone}")
+        if (self.mobile is not None) != (self.stem == Stem.MOBILE):
+            raise ValueError(f"mobile={self.mobile} does not go with stem={self.stem}")
+        if self.mobile is not None:
+            self._check_mobile(self.mobile)
+
+    def _check_mobile(self, mobile: MobileConfig) -> None:
+        if (self.backbone, self.masking) != (BackboneName.VIT, Masking.ZORRO):
+            raise ValueError(
+                "stem=mobile needs backbone=vit and masking=zorro, "
+                f"got backbone={self.backbone}, masking={self.masking}"
+            )
+        if (tuple(self.patch_size), tuple(self.tubelet_size)) != (MOBILE_PATCH, MOBILE_TUBELET):
+            raise ValueError(
+                f"stem=mobile has the strides patch_size={MOBILE_PATCH} and tubelet_size={MOBILE_TUBELET}, "
+                f"got patch_size={self.patch_size}, tubelet_size={self.tubelet_size}"
+            )
+        if max(mobile.audio_classes[1], mobile.video_classes[1]) > self.num_classes:
+            raise ValueError(
+                f"the stems know classes up to {max(mobile.audio_classes[1], mobile.video_classes[1])}, "
+                f"the model has num_classes={self.num_classes}; change mobile.audio_classes and video_classes"
+            )
+
+    @property
+    def has_stem_classifiers(self) -> bool:
+        """Whether a stem classifies by itself."""
+        mobile = self.mobile
+        ranges = () if mobile is None else (mobile.audio_classes, mobile.video_classes)
+        return any(first < end for first, end in ranges)
 
     @property
     def features_dim(self) -> int:
@@ -182,31 +250,46 @@ class ZorroConfig:
         t, h, w = self.tubelet_size
         return (frames // t, height // h, width // w)
 
+    def without_stem_classifiers(self) -> Self:
+        """The same config with stems that do not classify by themselves, for other classes."""
+        if self.mobile is None:
+            return self
+        return replace(self, mobile=replace(self.mobile, audio_classes=(0, 0), video_classes=(0, 0)))
+
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON types; `from_dict` is the inverse."""
+        """The fields as JSON types; `from_dict` is the inverse.
+
+        `mobile` is left out where it is None, so that models without it are written as they were before it.
+        """
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return plain
+        return {name: value for name, value in plain.items() if name not in _ADDED or value is not None}
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Self:
         """The config of what `to_dict` gave.
 
+        A field that was added later, which is `mobile`, may be missing and has its default then.
+
         Raises:
-            ValueError: a field is missing or unknown, or the fields contradict each other.
+            ValueError: another field is missing, one is unknown, or the fields contradict each other.
         """
         names = {field.name for field in fields(cls)}
-        if names != plain.keys():
-            missing, unknown = sorted(names - plain.keys()), sorted(plain.keys() - names)
+        missing, unknown = sorted(names - _ADDED - plain.keys()), sorted(plain.keys() - names)
+        if missing or unknown:
             raise ValueError(f"not a ZorroConfig: {missing=}, {unknown=}")
         return cls(**from_plain(plain))
+
+
+_ADDED = {"mobile"}
+"""Fields that checkpoints from before them do not have; their default is None."""
 
 
 def from_plain(plain: dict[str, Any]) -> dict[str, Any]:
     """Fields as JSON and TOML hold them, to what configs take.
 
-    Lists become tuples, and the tables `swin` and `hip` their configs.
+    Lists become tuples, and the tables `swin`, `hip` and `mobile` their configs.
     """
-    kinds = {"swin": SwinConfig, "hip": HipConfig}
+    kinds = {"swin": SwinConfig, "hip": HipConfig, "mobile": MobileConfig}
     tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
     return {
         k: kinds[k](**from_plain(v)) if k in kinds and isinstance(v, dict) else v for k, v in tuples.items()

@@ -57,18 +57,26 @@ class AttentionPool(nn.Module):
 
 
 class StreamHead(nn.Module):
-    """Linear classifier and contrastive projection of one stream."""
+    """Linear classifier and contrastive projection of one stream.
+
+    Where stems have classifiers of their own (`stems`), this one adds to their logits, and starts at zero.
+    """
 
     __call__: Callable[..., StreamOutput]
 
     def __init__(self, config: ZorroConfig) -> None:
         super().__init__()
+        self.adds_to_stems = config.has_stem_classifiers
         self.classify = nn.Linear(config.features_dim, config.num_classes)
         self.project = nn.Linear(config.features_dim, config.projection_dim)
 
-    def forward(self, features: Float[Tensor, "batch features_dim"]) -> StreamOutput:
+    def forward(
+        self, features: Float[Tensor, "batch features_dim"], base: Tensor | None = None
+    ) -> StreamOutput:
+        """`base` is where the logits begin, [batch, classes] or [classes]; None: at zero."""
         present = torch.ones(features.shape[0], dtype=torch.bool, device=features.device)
         projected = self.project(features)
         # Not F.normalize, which reads the size of the batch in a graph.
         embedding = projected / projected.norm(dim=-1, keepdim=True).clamp(min=1e-12)
-        return StreamOutput(features, embedding, self.classify(features), present)
+        logits = self.classify(features)
+        return StreamOutput(features, embedding, logits if base is None else base + logits, present)

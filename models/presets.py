@@ -1,8 +1,8 @@
-"""Presets: named sizes of the three backbones."""
+"""Presets: named sizes of the three backbones, and one with mobile stems."""
 
 from typing import Any
 
-from .config import HipConfig, Stem, SwinConfig, ZorroConfig, from_plain
+from .config import HipConfig, MobileConfig, Stem, SwinConfig, ZorroConfig, from_plain
 
 _SWIN = {"backbone": "swin", "patch_size": (4, 4), "tubelet_size": (2, 4, 4)}  # small patches, to be merged
 
@@ -22,6 +22,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     "hip-16": {"backbone": "hip", "embed_dim": 256, "num_heads": 4, "hip": HipConfig(
         num_groups=(16, 4, 1), num_latents=(32, 64, 128), dims=(128, 256, 512), depths=(2, 2, 8),
         num_heads=(4, 8, 8))},
+    "mobile": {
+        "audio_shape": (512, 128), "patch_size": (32, 32), "video_shape": (2, 224, 224, 3),
+        "tubelet_size": (1, 32, 32), "stem": Stem.MOBILE, "mobile": MobileConfig(),
+        "embed_dim": 256, "depth": 4, "num_heads": 4, "projection_dim": 256,
+        "audio_mean": -4.5, "audio_std": 5.0,
+        "video_mean": (127.0, 127.0, 127.0), "video_std": (128.0, 128.0, 128.0),
+    },
 }  # fmt: skip
 """Fields of `ZorroConfig` that differ from its defaults, by the name of the preset."""
 

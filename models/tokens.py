@@ -1,7 +1,8 @@
 """Pixels and mel bins to tokens, with learned factorised positions.
 
-A tubelet is embedded by a 2-D convolution over its frames stacked as channels. That is the same map as a 3-D
-convolution whose temporal kernel and stride are the tubelet's length.
+A stem makes a map of them (`stems`), and each position of its last map is a token. A tubelet is embedded by a
+2-D convolution over its frames stacked as channels. That is the same map as a 3-D convolution whose temporal
+kernel and stride are the tubelet's length.
 """
 
 from collections.abc import Callable
@@ -10,7 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .config import Centre, Stem, ZorroConfig
+from .config import Centre, ZorroConfig
+from .stems import EfficientNetLite, MobileNetV3, patch_stem
 
 
 class AudioTokens(nn.Module):
@@ -24,7 +26,7 @@ class AudioTokens(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.tensor(config.audio_mean), persistent=False)
         self.register_buffer("std", torch.tensor(config.audio_std), persistent=False)
-        self.embed = _stem(config, in_channels=1, patch_size=config.patch_size)
+        self.embed, self.project = _audio_stem(config)
         time, frequency = config.audio_grid
         self.pos_time = _positions(time, 1, config.embed_dim)
         self.pos_frequency = _positions(1, frequency, config.embed_dim)
@@ -32,8 +34,19 @@ class AudioTokens(nn.Module):
     def forward(
         self, log_mel: Float[Tensor, "batch mel_frames mel_bins"]
     ) -> Float[Tensor, "batch token dim"]:
+        return self.of_map(self.map(log_mel))
+
+    def map(
+        self, log_mel: Float[Tensor, "batch mel_frames mel_bins"]
+    ) -> Float[Tensor, "batch channel time frequency"]:
+        """The last map of the stem."""
         normalised = (log_mel - self.mean) / self.std
-        x: Tensor = self.embed(normalised[:, None]).permute(0, 2, 3, 1)
+        last_map: Tensor = self.embed(normalised[:, None])
+        return last_map
+
+    def of_map(self, last_map: Tensor) -> Float[Tensor, "batch token dim"]:
+        """Tokens of what `map` gave."""
+        x: Tensor = self.project(last_map).permute(0, 2, 3, 1)
         x = x + self.pos_time + self.pos_frequency
         return x.reshape(-1, x.shape[1] * x.shape[2], x.shape[3])
 
@@ -47,33 +60,42 @@ class VideoTokens(nn.Module):
 
     def __init__(self, config: ZorroConfig) -> None:
         super().__init__()
-        frames, height, width = config.tubelet_size
         mean = torch.tensor(config.video_mean)
         if config.centre == Centre.PICTURE:
             mean = mean.expand(config.video_shape[1:]).clone()
         self.register_buffer("mean", mean, persistent=config.centre == Centre.PICTURE)
         self.subtracts_own_mean = config.centre == Centre.MOTION
         self.register_buffer("std", torch.tensor(config.video_std), persistent=False)
-        self.tubelet_frames = frames
-        self.embed = _stem(config, in_channels=3 * frames, patch_size=(height, width))
-        time, rows, columns = config.video_grid
-        self.pos_time = _positions(time, 1, config.embed_dim)
+        self.tubelet_frames = config.tubelet_size[0]
+        self.embed, self.project = _video_stem(config)
+        self.steps, rows, columns = config.video_grid
+        self.pos_time = _positions(self.steps, 1, config.embed_dim)
         self.pos_space = _positions(1, rows * columns, config.embed_dim)
 
     def forward(self, video: Float[Tensor, "batch frame height width 3"]) -> Float[Tensor, "batch token dim"]:
         """`video` is uint8, or float of the same range 0 to 255."""
-        T, H, W, C = video.shape[1:]  # the batch is written -1, see `attention`
+        return self.of_map(self.map(video))
+
+    def map(
+        self, video: Float[Tensor, "batch frame height width 3"]
+    ) -> Float[Tensor, "step channel row column"]:
+        """The last map of the stem, with an item for each tubelet in time; those of a clip stand together."""
+        H, W, C = video.shape[2:]  # the batch is written -1, see `attention`
         pixels = video.to(self.mean.dtype)
         # self.mean is [3], or [height, width, 3].
         mean = pixels.mean(dim=1, keepdim=True) if self.subtracts_own_mean else self.mean
         normalised = (pixels - mean) / self.std
-        steps = T // self.tubelet_frames
         stacked = normalised.permute(0, 1, 4, 2, 3).reshape(-1, self.tubelet_frames * C, H, W)
-        x: Tensor = self.embed(stacked).permute(0, 2, 3, 1)
+        last_map: Tensor = self.embed(stacked)
+        return last_map
+
+    def of_map(self, last_map: Tensor) -> Float[Tensor, "batch token dim"]:
+        """Tokens of what `map` gave."""
+        x: Tensor = self.project(last_map).permute(0, 2, 3, 1)
         x = x.reshape(-1, x.shape[1] * x.shape[2], x.shape[3])
         space, dim = x.shape[1:]
-        x = x.reshape(-1, steps, space, dim) + self.pos_time + self.pos_space
-        return x.reshape(-1, steps * space, dim)
+        x = x.reshape(-1, self.steps, space, dim) + self.pos_time + self.pos_space
+        return x.reshape(-1, self.steps * space, dim)
 
 
 def _positions(first: int, second: int, dim: int) -> nn.Parameter:
@@ -82,36 +104,17 @@ def _positions(first: int, second: int, dim: int) -> nn.Parameter:
     return nn.Parameter(nn.init.trunc_normal_(torch.empty(first, second, dim), std=0.5))
 
 
-def _stem(config: ZorroConfig, *, in_channels: int, patch_size: tuple[int, int]) -> nn.Module:
-    if config.stem == Stem.PATCH:
-        return nn.Conv2d(in_channels, config.embed_dim, patch_size, patch_size)
-    return ConvStem(in_channels, config.embed_dim, patch_size)
+def _audio_stem(config: ZorroConfig) -> tuple[nn.Module, nn.Module]:
+    """The stem, and what brings its map to the width of tokens."""
+    if config.mobile is None:
+        return patch_stem(config, in_channels=1, patch_size=config.patch_size), nn.Identity()
+    stem = MobileNetV3(config.mobile.audio_width)
+    return stem, nn.Conv2d(stem.out_channels, config.embed_dim, 1)
 
 
-class ConvStem(nn.Sequential):
-    """3x3 convolutions that halve each axis until one position is left per patch.
-
-    Batch norms follow them, which an exported graph folds into the convolutions.
-
-    Raises:
-        ValueError: a side of the patch is no power of two.
-    """
-
-    def __init__(self, in_channels: int, embed_dim: int, patch_size: tuple[int, int]) -> None:
-        if any(size & (size - 1) for size in patch_size):
-            raise ValueError(f"the conv stem halves: {patch_size=} must be powers of two")
-        num_halvings = max(patch_size).bit_length() - 1
-        layers: list[nn.Module] = []
-        for i in range(num_halvings):
-            stride = tuple(2 if size > 1 << i else 1 for size in patch_size)
-            width = max(embed_dim >> (num_halvings - 1 - i), embed_dim // 8)
-            layers += _conv(in_channels, width, stride)
-            if 0 < i < num_halvings - 1:
-                layers += _conv(width, width, (1, 1))
-            in_channels = width
-        super().__init__(*layers, nn.Conv2d(in_channels, embed_dim, 1))
-
-
-def _conv(in_channels: int, out_channels: int, stride: tuple[int, ...]) -> list[nn.Module]:
-    convolution = nn.Conv2d(in_channels, out_channels, 3, (stride[0], stride[1]), padding=1, bias=False)
-    return [convolution, nn.BatchNorm2d(out_channels), nn.ReLU()]
+def _video_stem(config: ZorroConfig) -> tuple[nn.Module, nn.Module]:
+    frames, height, width = config.tubelet_size
+    if config.mobile is None:
+        return patch_stem(config, in_channels=3 * frames, patch_size=(height, width)), nn.Identity()
+    stem = EfficientNetLite(config.mobile.video_width, config.mobile.video_depth)
+    return stem, nn.Conv2d(stem.out_channels, config.embed_dim, 1)

@@ -52,6 +52,8 @@ def config_for(
 ) -> ZorroConfig:
     """The config of a new task for a trunk that was trained under `config`.
 
+    Stems lose the classifiers of their own, which know the labels of the old task.
+
     Args:
         config: of the trained model.
         num_classes: of the new task.
@@ -62,7 +64,7 @@ def config_for(
         ValueError: the new shapes are no multiples of the patches.
     """
     return replace(
-        config,
+        config.without_stem_classifiers(),
         num_classes=num_classes,
         audio_shape=audio_shape or config.audio_shape,
         video_shape=video_shape or config.video_shape,
@@ -73,6 +75,8 @@ def transfer(
     checkpoint: Checkpoint, model: ZorroModel, *, labels: Sequence[dict[str, Any]] | None = None
 ) -> TransferReport:
     """Give a new model the weights of a checkpoint; the model does not change if anything does not fit.
+
+    Classifiers of the stems' own are copied if both models have them, and left out if the new one has none.
 
     Args:
         checkpoint: pre-trained; it is not changed.
@@ -87,7 +91,10 @@ def transfer(
     """
     _check_trunk(checkpoint.config, model.config)
     rows = {} if labels is None else _shared_rows(checkpoint, labels, model.config.num_classes)
-    weights, own = float_weights(checkpoint.model), float_weights(model)
+    own = float_weights(model)
+    weights = {n: x for n, x in float_weights(checkpoint.model).items() if n in own or not _is_of_stems(n)}
+    added = [name for name in own if name not in weights and _is_of_stems(name)]
+    weights |= {name: own[name] for name in added}
     changed = _changed_grids(checkpoint.config, model.config)
     for name, (old, new) in changed.items():
         weights[name] = resize_grid(weights[name], old, new, mode=_mode(name)).reshape(own[name].shape)
@@ -95,13 +102,18 @@ def transfer(
     for name in classifiers:
         weights[name] = _with_rows(own[name], weights[name], rows)
     load_weights(model, weights)
-    initialised = [] if len(rows) == model.config.num_classes else classifiers
+    initialised = added if len(rows) == model.config.num_classes else [*classifiers, *added]
     return TransferReport(
         copied=tuple(name for name in weights if name not in changed and name not in initialised),
         resized=changed,
         initialised=tuple(initialised),
         kept_labels=tuple(str(labels[row]["id"]) for row in rows) if labels else (),
     )
+
+
+def _is_of_stems(name: str) -> bool:
+    """Whether a weight is of a classifier of a stem's own, which not every task has."""
+    return name.startswith("stem_classifiers.")
 
 
 def _check_trunk(old: ZorroConfig, new: ZorroConfig) -> None:

@@ -14,6 +14,7 @@ from .config import ZorroConfig
 from .heads import AttentionPool, StreamHead, StreamOutput
 from .mask import Stream
 from .registry import build_trunk
+from .stems import StemClassifiers
 from .tokens import AudioTokens, VideoTokens
 
 
@@ -40,6 +41,7 @@ class ZorroModel(nn.Module):
         super().__init__()
         self.config = config
         self.audio_tokens, self.video_tokens = AudioTokens(config), VideoTokens(config)
+        self.stem_classifiers = StemClassifiers(config) if config.has_stem_classifiers else None
         fusion = torch.empty(config.num_fusion_tokens, config.fusion_dim)
         self.fusion_tokens = nn.Parameter(nn.init.trunc_normal_(fusion, std=0.5))
         self.trunk = build_trunk(config)
@@ -97,15 +99,14 @@ class ZorroModel(nn.Module):
             raise ValueError(
                 f"masking={self.config.masking} lets streams read each other: give whole pairs, no pairing"
             )
-        tokens: Tokens = {}
-        if audio is not None:
-            tokens[Stream.AUDIO] = self.audio_tokens(audio)
-        if video is not None:
-            tokens[Stream.VIDEO] = self.video_tokens(video)
+        given = {Stream.AUDIO: audio, Stream.VIDEO: video}
+        tokens, stem_logits = self._embed({stream: x for stream, x in given.items() if x is not None})
         rows = next(iter(tokens.values())) if pairing is None else pairing.audio_index
         tokens[Stream.FUSION] = self.fusion_tokens.expand(rows.shape[0], -1, -1)
         tokens = self.trunk(tokens, pairing)
-        out = {stream: self._output(stream, tokens, pairing) for stream in (*tokens, Stream.GLOBAL)}
+        out = {
+            stream: self._output(stream, tokens, stem_logits, pairing) for stream in (*tokens, Stream.GLOBAL)
+        }
         return ZorroOutput(
             out.get(Stream.AUDIO), out.get(Stream.VIDEO), out[Stream.FUSION], out[Stream.GLOBAL]
         )
@@ -115,11 +116,29 @@ class ZorroModel(nn.Module):
 
         This is what the graphs `audio.onnx` and `video.onnx` hold.
         """
-        embed = {Stream.AUDIO: self.audio_tokens, Stream.VIDEO: self.video_tokens}[stream]
-        return self._output(stream, self.trunk({stream: embed(x)}, None), None)
+        tokens, stem_logits = self._embed({stream: x})
+        return self._output(stream, self.trunk(tokens, None), stem_logits, None)
 
-    def _output(self, stream: Stream, tokens: Tokens, pairing: Pairing | None) -> StreamOutput:
-        output: StreamOutput = self.heads[stream.key](self.pool(stream, tokens, pairing))
+    def _embed(self, given: dict[Stream, Tensor]) -> tuple[Tokens, Tokens]:
+        """Tokens of each modality, and the logits of the stems that have a classifier of their own."""
+        embed: dict[Stream, AudioTokens | VideoTokens]
+        embed = {Stream.AUDIO: self.audio_tokens, Stream.VIDEO: self.video_tokens}
+        tokens: Tokens = {}
+        stem_logits: Tokens = {}
+        for stream, x in given.items():
+            last_map = embed[stream].map(x)
+            tokens[stream] = embed[stream].of_map(last_map)
+            if self.stem_classifiers is not None and self.stem_classifiers.knows(stream):
+                stem_logits[stream] = self.stem_classifiers(stream, last_map)
+        return tokens, stem_logits
+
+    def _output(
+        self, stream: Stream, tokens: Tokens, stem_logits: Tokens, pairing: Pairing | None
+    ) -> StreamOutput:
+        features = self.pool(stream, tokens, pairing)
+        classifiers = self.stem_classifiers
+        base = None if classifiers is None else classifiers.base(stream, stem_logits, pairing)
+        output: StreamOutput = self.heads[stream.key](features, base)
         return output
 
     def _check_shapes(self, audio: Tensor | None, video: Tensor | None, *, same_batch: bool = True) -> int:
@@ -162,7 +181,10 @@ def _to_rows(out: StreamOutput | None, present: Tensor) -> StreamOutput | None:
 
 
 def _initialise(module: nn.Module) -> None:
-    """Xavier for linear maps, as in ViT, and Kaiming for convolutions; classifiers begin near zero."""
+    """Xavier for linear maps, as in ViT, and Kaiming for convolutions; classifiers begin near zero.
+
+    A classifier that adds to those of the stems begins at zero, so that the model begins with their answers.
+    """
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
@@ -172,4 +194,7 @@ def _initialise(module: nn.Module) -> None:
         if module.bias is not None:
             nn.init.zeros_(module.bias)
     elif isinstance(module, StreamHead):  # `apply` comes to its linear maps first
-        nn.init.trunc_normal_(module.classify.weight, std=0.02)
+        if module.adds_to_stems:
+            nn.init.zeros_(module.classify.weight)
+        else:
+            nn.init.trunc_normal_(module.classify.weight, std=0.02)

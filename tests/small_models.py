@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from media import ClipSpec
-from models import PRESETS, BackboneName, ZorroConfig, preset
+from models import PRESETS, BackboneName, Stem, ZorroConfig, ZorroModel, preset
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -34,6 +34,16 @@ SMALL_HIP: dict[str, Any] = {
 }  # fmt: skip
 """8 audio and 16 video tokens in 4 groups; features of width 24."""
 
+SMALL_MOBILE: dict[str, Any] = {
+    **_SHAPES, "patch_size": (32, 32), "video_shape": (2, 32, 32, 3), "tubelet_size": (1, 32, 32),
+    "embed_dim": 32, "depth": 2, "num_heads": 2,
+    "mobile": {
+        "audio_width": 0.1, "video_width": 0.1, "video_depth": 0.2, "audio_classes": (0, 2),
+        "video_classes": (2, 4),
+    },
+}  # fmt: skip
+"""2 audio and 2 video tokens; of 5 classes the audio stem knows two and the video stem two others."""
+
 _SMALL_BY_BACKBONE = {
     BackboneName.VIT: SMALL,
     BackboneName.SWIN: SMALL_SWIN,
@@ -43,8 +53,9 @@ _SMALL_BY_BACKBONE = {
 
 def small_config(name: str, **changes: Any) -> ZorroConfig:
     """The preset `name` with small sizes, for 5 classes; backbone and stem stay those of the preset."""
-    backbone = preset(name, num_classes=5).backbone
-    return preset(name, num_classes=5, **_SMALL_BY_BACKBONE[backbone] | changes)
+    made = preset(name, num_classes=5)
+    small = SMALL_MOBILE if made.stem == Stem.MOBILE else _SMALL_BY_BACKBONE[made.backbone]
+    return preset(name, num_classes=5, **small | changes)
 
 
 DISTINCT_PRESETS = [*{small_config(name): name for name in reversed(PRESETS)}.values()][::-1]
@@ -64,7 +75,25 @@ def as_if_trained(module: ModuleT, *, std: float = 0.2) -> ModuleT:
     torch.manual_seed(0)
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=std)
+    if isinstance(module, ZorroModel) and module.config.stem == Stem.MOBILE:
+        settle(module, random_audio(module.config), random_video(module.config))
     return module.eval()
+
+
+@torch.no_grad()
+def settle(model: ZorroModel, audio: Tensor, video: Tensor) -> None:
+    """Batch norms with the statistics of these inputs and scales near one, where they were near zero.
+
+    Without them nothing is left of a signal, or it is enormous, after forty convolutions.
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.weight.copy_(1 + norm.weight.fmod(1) * 0.5)
+        norm.momentum = 1.0
+    model.train()(audio, video)
+    for norm in norms:
+        norm.momentum = 0.01
+    model.eval()
 
 
 def random_audio(config: ZorroConfig, *, batch: int = 4) -> Tensor:

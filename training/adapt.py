@@ -21,8 +21,8 @@ from models.mask import Stream
 from models.zorro import ZorroModel
 
 PARTS = {
-    "audio_tokens": "audio_tokens.", "video_tokens": "video_tokens.", "fusion": "fusion_tokens",
-    "trunk": "trunk.", "pool": "pool.", "heads": "heads.",
+    "audio_tokens": ("audio_tokens.",), "video_tokens": ("video_tokens.",), "fusion": ("fusion_tokens",),
+    "trunk": ("trunk.",), "pool": ("pool.",), "heads": ("heads.", "stem_classifiers."),
 }  # fmt: skip
 """Parts that `freeze` knows, and how the names of their weights begin.
 

@@ -55,7 +55,9 @@ def finetuning_recipe(start: Checkpoint, items: Sequence[Item], *, seed: int = 0
         pairs=pairs,
         modality=kinds.pop() if len(kinds) == 1 else "both",
         multi_label=any(len(item.labels) > 1 for item in items),
-        model={k: v for k, v in start.config.to_dict().items() if k not in OF_THE_DATA},
+        model={
+            k: v for k, v in start.config.without_stem_classifiers().to_dict().items() if k not in OF_THE_DATA
+        },
         clip_spec=start.clip_spec,
         num_steps=num_steps,
         num_warmup_steps=num_steps // 10,

@@ -177,7 +177,7 @@ class Recipe:
 
 
 def preset_clip_spec(name: str) -> ClipSpec:
-    """The default preprocessing for a preset's input shapes.
+    """The default preprocessing for a preset's input shapes and normalisation.
 
     Raises:
         ValueError: there is no such preset.
@@ -188,6 +188,10 @@ def preset_clip_spec(name: str) -> ClipSpec:
         num_mel_bins=config.audio_shape[1],
         num_video_frames=config.video_shape[0],
         frame_size=config.video_shape[1],
+        audio_mean=config.audio_mean,
+        audio_std=config.audio_std,
+        video_mean=config.video_mean,
+        video_std=config.video_std,
     )
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from models import Masking, Stream, ZorroConfig, ZorroModel, preset
 from models.transfer import TransferReport, config_for, transfer
 from models.weights import Checkpoint, CheckpointError, float_weights
-from tests.small_models import SMALL, random_audio, random_video, small_config
+from tests.small_models import SMALL, as_if_trained, random_audio, random_video, small_config
 
 CLASSIFIERS = {
     f"heads.{s}.classify.{p}" for s in ("audio", "video", "fusion", "overall") for p in ("weight", "bias")
@@ -236,3 +236,35 @@ def test_streams_stay_pure_after_a_transfer() -> None:
     assert torch.equal(
         model.forward_stream(Stream.AUDIO, AUDIO).logits, model(AUDIO, 255 - VIDEO).audio.logits
     )
+
+
+def _mobile_checkpoint() -> Checkpoint:
+    model = as_if_trained(ZorroModel(small_config("mobile")))
+    return Checkpoint(model, model.config, {}, _labels("abcde"))
+
+
+def test_stems_lose_their_classifiers_for_another_task() -> None:
+    old = _mobile_checkpoint()
+    model, report = _move(old, config_for(old.config, num_classes=7))
+    assert set(report.initialised) == CLASSIFIERS
+    assert set(report.copied) == float_weights(model).keys() - CLASSIFIERS
+    assert model.stem_classifiers is None
+    audio = random_audio(old.config)
+    assert torch.equal(model.audio_tokens(audio), old.model.audio_tokens(audio))
+    assert model(audio).audio.logits.shape == (4, 7)
+
+
+def test_stems_of_an_equal_config_keep_their_classifiers() -> None:
+    old = _mobile_checkpoint()
+    model, report = _move(old, old.config)
+    assert "stem_classifiers.audio.0.weight" in report.copied
+    assert set(report.initialised) == CLASSIFIERS
+    assert not model.heads["audio"].classify.weight.any()
+
+
+def test_classifiers_of_stems_that_a_checkpoint_lacks_stay_as_they_were_made() -> None:
+    made = as_if_trained(ZorroModel(small_config("mobile").without_stem_classifiers()))
+    model, report = _move(Checkpoint(made, made.config, {}, _labels("abcde")), small_config("mobile"))
+    added = {name for name in float_weights(model) if name.startswith("stem_classifiers.")}
+    assert added
+    assert set(report.initialised) == CLASSIFIERS | added
