@@ -14,15 +14,13 @@ from models.grids import resize_grid
 from models.weights import CheckpointError, float_weights
 from models.zorro import ZorroModel
 
+from .report import ImportReport, check_source, write
 from .vit_layout import (
     UNUSED_KEYS,
-    ImportReport,
     check_config,
-    check_source,
     check_trunk,
     patch_positions,
     trunk_names,
-    write,
 )
 
 _HALF = (0.5, 0.5, 0.5)

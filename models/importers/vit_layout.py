@@ -1,4 +1,4 @@
-"""The layout of weights that timm's ViT, DeiT and AST share, its checks, and the report of an import.
+"""The layout of weights that timm's ViT, DeiT and AST share, and its checks.
 
 Their blocks compute what ours do, except for the epsilon of layer norms: 1e-6 there, 1e-5 here. Trap: no
 shape depends on the number of heads. Widths 192, 384, 768 and 1024 have 3, 6, 12 and 16 heads, there and in
@@ -7,14 +7,11 @@ our presets.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from models.config import BackboneName, Stem, ZorroConfig
-from models.weights import CheckpointError, float_weights, mismatches
-from models.zorro import ZorroModel
+from models.weights import CheckpointError
 
 _BLOCK = {
     "norm1": "norm1",
@@ -28,20 +25,6 @@ PREFIX_TOKENS = ("cls_token", "dist_token")
 """Tokens before the patches, each with a position of its own; weights have none, one or both of them."""
 UNUSED_KEYS = (*PREFIX_TOKENS, "head.", "head_dist.")
 """Beginnings of keys that have no counterpart in our model."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportReport:
-    """What an import did; each weight of the model is in one of the first three."""
-
-    loaded: tuple[str, ...]
-    """Weights of the model that were imported."""
-    zeroed: tuple[str, ...]
-    """Weights set to zero, so that they add nothing to what was imported."""
-    kept: tuple[str, ...]
-    """Weights that the import left as they were."""
-    unused: tuple[str, ...]
-    """Keys of the state dict that were not imported."""
 
 
 def check_config(config: ZorroConfig) -> None:
@@ -85,23 +68,6 @@ def check_trunk(source: Mapping[str, Tensor], config: ZorroConfig) -> None:
         )
 
 
-def check_source(
-    source: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]], *, ignored: tuple[str, ...]
-) -> tuple[str, ...]:
-    """Check every key and shape.
-
-    Returns:
-        The keys that are not wanted, each of which starts with one of `ignored`.
-
-    Raises:
-        CheckpointError: lists what is missing, unknown or of another shape.
-    """
-    unused = {name for name in source if name not in wanted and name.startswith(ignored)}
-    if found := mismatches({name: x for name, x in source.items() if name not in unused}, wanted):
-        raise CheckpointError(f"weights do not fit the model: {found}")
-    return tuple(sorted(unused))
-
-
 def patch_positions(source: Mapping[str, Tensor], dim: int) -> Tensor:
     """Positions of the patches, [patches, dim], without those of the prefix tokens.
 
@@ -116,16 +82,3 @@ def patch_positions(source: Mapping[str, Tensor], dim: int) -> Tensor:
     if positions.shape[2] != dim:
         raise CheckpointError(f"the weights have width {positions.shape[2]}, the model has width {dim}")
     return positions[0, num_prefix:].detach().float()
-
-
-@torch.no_grad()
-def write(
-    model: ZorroModel, weights: Mapping[str, Tensor], *, zeroed: tuple[str, ...] = (), unused: tuple[str, ...]
-) -> ImportReport:
-    """Copy weights whose shapes have been checked into the model, and set those of `zeroed` to zero."""
-    own = float_weights(model)
-    for name in (*weights, *zeroed):
-        assert name in zeroed or weights[name].shape == own[name].shape, name
-        own[name].copy_(torch.zeros_like(own[name]) if name in zeroed else weights[name])
-    kept = tuple(name for name in own if name not in weights and name not in zeroed)
-    return ImportReport(loaded=tuple(weights), zeroed=zeroed, kept=kept, unused=unused)
