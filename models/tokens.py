@@ -6,6 +6,7 @@ kernel and stride are the tubelet's length.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -20,7 +21,7 @@ class AudioTokens(nn.Module):
 
     mean: Tensor
     std: Tensor
-    __call__: Callable[..., Tensor]
+    __call__: Callable[..., Any]
 
     def __init__(self, config: ZorroConfig) -> None:
         super().__init__()
@@ -32,9 +33,14 @@ class AudioTokens(nn.Module):
         self.pos_frequency = _positions(1, frequency, config.embed_dim)
 
     def forward(
-        self, log_mel: Float[Tensor, "batch mel_frames mel_bins"]
-    ) -> Float[Tensor, "batch token dim"]:
-        return self.of_map(self.map(log_mel))
+        self, log_mel: Float[Tensor, "batch mel_frames mel_bins"], *, with_map: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Tokens, [batch, token, dim]; with `with_map`, also the last map of the stem, for its classifier."""
+        last_map = self.map(log_mel)
+        x: Tensor = self.project(last_map).permute(0, 2, 3, 1)
+        x = x + self.pos_time + self.pos_frequency
+        tokens = x.reshape(-1, x.shape[1] * x.shape[2], x.shape[3])
+        return (tokens, last_map) if with_map else tokens
 
     def map(
         self, log_mel: Float[Tensor, "batch mel_frames mel_bins"]
@@ -44,19 +50,13 @@ class AudioTokens(nn.Module):
         last_map: Tensor = self.embed(normalised[:, None])
         return last_map
 
-    def of_map(self, last_map: Tensor) -> Float[Tensor, "batch token dim"]:
-        """Tokens of what `map` gave."""
-        x: Tensor = self.project(last_map).permute(0, 2, 3, 1)
-        x = x + self.pos_time + self.pos_frequency
-        return x.reshape(-1, x.shape[1] * x.shape[2], x.shape[3])
-
 
 class VideoTokens(nn.Module):
     """RGB frames to tokens: normalise, embed tubelets, add time and space positions."""
 
     mean: Tensor
     std: Tensor
-    __call__: Callable[..., Tensor]
+    __call__: Callable[..., Any]
 
     def __init__(self, config: ZorroConfig) -> None:
         super().__init__()
@@ -72,9 +72,20 @@ class VideoTokens(nn.Module):
         self.pos_time = _positions(self.steps, 1, config.embed_dim)
         self.pos_space = _positions(1, rows * columns, config.embed_dim)
 
-    def forward(self, video: Float[Tensor, "batch frame height width 3"]) -> Float[Tensor, "batch token dim"]:
-        """`video` is uint8, or float of the same range 0 to 255."""
-        return self.of_map(self.map(video))
+    def forward(
+        self, video: Float[Tensor, "batch frame height width 3"], *, with_map: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Tokens, [batch, token, dim]; with `with_map`, also the last map of the stem, for its classifier.
+
+        `video` is uint8, or float of the same range 0 to 255.
+        """
+        last_map = self.map(video)
+        x: Tensor = self.project(last_map).permute(0, 2, 3, 1)
+        x = x.reshape(-1, x.shape[1] * x.shape[2], x.shape[3])
+        space, dim = x.shape[1:]
+        x = x.reshape(-1, self.steps, space, dim) + self.pos_time + self.pos_space
+        tokens = x.reshape(-1, self.steps * space, dim)
+        return (tokens, last_map) if with_map else tokens
 
     def map(
         self, video: Float[Tensor, "batch frame height width 3"]
@@ -88,14 +99,6 @@ class VideoTokens(nn.Module):
         stacked = normalised.permute(0, 1, 4, 2, 3).reshape(-1, self.tubelet_frames * C, H, W)
         last_map: Tensor = self.embed(stacked)
         return last_map
-
-    def of_map(self, last_map: Tensor) -> Float[Tensor, "batch token dim"]:
-        """Tokens of what `map` gave."""
-        x: Tensor = self.project(last_map).permute(0, 2, 3, 1)
-        x = x.reshape(-1, x.shape[1] * x.shape[2], x.shape[3])
-        space, dim = x.shape[1:]
-        x = x.reshape(-1, self.steps, space, dim) + self.pos_time + self.pos_space
-        return x.reshape(-1, self.steps * space, dim)
 
 
 def _positions(first: int, second: int, dim: int) -> nn.Parameter:

@@ -126,8 +126,7 @@ class ZorroModel(nn.Module):
         tokens: Tokens = {}
         stem_logits: Tokens = {}
         for stream, x in given.items():
-            last_map = embed[stream].map(x)
-            tokens[stream] = embed[stream].of_map(last_map)
+            tokens[stream], last_map = embed[stream](x, with_map=True)
             if self.stem_classifiers is not None and self.stem_classifiers.knows(stream):
                 stem_logits[stream] = self.stem_classifiers(stream, last_map)
         return tokens, stem_logits
