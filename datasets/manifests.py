@@ -35,6 +35,8 @@ class Item:
     source: str = ""
     start_seconds: float = 0.0
     end_seconds: float | None = None
+    collection: str = ""
+    """Name of the folder of its collection, where several are read as one."""
 
     @property
     def label(self) -> str:

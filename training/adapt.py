@@ -50,6 +50,16 @@ def freeze(model: ZorroModel, parts: Iterable[str]) -> None:
     _hold_still(model)
 
 
+def freeze_statistics(model: ZorroModel) -> None:
+    """Keep the means and variances of all batch norms, whose weights go on learning.
+
+    Batches of a dozen clips would spoil what an imported network has from millions.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            _stay_in_eval(module)
+
+
 def only_stream(model: ZorroModel, stream: Stream) -> tuple[str, ...]:
     """Freeze all that the answer of one unimodal stream does not depend on.
 
@@ -98,10 +108,13 @@ def _hold_still(model: nn.Module) -> None:
     for module in model.modules():
         parameters = list(module.parameters())
         if parameters and not any(parameter.requires_grad for parameter in parameters):
-            module.eval()
-            # A method of this one instance: `train` of a parent calls it, and a deep copy binds it to the
-            # copy.
-            module.train = MethodType(_stay, module)  # type: ignore[method-assign]  # shadows it on purpose
+            _stay_in_eval(module)
+
+
+def _stay_in_eval(module: nn.Module) -> None:
+    module.eval()
+    # A method of this one instance: `train` of a parent calls it, and a deep copy binds it to the copy.
+    module.train = MethodType(_stay, module)  # type: ignore[method-assign]  # shadows it on purpose
 
 
 def _stay(module: nn.Module, _mode: bool = True) -> nn.Module:

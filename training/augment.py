@@ -41,7 +41,7 @@ def augment_audio(x: Tensor, spec: ClipSpec, how: Augmentation) -> Tensor:
     noisy = torch.rand(len(x)) < how.noise_probability
     snr_db = torch.empty(len(x)).uniform_(*how.noise_snr_db)
     power = torch.where(noisy[:, None, None], add_noise_power(power, snr_db), power)
-    return _spec_augment((power + spec.log_offset).log(), how)
+    return hide_stripes((power + spec.log_offset).log(), how)
 
 
 def add_noise_power(power: Tensor, snr_db: Tensor) -> Tensor:
@@ -195,7 +195,7 @@ def _gain_and_tilt(batch: int, bins: int, how: Augmentation) -> Tensor:
     return (10 ** ((gain_db + curve_db) / 10))[:, None]
 
 
-def _spec_augment(x: Tensor, how: Augmentation) -> Tensor:
+def hide_stripes(x: Tensor, how: Augmentation) -> Tensor:
     """Two stripes of time and two of frequency set to the spectrogram's mean (Park et al. 2019)."""
     B, T, bins = x.shape
     if not (how.time_mask_frames or how.frequency_mask_bins):

@@ -104,7 +104,7 @@ def _open_run(
     recipe = replace(recipe, **options.changes)
     origin = run_origin(data_dir, data, start)
     TrainingRun.check_origin(run_dir, origin)  # before hours of decoding
-    task = open_task(recipe, data, run_dir.parent / "cache", on_progress, ranks)
+    task = open_task(recipe, data, data_dir, run_dir.parent / "cache", on_progress, ranks)
     default = ParallelStrategy.DDP if ranks.world_size > 1 else ParallelStrategy.NONE
     return TrainingRun(
         run_dir, task, checkpoint, origin=origin, ranks=ranks, strategy=options.strategy or default

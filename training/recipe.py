@@ -41,6 +41,27 @@ class Augmentation:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distillation:
+    """Whose answers are learned, and of what. Probabilities lie in [0, 1]."""
+
+    audio_teachers: tuple[str, ...] = ()
+    """Files, relative to the folder of the data; the first also gives the audio stem its first weights."""
+    video_teachers: tuple[str, ...] = ()
+    """Names of networks; the first also gives the video stem its first weights."""
+    num_sounds: int = 6_000  # windows that are made once, with what the teachers say
+    num_pictures: int = 7_000
+    mix_probability: float = 0.5  # that a window has a second sound in it
+    mix_snr_db: tuple[float, float] = (-5.0, 15.0)
+    noise_probability: float = 0.2
+    noise_snr_db: tuple[float, float] = (-5.0, 25.0)
+    max_gain_db: float = 10.0
+    min_crop_area: float = 0.35  # of a picture
+    other_crop_probability: float = 0.3  # that the frames of a clip are different crops of a picture
+    certain_probability: float = 0.95  # least target of a label that the data itself gives
+    sure_probability: float = 0.5  # from which on a label counts as heard or seen, for pairs of one thing
+
+
 class Pairs(StrEnum):
     """Where a sound's picture comes from."""
 
@@ -86,6 +107,7 @@ class Recipe:
     num_warmup_steps: int = 150
     layer_decay: float = 1.0  # each layer below the heads learns by this factor more slowly
     freeze: tuple[str, ...] = ()  # parts that keep the weights they start from, see `adapt.freeze`
+    freeze_statistics: bool = False  # of batch norms, whose weights go on learning
     lora_rank: int = 0  # if not 0, the trunk learns by low-rank differences alone
     lora_alpha: float = 16.0
     weight_decay: float = 0.05
@@ -98,6 +120,7 @@ class Recipe:
         1.0  # weight of fusion's contrast with audio and with video, beside theirs with each other
     )
     distillation_weight: float = 0.0
+    distillation: Distillation | None = None  # learn what teachers say, of the everyday vocabulary
     temperature: float = 0.08
     average_decay: float = 0.998
     learn_temperature: bool = False
@@ -112,6 +135,8 @@ class Recipe:
         object.__setattr__(self, "pairs", Pairs(self.pairs))
         object.__setattr__(self, "spans", Spans(self.spans))
         object.__setattr__(self, "freeze", tuple(self.freeze))
+        if self.distillation is not None and not (self.supervised and self.multi_label):
+            raise ValueError("[distillation] learns independent probabilities; set multi_label = true")
         if self.num_clips % self.num_chunks:
             raise ValueError(f"{self.num_chunks=} must divide {self.num_clips=}")
         if self.modality not in ("both", "audio", "video"):
@@ -167,13 +192,25 @@ class Recipe:
             keys = tomllib.loads(Path(path).read_text())
         except tomllib.TOMLDecodeError as error:
             raise ValueError(f"{path} is not TOML: {error}") from error
-        augmentation = keys.pop("augmentation", {})
-        for table, known in ((keys, cls), (augmentation, Augmentation)):
-            unknown = sorted(table.keys() - {f.name for f in fields(known)})
-            if unknown:
-                raise ValueError(f"{path}: unknown keys {unknown} for {known.__name__}")
-        lists: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in augmentation.items()}
-        return cls(**keys, augmentation=Augmentation(**lists))
+        tables = {name: keys.pop(name) for name in _TABLES if name in keys}
+        _check_keys(keys, cls, path)
+        for name, table in tables.items():
+            _check_keys(table, _TABLES[name], path)
+            numbers = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
+            keys[name] = _TABLES[name](**numbers)
+        return cls(**keys)
+
+
+_TABLES: dict[str, type[Augmentation] | type[Distillation]] = {
+    "augmentation": Augmentation,
+    "distillation": Distillation,
+}
+
+
+def _check_keys(table: Mapping[str, Any], known: type, path: str | Path) -> None:
+    unknown = sorted(table.keys() - {f.name for f in fields(known)})
+    if unknown:
+        raise ValueError(f"{path}: unknown keys {unknown} for {known.__name__}")
 
 
 def preset_clip_spec(name: str) -> ClipSpec:

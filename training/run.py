@@ -23,7 +23,7 @@ from models.transfer import transfer
 from models.weights import Checkpoint, save_checkpoint
 from models.zorro import ZorroModel, ZorroOutput
 
-from .adapt import add_lora, freeze, merge_lora, parameter_groups
+from .adapt import add_lora, freeze, freeze_statistics, merge_lora, parameter_groups
 from .batch import TrainingBatch
 from .contrast import LearnedTemperature, Rows, cached_backward
 from .distributed import (
@@ -89,6 +89,8 @@ class TrainingRun:
         else:
             transfer(start, model)
         freeze(model, recipe.freeze)
+        if recipe.freeze_statistics:
+            freeze_statistics(model)
         if recipe.lora_rank:
             add_lora(model, recipe.lora_rank, recipe.lora_alpha)
         self.wrapped = wrap(

@@ -7,6 +7,7 @@ from datasets.manifests import Item, Listing, ManifestError, whole_files
 from datasets.shard_reader import ShardReader
 from media.progress import OnProgress
 
+from .distillation.task import DistillationTask
 from .paired_task import PairedTask
 from .ranks import Ranks
 from .recipe import Pairs, Recipe
@@ -16,14 +17,24 @@ from .unpaired_task import UnpairedTask
 
 
 def open_task(
-    recipe: Recipe, data: Listing | ShardReader, cache_dir: Path, on_progress: OnProgress, ranks: Ranks
+    recipe: Recipe,
+    data: Listing | ShardReader,
+    data_dir: Path,
+    cache_dir: Path,
+    on_progress: OnProgress,
+    ranks: Ranks,
 ) -> Task:
-    """The task that `recipe.pairs` names, over a collection or shards of it.
+    """A distillation, or the task that `recipe.pairs` names, over a collection or shards of it.
 
     Raises:
+        TeacherError: a teacher of a distillation is not there.
         ValueError: pairs by label, which are drawn from all of a collection, from shards or on several ranks.
         ManifestError: clips of several labels, where the recipe wants one; or see `manifests.whole_files`.
     """
+    if recipe.distillation is not None:
+        if isinstance(data, ShardReader) or ranks.world_size > 1:
+            raise ValueError("[distillation] trains on folders, in one process: no shards, no torchrun")
+        return DistillationTask(recipe, data.items, data_dir, cache_dir, on_progress)
     items = _as_learned(data.items, recipe)
     if isinstance(data, ShardReader):
         if recipe.pairs == Pairs.AUTO:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from datasets.manifests import Listing, ManifestError, read_listing
 
-from . import audioset, esc50, folders, grid, kinetics, vggsound
+from . import audioset, collections, esc50, folders, grid, kinetics, vggsound
 
 __all__ = ["LAYOUTS", "Layout", "read_items"]
 
@@ -33,6 +33,7 @@ LAYOUTS = (
         lambda folder: (folder / "manifest.csv").is_file(),
         lambda folder: read_listing(folder / "manifest.csv"),
     ),
+    Layout("collections", "folders that each have a manifest.csv", collections.recognises, collections.read),
     Layout("audioset", "*_segments.csv and class_labels_indices.csv", audioset.recognises, audioset.read),
     Layout("vggsound", "vggsound.csv", vggsound.recognises, vggsound.read),
     Layout("kinetics", "CSVs with youtube_id,time_start,time_end,split", kinetics.recognises, kinetics.read),

@@ -6,10 +6,13 @@ makes a sound, and `sources.csv` which labels the folders of known datasets mean
 tables come from, and how to edit them.
 """
 
+from .consistency import NUM_AUDIOSET_LABELS, NUM_IMAGENET_LABELS
 from .tables import Bridge, FolderLabels, LabelGroup, VocabularyError, VocabularyLabel
 from .vocabulary import Vocabulary, everyday_vocabulary, read_vocabulary
 
 __all__ = [
+    "NUM_AUDIOSET_LABELS",
+    "NUM_IMAGENET_LABELS",
     "Bridge",
     "FolderLabels",
     "LabelGroup",

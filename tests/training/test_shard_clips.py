@@ -98,7 +98,7 @@ def _recipe(folder: Path, steps: int, more: str = "num_workers = 0") -> Path:
 
 def _task(folder: Path, recipe: Path, told: list[Any] | None = None) -> ShardedTask:
     report = (lambda *x: None) if told is None else (lambda *x: told.append(x))
-    task = open_task(Recipe.load(recipe), ShardReader(folder), folder, report, ALONE)
+    task = open_task(Recipe.load(recipe), ShardReader(folder), folder, folder, report, ALONE)
     assert isinstance(task, ShardedTask)
     return task
 
@@ -111,7 +111,7 @@ def _epoch(batches: PairedBatches, num_steps: int) -> Counter[str]:
 
 def test_an_epoch_has_the_clips_of_the_folder(data: Path, written: Path, tmp_path: Path) -> None:
     recipe = _recipe(tmp_path, 4)
-    folder = open_task(Recipe.load(recipe), read_items(data), tmp_path, lambda *_: None, ALONE)
+    folder = open_task(Recipe.load(recipe), read_items(data), data, tmp_path, lambda *_: None, ALONE)
     stream = _task(written, recipe)
     assert stream.labels == folder.labels
     assert _epoch(stream.drawn, 2) == _epoch(folder.drawn, 2)
@@ -278,10 +278,10 @@ def test_what_shards_cannot_give_fails(data: Path, written: Path, tmp_path: Path
         (replace(recipe, model={"centre": "picture"}), "choose centre = 'motion'"),
     ):
         with pytest.raises(ValueError, match=match):
-            open_task(wrong, stored, tmp_path, lambda *_: None, ALONE)
+            open_task(wrong, stored, tmp_path, tmp_path, lambda *_: None, ALONE)
     with pytest.raises(ValueError, match="not on these shards"):
         _task(written, _recipe(tmp_path, 4)).restore({})
-    folder = open_task(recipe, read_items(data), tmp_path, lambda *_: None, ALONE)
+    folder = open_task(recipe, read_items(data), data, tmp_path, lambda *_: None, ALONE)
     with pytest.raises(ValueError, match="the run was on shards"):
         folder.restore(_task(written, _recipe(tmp_path, 4)).state())
 

@@ -108,7 +108,7 @@ def _patchwork(data: Path, tmp_path: Path, **changes: object) -> tuple[Task, Rec
     recipe = replace(Recipe.load(_recipe(tmp_path, 2)), **changes)
     listing = Listing.of("made", read_manifest(data / "manifest.csv"), names={"hum": "Humming, low"})
     ranks = Ranks(rank=0, world_size=1, device=torch.device("cpu"))
-    return open_task(recipe, listing, tmp_path / "cache", lambda *_: None, ranks), recipe
+    return open_task(recipe, listing, tmp_path, tmp_path / "cache", lambda *_: None, ranks), recipe
 
 
 def test_labels_of_a_patchwork_are_called_by_their_names(data: Path, tmp_path: Path) -> None:

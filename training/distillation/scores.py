@@ -1,0 +1,67 @@
+"""How near a model comes to its teachers on the validation clips."""
+
+import numpy as np
+import torch
+from sklearn.metrics import average_precision_score
+from torch import Tensor
+
+from datasets.vocabulary import Vocabulary
+from models.attention import Pairing
+from models.zorro import ZorroModel
+
+from .batches import TaughtClips
+from .targets import Bridges, fusion_targets
+
+BATCH = 16
+MIN_POSITIVES = 3
+"""Clips in which a label must be sure for its average precision to count."""
+
+
+@torch.no_grad()
+def distillation_scores(
+    model: ZorroModel, clips: TaughtClips, vocabulary: Vocabulary, sure: float
+) -> dict[str, float]:
+    """Scores of each stream on the clips of a split.
+
+    `_agreement` is the share of clips whose best label is the teachers', `_map` mean average precision with
+    what they are sure of as truth, and `_error` the mean distance from the probabilities they are sure of.
+    Fusion is asked about the i-th sound with the i-th picture, which seldom belong together.
+    """
+    model.eval()
+    heard = torch.cat([model(_audio(clips, i)).audio.logits for i in _parts(len(clips.log_mel))])
+    seen = torch.cat([model(None, _video(model, clips, i)).video.logits for i in _parts(len(clips.frames))])
+    num = min(len(clips.log_mel), len(clips.frames))
+    fused = torch.cat([model(_audio(clips, i), _video(model, clips, i)).fusion.logits for i in _parts(num)])
+    pairing = Pairing(torch.arange(num), torch.arange(num))
+    both = fusion_targets(pairing, clips.audio_targets, clips.video_targets, Bridges(vocabulary))
+    return (
+        _against(heard, clips.audio_targets, vocabulary.stream_mask("audio"), sure, "audio")
+        | _against(seen, clips.video_targets, vocabulary.stream_mask("video"), sure, "video")
+        | _against(fused, both, vocabulary.stream_mask("fused"), sure, "fusion")
+    )
+
+
+def _parts(num: int) -> list[np.ndarray]:
+    return [np.arange(first, min(first + BATCH, num)) for first in range(0, num, BATCH)]
+
+
+def _audio(clips: TaughtClips, ids: np.ndarray) -> Tensor:
+    return torch.from_numpy(clips.log_mel[ids].astype(np.float32))
+
+
+def _video(model: ZorroModel, clips: TaughtClips, ids: np.ndarray) -> Tensor:
+    num_frames = model.config.video_shape[0]
+    return torch.from_numpy(np.array(clips.frames[ids]))[:, None].expand(-1, num_frames, -1, -1, -1)
+
+
+def _against(logits: Tensor, truth: Tensor, mask: np.ndarray, sure: float, stream: str) -> dict[str, float]:
+    chosen = torch.from_numpy(mask)
+    said, truth = logits.sigmoid()[:, chosen], truth[:, chosen]
+    is_sure = truth >= sure
+    counted = (is_sure.sum(0) >= MIN_POSITIVES).nonzero()[:, 0].tolist()
+    precisions = [average_precision_score(is_sure[:, i].numpy(), said[:, i].numpy()) for i in counted]
+    scores = {
+        f"{stream}_agreement": float((said.argmax(1) == truth.argmax(1)).float().mean()),
+        f"{stream}_error": float((said - truth)[is_sure].abs().mean()) if is_sure.any() else 0.0,
+    }
+    return scores | ({f"{stream}_map": float(np.mean(precisions))} if precisions else {})
