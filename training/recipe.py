@@ -196,7 +196,7 @@ class Recipe:
         _check_keys(keys, cls, path)
         for name, table in tables.items():
             _check_keys(table, _TABLES[name], path)
-            numbers = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
+            numbers: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
             keys[name] = _TABLES[name](**numbers)
         return cls(**keys)
 

@@ -62,10 +62,10 @@ def _words(folder: Path, sentences: dict[str, dict[str, str]]) -> list[Item]:
             )
         seen.add(path)
         for slot, row in zip(SLOTS, words, strict=True):
-            span = (
+            start, end = (
                 seconds(row[column], f"{list_path}, {path}") for column in ("start_seconds", "end_seconds")
             )
-            item = Item(folder / path, "both", (row["word"],), sentences[path]["split"], slot, *span)
+            item = Item(folder / path, "both", (row["word"],), sentences[path]["split"], slot, start, end)
             items.append(spanned(item, f"{list_path}, {path}"))
     if seen != sentences.keys():
         raise ManifestError(f"{list_path} has no words of {len(sentences.keys() - seen)} sentences")

@@ -49,6 +49,7 @@ SHALLOW: dict[str, dict[str, Any]] = {
     params=[
         name if name.startswith("vit") else pytest.param(name, marks=pytest.mark.exhaustive)
         for name in DISTINCT_PRESETS
+        if name != "mobile"  # which tests/export/test_mobile_stems.py exports
     ],
 )
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Path:

@@ -22,7 +22,7 @@ from models import ZorroModel
 from models.weights import load_checkpoint, save_checkpoint
 from tests.small_models import as_if_trained, settle, small_config, spec_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 CONFIG = small_config("mobile", depth=1)
 SPEC = spec_of(CONFIG)

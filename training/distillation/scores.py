@@ -7,6 +7,7 @@ from torch import Tensor
 
 from datasets.vocabulary import Vocabulary
 from models.attention import Pairing
+from models.mask import Stream
 from models.zorro import ZorroModel
 
 from .batches import TaughtClips
@@ -28,8 +29,15 @@ def distillation_scores(
     Fusion is asked about the i-th sound with the i-th picture, which seldom belong together.
     """
     model.eval()
-    heard = torch.cat([model(_audio(clips, i)).audio.logits for i in _parts(len(clips.log_mel))])
-    seen = torch.cat([model(None, _video(model, clips, i)).video.logits for i in _parts(len(clips.frames))])
+    heard = torch.cat(
+        [model.forward_stream(Stream.AUDIO, _audio(clips, i)).logits for i in _parts(len(clips.log_mel))]
+    )
+    seen = torch.cat(
+        [
+            model.forward_stream(Stream.VIDEO, _video(model, clips, i)).logits
+            for i in _parts(len(clips.frames))
+        ]
+    )
     num = min(len(clips.log_mel), len(clips.frames))
     fused = torch.cat([model(_audio(clips, i), _video(model, clips, i)).fusion.logits for i in _parts(num)])
     pairing = Pairing(torch.arange(num), torch.arange(num))

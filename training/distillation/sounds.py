@@ -118,14 +118,16 @@ def _with_other(
 ) -> Float32[np.ndarray, " samples"]:
     """The window with another in it, so many decibels below."""
     power, other_power = (float(np.mean(np.square(x, dtype=np.float64))) for x in (window, other))
-    if min(power, other_power) < SILENCE_POWER:
-        return window + other
-    scale = math.sqrt(power / other_power / 10 ** (snr_db / 10))
-    return window + np.float32(scale) * other
+    scale = 1.0
+    if min(power, other_power) >= SILENCE_POWER:
+        scale = math.sqrt(power / other_power / 10 ** (snr_db / 10))
+    mixed: np.ndarray = window + np.float32(scale) * other
+    return mixed
 
 
 def _coloured_noise(num: int, slope: float, draw: np.random.Generator) -> Float32[np.ndarray, " num_samples"]:
     """Noise whose amplitude falls with frequency to this power: 0 is white, 0.5 pink, 1 brown."""
     spectrum = np.fft.rfft(draw.standard_normal(num))
     spectrum /= np.maximum(1, np.arange(len(spectrum))) ** slope
-    return np.fft.irfft(spectrum, num).astype(np.float32)
+    noise: np.ndarray = np.fft.irfft(spectrum, num).astype(np.float32)
+    return noise

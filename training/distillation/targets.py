@@ -31,8 +31,8 @@ class CertainLabels:
         """Those that are true of each item; none of what the vocabulary's tables do not name."""
         rows = [folder_labels(item, vocabulary) for item in items]
         return cls(
-            audio=tuple(_indices(row and row.audio_certain, vocabulary) for row in rows),
-            video=tuple(_indices(row and row.video_certain, vocabulary) for row in rows),
+            audio=tuple(_indices(row.audio_certain if row else (), vocabulary) for row in rows),
+            video=tuple(_indices(row.video_certain if row else (), vocabulary) for row in rows),
         )
 
 
@@ -47,8 +47,8 @@ def folder_labels(item: Item, vocabulary: Vocabulary) -> FolderLabels | None:
     return vocabulary.source_labels(item.source) or vocabulary.dataset_labels(item.collection, item.label)
 
 
-def _indices(ids: Sequence[str] | None, vocabulary: Vocabulary) -> tuple[int, ...]:
-    return tuple(vocabulary.indices(ids or ()).tolist())
+def _indices(ids: Sequence[str], vocabulary: Vocabulary) -> tuple[int, ...]:
+    return tuple(vocabulary.indices(ids).tolist())
 
 
 def in_vocabulary(

@@ -116,7 +116,7 @@ class DistillationTask:
         assert classifiers.video is not None
         last = [x for x in classifiers.video.modules() if isinstance(x, torch.nn.Linear)][-1]
         with torch.no_grad():
-            last.bias -= lowered
+            last.bias.sub_(lowered)
 
     def batches(self, first_step: int) -> Iterator[list[TrainingBatch]]:
         """See `Task`."""

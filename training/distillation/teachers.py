@@ -6,9 +6,9 @@ checkpoint.
 """
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -34,8 +34,10 @@ BATCH = 8
 class AudioTeacher(Protocol):
     """A tagger of sounds."""
 
-    knows: Sequence[int]
-    """AudioSet's index of each label that it knows."""
+    @property
+    def knows(self) -> Sequence[int]:
+        """AudioSet's index of each label that it knows."""
+        ...
 
     def probabilities(
         self, waveform: Float32[np.ndarray, " samples"], spec: ClipSpec
@@ -132,15 +134,14 @@ def open_audio_teacher(path: Path) -> AudioTeacher:
     Raises:
         TeacherError: there is no such file, or it is of neither kind.
     """
-    kinds = {".pt": EfficientAt, ".tflite": YamNet}
+    kinds: dict[str, Callable[[Path], AudioTeacher]] = {".pt": EfficientAt, ".tflite": YamNet}
     if path.suffix not in kinds:
         raise TeacherError(f"{path} is no teacher of sounds that is known; there are {sorted(kinds)}")
     if not path.is_file():
         raise TeacherError(
             f"no teacher at {path}; name files of audio_teachers relative to the folder of --data"
         )
-    teacher: AudioTeacher = kinds[path.suffix](path)
-    return teacher
+    return kinds[path.suffix](path)
 
 
 def open_picture_teacher(name: str) -> PictureTeacher:
@@ -166,10 +167,10 @@ def joined_probabilities(
     return np.where(counts > 0, np.exp(sums / np.maximum(counts, 1)), 0).astype(np.float32)
 
 
-def _stems_only(**changes: object) -> ZorroModel:
+def _stems_only(num_classes: int, **changes: object) -> ZorroModel:
     """A model of which only the stems are used; its trunk is as small as can be."""
-    config = preset("mobile", **{"depth": 1, "embed_dim": 8, "num_heads": 1, "projection_dim": 8} | changes)
-    return ZorroModel(config).eval()
+    trunk: dict[str, Any] = {"depth": 1, "embed_dim": 8, "num_heads": 1, "projection_dim": 8}
+    return ZorroModel(preset("mobile", num_classes=num_classes, **trunk | changes)).eval()
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

@@ -48,7 +48,9 @@ class YamNet:
         self, waveform: Float32[np.ndarray, " samples"], spec: ClipSpec
     ) -> Float32[np.ndarray, " known"]:
         """See `AudioTeacher`: the mean over pieces that cover the window."""
-        return np.mean([self._of_piece(piece) for piece in _pieces(waveform, spec)], axis=0)
+        pieces = np.stack([self._of_piece(piece) for piece in _pieces(waveform, spec)])
+        found: np.ndarray = pieces.mean(axis=0)
+        return found
 
     def start(self, model: ZorroModel) -> None:  # noqa: ARG002
         """See `AudioTeacher`."""
