@@ -137,7 +137,7 @@ def test_every_third_party_import_is_required() -> None:
         "models": ["train"],
         "datasets": ["train", "shards"],
         "evaluation": ["train"],
-        "training": ["train", "shards"],
+        "training": ["train", "shards", "teachers"],
         "export": ["export", "cpu"],
     }
     for package in PACKAGES:
@@ -148,6 +148,7 @@ def test_every_third_party_import_is_required() -> None:
 
 # Names under which distributions are imported, where the two differ; starlette comes with fastapi.
 DISTRIBUTION = {
+    "ai_edge_litert": "ai-edge-litert",
     "google": "protobuf", "opentelemetry": "opentelemetry-api", "prometheus_client": "prometheus-client",
     "pydantic_settings": "pydantic-settings",
     "python_multipart": "python-multipart", "sklearn": "scikit-learn", "starlette": "fastapi",

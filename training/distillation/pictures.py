@@ -20,12 +20,12 @@ from media.clip import read_frames
 from media.probe import probe
 
 from .material import Shapes, SplitPlan, mapped_arrays, write_arrays
-from .teachers import BATCH, PictureTeacher
+from .teachers import TEACHER_BATCH, PictureTeacher
 
 MAX_FRAMES = 8
 """Of a film; each counts as a picture."""
-MAX_ASPECT = 1.3
-"""Of a crop, width by height or height by width."""
+MAX_CROP_ASPECT = 1.3
+"""Width by height of a crop, or height by width."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,8 @@ def _rows(
         frames = whole[order[i]]
         return _middle_crop(frames[len(frames) // 2], size, plan.spec.crop_fraction), order[i]
 
-    for first in range(0, num, BATCH):
-        cuts = [cut(i) for i in range(first, min(first + BATCH, num))]
+    for first in range(0, num, TEACHER_BATCH):
+        cuts = [cut(i) for i in range(first, min(first + TEACHER_BATCH, num))]
         pictures = np.stack([picture for picture, _ in cuts])
         said = np.mean([teacher.probabilities(pictures) for teacher in teachers], axis=0)
         for (picture, source), probabilities in zip(cuts, said, strict=True):
@@ -102,7 +102,7 @@ def _random_crop(
     """A crop of random area and shape, mirrored half of the time (Szegedy et al. 2015, arXiv:1409.4842)."""
     height, width = frame.shape[:2]
     area = draw.uniform(min_area, 1) * height * width
-    aspect = MAX_ASPECT ** draw.uniform(-1, 1)
+    aspect = MAX_CROP_ASPECT ** draw.uniform(-1, 1)
     h, w = min(height, round(math.sqrt(area / aspect))), min(width, round(math.sqrt(area * aspect)))
     y, x = draw.integers(height - h + 1), draw.integers(width - w + 1)
     crop = _scaled(frame[y : y + h, x : x + w], size)

@@ -13,7 +13,7 @@ from models.zorro import ZorroModel
 from .batches import TaughtClips
 from .targets import Bridges, fusion_targets
 
-BATCH = 16
+SCORED_BATCH = 16
 MIN_POSITIVES = 3
 """Clips in which a label must be sure for its average precision to count."""
 
@@ -50,7 +50,7 @@ def distillation_scores(
 
 
 def _parts(num: int) -> list[np.ndarray]:
-    return [np.arange(first, min(first + BATCH, num)) for first in range(0, num, BATCH)]
+    return [np.arange(first, min(first + SCORED_BATCH, num)) for first in range(0, num, SCORED_BATCH)]
 
 
 def _audio(clips: TaughtClips, ids: np.ndarray) -> Tensor:

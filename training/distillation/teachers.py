@@ -28,7 +28,7 @@ from .yamnet import YamNet
 
 LITE_SIZES = {"efficientnet-lite0": (1.0, 1.0, 224), "efficientnet-lite2": (1.1, 1.2, 256)}
 """Width, depth and frame size of each network for pictures; Lite2's own 260 is no multiple of its stride."""
-BATCH = 8
+TEACHER_BATCH = 8
 
 
 class AudioTeacher(Protocol):
@@ -119,7 +119,7 @@ class PictureTeacher:
                 x.permute(0, 3, 1, 2).float(), (self.size, self.size), mode="bilinear", antialias=True
             )
             x = resized.permute(0, 2, 3, 1)
-        return np.concatenate([self._logits(part).numpy() for part in x[:, None].split(BATCH)])
+        return np.concatenate([self._logits(part).numpy() for part in x[:, None].split(TEACHER_BATCH)])
 
     def _logits(self, video: Tensor) -> Tensor:
         _, last_map = self._model.video_tokens(video, with_map=True)
