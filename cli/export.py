@@ -35,6 +35,10 @@ def export(
     about: Annotated[
         Path | None, typer.Option(help="Licence and provenance of data, JSON; default as card.")
     ] = None,
+    decision: Annotated[
+        Path | None,
+        typer.Option(help="Known labels and thresholds, JSON; default the bundle's or the checkpoint's."),
+    ] = None,
     with_checkpoint: Annotated[
         bool,
         typer.Option(
@@ -62,6 +66,7 @@ def export(
             model_card=card.read_text() if card else origin.card,
             metrics=_read_json(metrics) if metrics else origin.metrics,
             about=_read_json(about) if about else origin.about,
+            decision=_read_json(decision) if decision else origin.decision,
             with_checkpoint=with_checkpoint,
         )
         with stage_bars() as on_progress:

@@ -84,7 +84,7 @@ def write_bundle_graphs(
             "config": loaded.config.to_dict(),
             "num_parameters": sum(p.numel() for p in loaded.model.parameters()),
         },
-        "training": {k: loaded.extra[k] for k in sorted(loaded.extra)},
+        "training": {k: loaded.extra[k] for k in sorted(loaded.extra) if k != "decision"},
         "golden": {"clips": len(next(iter(golden.values())))},
     }
 

@@ -26,10 +26,12 @@ from runtime.bundle import (
     read_bundle,
     sha256_of,
 )
+from runtime.decision import parse_decision
 from runtime.pipeline import Zorro
 
 from .atomic_folder import replace_folder
 from .bundle_graphs import write_bundle_graphs
+from .checkpoint_scores import learned_scores
 from .model_card import fill_card
 from .variants import Calibration, check_variants
 
@@ -53,6 +55,9 @@ class ExportOptions:
     """Scores, as `zorro evaluate` gives them."""
     about: Mapping[str, Any] | None = None
     """Licence and provenance of the training data."""
+    decision: Mapping[str, Any] | None = None
+    """Which labels a stream may answer with, and from where it is sure, as `runtime.decision` reads it; None
+    for what the checkpoint says, an empty table for none."""
     with_checkpoint: bool = True
     """Put the checkpoint in too, so that whoever has the bundle can train on, export anew and compare."""
 
@@ -83,7 +88,8 @@ def export_checkpoint(
 
     Raises:
         ValueError: an invalid name, version or variant, labels that are not those of the model's logits,
-            a card whose marks cannot be filled, or a variant that the model cannot be converted to.
+            a card whose marks cannot be filled, a variant that the model cannot be converted to, or a
+            decision that is malformed or for labels that compete.
         FileExistsError: there is one already.
         CheckpointError, AuditError, ImpureGraphError, ParityError: it must not be exported.
     """
@@ -93,6 +99,7 @@ def export_checkpoint(
     if out.exists() and not force:
         raise FileExistsError(f"{out} exists; choose another version, or force its replacement")
     loaded = _load_labelled(checkpoint)
+    decision = _decision_table(loaded, options)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".part-") as part:
         folder = Path(part) / "bundle"
@@ -111,7 +118,13 @@ def export_checkpoint(
         (folder / CARD_FILE).write_text(fill_card(card, metrics=metrics, manifest=manifest))
         if options.with_checkpoint:
             copy_checkpoint(checkpoint, folder / CHECKPOINT_FOLDER)
-        manifest = {"schema_version": SCHEMA_VERSION, "name": name, "version": version, **manifest}
+        manifest = {
+            "schema_version": SCHEMA_VERSION,
+            "name": name,
+            "version": version,
+            **manifest,
+            **decision,
+        }
         seal_bundle(folder, manifest | {"metrics": metrics, "about": about})
         _self_test(folder, on_progress)
         replace_folder(folder, out, aside=Path(part) / "replaced")
@@ -145,6 +158,18 @@ def _load_labelled(checkpoint: str | Path) -> Checkpoint:
             f"got {len(loaded.labels)} labels for {loaded.config.num_classes} logits; save it again"
         )
     return loaded
+
+
+def _decision_table(loaded: Checkpoint, options: ExportOptions) -> dict[str, Any]:
+    """What the manifest says under `decision`; nothing where neither the options nor the checkpoint do.
+
+    Raises:
+        ValueError: it is malformed, or the labels compete.
+    """
+    stored = loaded.extra.get("decision") if options.decision is None else options.decision
+    if stored is None or stored == {}:
+        return {}
+    return {"decision": parse_decision(stored, learned_scores(loaded)).to_dict()}
 
 
 def _self_test(folder: Path, on_progress: OnProgress) -> None:

@@ -32,7 +32,8 @@ class Checkpoint:
     labels: list[dict[str, Any]]
     """`{"id", "label", "modalities"}` of each class, in the order of the logits."""
     extra: dict[str, Any] = field(default_factory=dict)
-    """What `save_checkpoint` got besides, for example the recipe."""
+    """What `save_checkpoint` got besides, for example the recipe, or `decision`, which export puts into the
+    bundle."""
 
 
 def save_checkpoint(

@@ -1,6 +1,7 @@
 """A bundle into numbers: the Python API."""
 
 from .bundle import Bundle, Variant, find_bundles, read_bundle
+from .decision import Decision
 from .errors import ZorroError
 from .options import Space, WeightMemory
 from .pipeline import Zorro
@@ -10,6 +11,7 @@ from .scores import Scores
 __all__ = [
     "Bundle",
     "ClipResult",
+    "Decision",
     "LabelScore",
     "Scores",
     "Space",

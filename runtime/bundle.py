@@ -9,12 +9,14 @@ A folder NAME/VERSION/ with `bundle.json`, the graphs, their weights, golden cli
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from media import ClipSpec, Modality
 
+from .decision import Decision, parse_decision
 from .errors import BundleCorrupt, BundleIncompatible, BundleNotFound, InvalidOption
 from .scores import Scores
 
@@ -32,7 +34,15 @@ class Label:
     id: str
     label: str
     modalities: tuple[str, ...]
-    """What it was learned from."""
+    """What it was learned from, and so which of the audio and video streams can know it."""
+    parents: tuple[str, ...] = ()
+    """Ids of the labels and groups that it belongs to."""
+    mid: str | None = None
+    """Its id in AudioSet's ontology."""
+    wnid: str | None = None
+    """Its id in WordNet."""
+    bridges: tuple[str, ...] = ()
+    """Ids of labels of the other modality that mean the same thing: a piano heard, and a piano seen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +78,8 @@ class Bundle:
     labels: tuple[Label, ...]
     scores: Scores
     """How they come from logits."""
+    decision: Decision | None
+    """Which labels a stream may answer with, and from where it is sure; None for all, sure or not."""
     variants: dict[str, Variant]
     variant_of: dict[str, str]
     """Which variant a provider takes."""
@@ -89,6 +101,13 @@ class Bundle:
                 f"variant={name!r}; {self.name}/{self.version} has {', '.join(self.variants)}"
             )
         return self.variants[name]
+
+    def known_labels(self, modality: Modality) -> list[int]:
+        """Which labels a stream may answer with, as indices of `labels`."""
+        every = range(len(self.labels))
+        if self.decision is None or not self.decision.known_labels_only or modality == Modality.FUSED:
+            return list(every)
+        return [i for i in every if modality in self.labels[i].modalities]
 
 
 def sha256_of(path: Path) -> str:
@@ -159,18 +178,54 @@ def _parse(path: Path, manifest: dict[str, Any], seal: str) -> Bundle:
             f"{sorted(variants)}; "
             "export it again"
         )
+    scores = _parse_scores(path, manifest.get("scores", Scores.SOFTMAX))
     return Bundle(
         path=path,
         name=manifest["name"],
         version=manifest["version"],
         clip_spec=spec,
-        labels=tuple(Label(x["id"], x["label"], tuple(x["modalities"])) for x in manifest["labels"]),
-        scores=_parse_scores(path, manifest.get("scores", Scores.SOFTMAX)),
+        labels=_parse_labels(manifest["labels"]),
+        scores=scores,
+        decision=_parse_decision(path, manifest, scores),
         variants=variants,
         variant_of=variant_of,
         manifest=manifest,
         sha256=seal,
     )
+
+
+def _parse_labels(stored: Sequence[dict[str, Any]]) -> tuple[Label, ...]:
+    labels = tuple(
+        Label(
+            x["id"],
+            x["label"],
+            tuple(x["modalities"]),
+            parents=_parse_ids(x, "parents"),
+            mid=x.get("mid"),
+            wnid=x.get("wnid"),
+            bridges=_parse_ids(x, "bridges"),
+        )
+        for x in stored
+    )
+    if unknown := sorted({id_ for x in labels for id_ in x.bridges} - {x.id for x in labels}):
+        raise ValueError(f"bridges to {', '.join(unknown[:5])}, which are no labels of it")
+    return labels
+
+
+def _parse_ids(label: dict[str, Any], key: str) -> tuple[str, ...]:
+    ids = label.get(key, [])
+    if not isinstance(ids, list) or not all(isinstance(x, str) for x in ids):
+        raise ValueError(f"{key} of the label {label['id']}")
+    return tuple(ids)
+
+
+def _parse_decision(path: Path, manifest: dict[str, Any], scores: Scores) -> Decision | None:
+    if "decision" not in manifest:
+        return None
+    try:
+        return parse_decision(manifest["decision"], scores)
+    except ValueError as error:
+        raise BundleIncompatible(f"{path}: {MANIFEST_FILE}: {error}, and export it again") from error
 
 
 def _parse_scores(path: Path, stored: object) -> Scores:

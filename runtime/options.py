@@ -47,9 +47,9 @@ def check_top_k(top_k: int) -> None:
         raise InvalidOption(f"top_k={top_k!r}; ask for at least 1 label, as a whole number")
 
 
-def check_threshold(threshold: float) -> None:
-    """Raise InvalidOption unless `threshold` is a probability."""
-    if not (_is_number(threshold) and 0 <= threshold <= 1):
+def check_threshold(threshold: float | None) -> None:
+    """Raise InvalidOption unless `threshold` is a probability, or None for the bundle's."""
+    if threshold is not None and not (_is_number(threshold) and 0 <= threshold <= 1):
         raise InvalidOption(f"threshold={threshold!r}; give a probability from 0 to 1")
 
 

@@ -62,6 +62,9 @@ class Zorro:
             provider_options=provider_options or {},
         )
         self.bundle = bundle
+        self._known_labels = {
+            modality: np.array(bundle.known_labels(modality), dtype=np.int64) for modality in Modality
+        }
         self.variant = bundle.variant(variant, provider=self._options.available_providers[0])
         """What answers; where a fallback was allowed and no variant asked for, that of the provider that
         really runs."""
@@ -226,7 +229,7 @@ class Zorro:
         *,
         modalities: Iterable[Modality | str] | str | None = None,
         top_k: int = 5,
-        threshold: float = 0.0,
+        threshold: float | None = None,
         start_seconds: float = 0.0,
         end_seconds: float | None = None,
         stride_seconds: float | None = None,
@@ -235,12 +238,15 @@ class Zorro:
     ) -> ClipResult:
         """Labels of a clip and of its windows.
 
+        An answer may be empty: nothing is probable enough to be sure of; see `StreamResult.is_sure`.
+
         Args:
             source: path, bytes or a seekable binary file.
             modalities: streams that shall answer, one name or several; default all that the clip has what to
                 read for.
             top_k: how many labels, from 1; more than there are means all.
-            threshold: least probability of a label, 0 to 1.
+            threshold: least probability of a label, 0 to 1; default the bundle's for each stream, 0 if it has
+                none. With 0 the best labels are shown, sure or not.
             start_seconds: where to start.
             end_seconds: where to end; default the end of the media.
             stride_seconds: from window to window; default one window.
@@ -290,7 +296,7 @@ class Zorro:
         request = self.embedding_request(space=space, normalize=normalize)
         return self._answer(source, request, modalities, times, skip_missing=skip_missing, limits=limits)
 
-    def label_request(self, *, top_k: int = 5, threshold: float = 0.0) -> OutputRequest:
+    def label_request(self, *, top_k: int = 5, threshold: float | None = None) -> OutputRequest:
         """The output that `classify` needs, and how it becomes labels.
 
         Raises:
@@ -301,7 +307,9 @@ class Zorro:
         scores = self.bundle.scores
         return OutputRequest(
             "logits",
-            lambda votes: self._top(scores.probabilities(votes), top_k=top_k, threshold=threshold),
+            lambda votes, modality: self._top(
+                scores.probabilities(votes), modality, top_k=top_k, threshold=threshold
+            ),
             votes=scores.votes,
         )
 
@@ -316,7 +324,7 @@ class Zorro:
         kind = "embedding" if check_space(space) == Space.SHARED else "features"
         return OutputRequest(
             kind,
-            lambda votes: [StreamResult(embedding=row) for row in (_unit(votes) if normalize else votes)],
+            lambda votes, _: [StreamResult(embedding=row) for row in (_unit(votes) if normalize else votes)],
         )
 
     def _answer(
@@ -355,14 +363,26 @@ class Zorro:
         builder.inference_seconds += time.perf_counter() - started
         return stream_values(outputs, present, kind)
 
-    def _top(self, probabilities: np.ndarray, *, top_k: int, threshold: float) -> list[StreamResult]:
-        labels, best = self.bundle.labels, np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+    def _top(
+        self, probabilities: np.ndarray, modality: Modality, *, top_k: int, threshold: float | None
+    ) -> list[StreamResult]:
+        """One stream's labels, of each row of probabilities."""
+        known, labels, decision = self._known_labels[modality], self.bundle.labels, self.bundle.decision
+        own = decision.threshold_of(modality) if decision is not None else 0.0
+        limit = own if threshold is None else threshold
+        best = np.argsort(-probabilities[:, known], axis=1, kind="stable")[:, :top_k]
         found = []
-        for row, chosen in zip(probabilities.tolist(), best.tolist(), strict=True):
+        for row, chosen in zip(probabilities, known[best].tolist(), strict=True):
+            scores = [LabelScore(labels[i].id, labels[i].label, float(row[i])) for i in chosen]
             found.append(
-                [LabelScore(labels[i].id, labels[i].label, row[i]) for i in chosen if row[i] >= threshold]
+                StreamResult(
+                    labels=tuple(x for x in scores if x.score >= limit),
+                    threshold=limit,
+                    is_sure=bool(scores) and scores[0].score >= max(limit, own),
+                    best_guess=scores[0] if scores else None,
+                )
             )
-        return [StreamResult(labels=tuple(scores)) for scores in found]
+        return found
 
 
 def _batches(clips: Iterable[Clip], max_size: int) -> Iterator[list[Clip]]:

@@ -21,8 +21,8 @@ class OutputRequest:
 
     kind: str
     """One of `signature.OUTPUT_KINDS`."""
-    to_results: Callable[[np.ndarray], list[StreamResult]]
-    """One result per row of votes, [rows, dim]; a row belongs to a window or to the whole clip."""
+    to_results: Callable[[np.ndarray, Modality], list[StreamResult]]
+    """One result per row of a stream's votes, [rows, dim]; a row belongs to a window or to the whole clip."""
     votes: Callable[[np.ndarray], np.ndarray] = lambda values: values
     """Values of windows, [windows, dim], to votes: the numbers that are averaged over the windows of a
     clip."""
@@ -59,7 +59,7 @@ class ResultBuilder:
         votes = request.votes(np.concatenate(self.values[modality]))
         if len(votes) > 1:
             votes = np.concatenate([votes, pool(votes, window_weights(self.windows, modality))[np.newaxis]])
-        return request.to_results(votes)
+        return request.to_results(votes, modality)
 
     def build(
         self,

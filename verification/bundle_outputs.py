@@ -3,38 +3,44 @@
 import base64
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from media import Modality
 from runtime import ClipResult, StreamResult, Zorro
 
 from .http_client import fetch, multipart_form
-from .proof_requests import ProofRequest, RequestOutput, StreamOutputs
+from .proof_requests import ComparedLabels, ProofRequest, RequestOutput, StreamOutputs
 
 
-def run_graphs(model: Zorro, request: ProofRequest, ids: Sequence[str]) -> StreamOutputs:
-    """Outputs of the runtime, with scores in the order of the labels `ids`."""
+def run_graphs(model: Zorro, request: ProofRequest, compared: ComparedLabels) -> StreamOutputs:
+    """Outputs of the runtime."""
     content = request.item.path.read_bytes()
     start, end, modalities = request.start_seconds, request.end_seconds, request.modalities
     labels = model.classify(
-        content, modalities=modalities, top_k=len(ids), start_seconds=start, end_seconds=end
+        content,
+        modalities=modalities,
+        top_k=len(compared.labels),
+        threshold=0.0,
+        start_seconds=start,
+        end_seconds=end,
     )
     vectors = model.embed(content, modalities=modalities, start_seconds=start, end_seconds=end)
     found = {}
     for modality in request.modalities:
         scores = [{x.id: x.score for x in row.labels or ()} for row in _result_rows(labels, modality)]
         embeddings = [row.embedding for row in _result_rows(vectors, modality) if row.embedding is not None]
-        found[request.stream_name(modality)] = RequestOutput(_in_order(scores, ids), np.stack(embeddings))
+        found[request.stream_name(modality)] = RequestOutput(
+            compared.in_order(scores, modality), np.stack(embeddings)
+        )
     return found
 
 
-def ask_server(port: int, request: ProofRequest, ids: Sequence[str]) -> StreamOutputs:
-    """Outputs of a server on this machine, with scores in the order of the labels `ids`.
+def ask_server(port: int, request: ProofRequest, compared: ComparedLabels) -> StreamOutputs:
+    """Outputs of a server on this machine.
 
     Raises:
         ServerFault: it does not answer, or refuses.
@@ -42,13 +48,16 @@ def ask_server(port: int, request: ProofRequest, ids: Sequence[str]) -> StreamOu
     fields = {"modalities": ",".join(request.modalities), "start_sec": repr(request.start_seconds)}
     if request.end_seconds is not None:
         fields["end_sec"] = repr(request.end_seconds)
-    labels = _served_rows(port, "classify", request.item.path, fields | {"top_k": str(len(ids))})
+    every = {"top_k": str(len(compared.labels)), "threshold": "0"}
+    labels = _served_rows(port, "classify", request.item.path, fields | every)
     vectors = _served_rows(port, "embed", request.item.path, fields | {"encoding_format": "base64"})
     found = {}
     for modality in request.modalities:
         scores = [{x["id"]: x["score"] for x in row["labels"]} for row in labels[modality]]
         embeddings = [np.frombuffer(base64.b64decode(row["embedding"]), "<f4") for row in vectors[modality]]
-        found[request.stream_name(modality)] = RequestOutput(_in_order(scores, ids), np.stack(embeddings))
+        found[request.stream_name(modality)] = RequestOutput(
+            compared.in_order(scores, modality), np.stack(embeddings)
+        )
     return found
 
 
@@ -67,8 +76,3 @@ def _served_rows(
         for row in json.loads(content)["data"]:
             found[row["modality"]].append(row)
     return found
-
-
-def _in_order(rows: Sequence[Mapping[str, float]], ids: Sequence[str]) -> Float[np.ndarray, "rows labels"]:
-    """Scores in the order of `ids`; NaN for a label that has no score."""
-    return np.array([[row.get(name) for name in ids] for row in rows], np.float64)

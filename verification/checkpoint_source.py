@@ -23,6 +23,7 @@ class CheckpointSource(NamedTuple):
     card: str = ""
     metrics: dict[str, Any] | None = None
     about: dict[str, Any] | None = None
+    decision: dict[str, Any] | None = None
 
 
 def open_checkpoint_source(folder: Path) -> CheckpointSource:
@@ -44,7 +45,13 @@ def open_checkpoint_source(folder: Path) -> CheckpointSource:
             "that was exported without --no-checkpoint"
         )
     card = (bundle / CARD_FILE).read_text() if CARD_FILE in manifest["files"] else ""
-    return CheckpointSource(bundle / CHECKPOINT_FOLDER, card, manifest.get("metrics"), manifest.get("about"))
+    return CheckpointSource(
+        bundle / CHECKPOINT_FOLDER,
+        card,
+        manifest.get("metrics"),
+        manifest.get("about"),
+        manifest.get("decision"),
+    )
 
 
 def _bundle_around(folder: Path) -> Path | None:

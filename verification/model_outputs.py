@@ -22,7 +22,7 @@ from media.progress import OnProgress
 from media.time_range import TimeRange
 from runtime import Scores
 
-from .proof_requests import ProofRequest, RequestOutput, StreamOutputs, make_requests
+from .proof_requests import ComparedLabels, ProofRequest, RequestOutput, StreamOutputs, make_requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,12 @@ class ModelReference:
 
 
 def run_model(
-    predictor: Predictor, items: Sequence[Item], spec: ClipSpec, scores: Scores, on_progress: OnProgress
+    predictor: Predictor,
+    items: Sequence[Item],
+    spec: ClipSpec,
+    scores: Scores,
+    compared: ComparedLabels,
+    on_progress: OnProgress,
 ) -> ModelReference:
     """Run the model on all requests that the items give, each stream by itself."""
     found: list[tuple[ProofRequest, StreamOutputs]] = []
@@ -46,7 +51,9 @@ def run_model(
     for number, item in enumerate(items, 1):
         try:
             requests = make_requests(item, probe(item.path), spec)
-            found += [(request, _run_request(predictor, request, spec, scores)) for request in requests]
+            found += [
+                (request, _run_request(predictor, request, spec, scores, compared)) for request in requests
+            ]
         except MediaError as error:
             unreadable[error.code] += 1
         on_progress("model", number, len(items))
@@ -57,7 +64,7 @@ def run_model(
 
 
 def _run_request(
-    predictor: Predictor, request: ProofRequest, spec: ClipSpec, scores: Scores
+    predictor: Predictor, request: ProofRequest, spec: ClipSpec, scores: Scores, compared: ComparedLabels
 ) -> StreamOutputs:
     _, reader = read_modalities(
         request.item.path.read_bytes(),
@@ -73,7 +80,7 @@ def _run_request(
         vectors = _whole_and_windows(values["embedding"], weights)
         unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         probabilities = _probabilities(values["logits"], weights, scores)
-        found[request.stream_name(modality)] = RequestOutput(probabilities, unit)
+        found[request.stream_name(modality)] = RequestOutput(compared.masked(probabilities, modality), unit)
     return found
 
 

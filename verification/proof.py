@@ -28,6 +28,7 @@ from training.recipe import trained_spans
 
 from .checkpoint_source import open_checkpoint_source
 from .model_outputs import run_model
+from .proof_requests import ComparedLabels
 from .server_process import serve_bundle
 from .variant_proof import ProofError, Serve, VariantProof
 
@@ -68,10 +69,11 @@ def prove_bundle(
     source = open_checkpoint_source(checkpoint or path).checkpoint
     bundle, loaded = read_bundle(path.resolve()), load_checkpoint(source)
     _check_bundle(bundle, loaded, path, source)
-    ids = [str(label["id"]) for label in loaded.labels]
+    decision = bundle.decision
+    compared = ComparedLabels(loaded.labels, decision is not None and decision.known_labels_only)
     items = _items(data, split, loaded)
     spec, scores = ClipSpec.from_dict(loaded.clip_spec), learned_scores(loaded)
-    reference = run_model(ModelPredictor(loaded.model), items, spec, scores, on_progress)
+    reference = run_model(ModelPredictor(loaded.model), items, spec, scores, compared, on_progress)
     if not reference.requests:
         raise ValueError(
             f"nothing can be read of the split {split!r} of {data}: "
@@ -79,7 +81,7 @@ def prove_bundle(
         )
     report = {}
     for variant in bundle.variants:
-        proof = VariantProof(variant, reference, ids)
+        proof = VariantProof(variant, reference, compared)
         proof.check_graphs(bundle, on_progress)
         if not only_graphs:
             proof.check_server(bundle, serve, on_progress)

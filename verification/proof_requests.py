@@ -3,9 +3,9 @@
 The model, the graphs and the server are asked alike.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -18,11 +18,49 @@ from media.probe import MediaInfo
 from runtime.signature import graphs_for
 
 
+@dataclass(frozen=True, slots=True)
+class ComparedLabels:
+    """The labels of a proof in the order of the logits, and which of them each stream answers with."""
+
+    labels: Sequence[Mapping[str, Any]]
+    """Of the checkpoint."""
+    known_labels_only: bool
+    """Whether the bundle says that audio and video answer only with labels they know."""
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of all labels."""
+        return [str(label["id"]) for label in self.labels]
+
+    def answers(self, modality: Modality) -> list[bool]:
+        """Whether a stream answers with each label."""
+        every = not self.known_labels_only or modality == Modality.FUSED
+        return [every or modality in label["modalities"] for label in self.labels]
+
+    def masked(
+        self, scores: Float[np.ndarray, "rows labels"], modality: Modality
+    ) -> Float[np.ndarray, "rows labels"]:
+        """Scores of all labels; 0 for one that the stream does not answer with."""
+        return np.where(self.answers(modality), scores, 0.0)
+
+    def in_order(
+        self, rows: Sequence[Mapping[str, float]], modality: Modality
+    ) -> Float[np.ndarray, "rows labels"]:
+        """Scores of an answer, by id, as an array of all labels.
+
+        NaN for a label that should have a score and has none; 0 for one that should not have one.
+        """
+        absent = [np.nan if answers else 0.0 for answers in self.answers(modality)]
+        pairs = list(zip(self.ids, absent, strict=True))
+        return np.array([[row.get(name, value) for name, value in pairs] for row in rows], np.float64)
+
+
 class RequestOutput(NamedTuple):
     """One stream's output for one request: in the first row for the whole clip, then for each window."""
 
     scores: Float[np.ndarray, "rows labels"]
-    """Probabilities, in the order of the checkpoint's labels."""
+    """Probabilities, in the order of the checkpoint's labels; 0 for one that the stream does not answer
+    with."""
     embeddings: Float[np.ndarray, "rows projection_dim"]
     """Of unit length."""
 

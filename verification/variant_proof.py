@@ -1,7 +1,7 @@
 """The proof of one variant: its graphs and its server on the requests that the model has answered."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any
@@ -13,7 +13,7 @@ from runtime import Bundle, Zorro
 from .bundle_outputs import ask_server, run_graphs
 from .http_client import ServerFault, batch_sizes
 from .model_outputs import ModelReference
-from .proof_requests import ProofRequest, RequestOutput, StreamOutputs
+from .proof_requests import ComparedLabels, ProofRequest, RequestOutput, StreamOutputs
 from .stream_agreement import StreamAgreement, limits_of, same_graph_limits
 
 NUM_CLIENTS = 8
@@ -32,9 +32,9 @@ class VariantProof:
     Outputs are kept by what ran: `model`, `graph` (the runtime in this process) or `http` (a server).
     """
 
-    def __init__(self, variant: str, reference: ModelReference, ids: Sequence[str]) -> None:
+    def __init__(self, variant: str, reference: ModelReference, compared: ComparedLabels) -> None:
         self._variant, self._reference = variant, reference
-        self._ids, self._index = ids, {name: i for i, name in enumerate(ids)}
+        self._compared, self._index = compared, {name: i for i, name in enumerate(compared.ids)}
         self._outputs = {"model": reference.outputs}
         self._found: dict[str, Any] = {"limits": {}}
 
@@ -46,7 +46,7 @@ class VariantProof:
         """
         model = Zorro(bundle, variant=self._variant)
         requests = self._reference.requests
-        self._keep("graph", (run_graphs(model, request, self._ids) for request in requests), on_progress)
+        self._keep("graph", (run_graphs(model, request, self._compared) for request in requests), on_progress)
         self._compare("graph", "model", limits_of(self._variant))
 
     def check_server(self, bundle: Bundle, serve: Serve, on_progress: OnProgress) -> None:
@@ -63,7 +63,7 @@ class VariantProof:
                 serve(bundle, self._variant, NUM_CLIENTS) as port,
             ):
                 outputs = clients.map(
-                    lambda request: ask_server(port, request, self._ids), self._reference.requests
+                    lambda request: ask_server(port, request, self._compared), self._reference.requests
                 )
                 self._keep("http", outputs, on_progress)
                 self._found |= {"clients": NUM_CLIENTS, "windows_of_batches": batch_sizes(port)}

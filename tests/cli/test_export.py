@@ -1,5 +1,6 @@
 """What `zorro export` prints at its end, and files that it cannot use."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,20 @@ def test_metrics_that_are_no_json_object_fail(
     assert done.exit_code == 1
     assert f"scores.json {message}" in done.stderr
     assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.slow
+def test_a_decision_is_kept_when_its_bundle_is_exported_again(
+    sigmoid_checkpoint: Path, bundle: Path, tmp_path: Path
+) -> None:
+    decision = {"known_labels_only": False, "threshold": {"audio": 0.5}}
+    (tmp_path / "decision.json").write_text(json.dumps(decision))
+    first, again = tmp_path / "made" / "1", tmp_path / "made" / "2"
+    with known_graphs(bundle):
+        for arguments in (
+            [str(sigmoid_checkpoint), str(first), "--decision", str(tmp_path / "decision.json")],
+            [str(first), str(again)],
+        ):
+            done = CliRunner().invoke(app, ["export", *arguments, "--variant", "fp32"])
+            assert done.exit_code == 0, done.output
+    assert read_bundle(first).manifest["decision"] == read_bundle(again).manifest["decision"] == decision

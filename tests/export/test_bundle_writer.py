@@ -26,7 +26,8 @@ from export.purity import ImpureGraphError
 from export.to_onnx import _fold_transposed_weights
 from media import Clip, ClipSpec, Modality
 from media.progress import NO_FIGURES
-from runtime import Zorro
+from models.weights import load_checkpoint, save_checkpoint
+from runtime import Zorro, read_bundle
 from tests.known_graphs import known_graphs
 from tests.tiny_bundle import make_tiny_checkpoint
 
@@ -269,3 +270,58 @@ def test_golden_clips_are_rich_and_the_same_each_time(spec: ClipSpec) -> None:
         np.testing.assert_array_equal(array, second[name])
         assert all(clip.std() > 1 for clip in array)
         assert len({clip.tobytes() for clip in array}) == len(array)
+
+
+DECISION = {"known_labels_only": True, "threshold": {"audio": 0.5, "fused": 0.25}}
+
+
+def _with_decision(checkpoint: Path, folder: Path, decision: object) -> Path:
+    loaded = load_checkpoint(checkpoint)
+    save_checkpoint(
+        folder,
+        loaded.model,
+        clip_spec=loaded.clip_spec,
+        labels=loaded.labels,
+        recipe={"multi_label": True},
+        decision=decision,
+    )
+    return folder
+
+
+def test_a_decision_comes_from_the_checkpoint_or_from_the_options(
+    bundle: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    source, other = _with_decision(checkpoint, tmp_path / "run", DECISION), {"threshold": {"video": 1}}
+    wanted = [
+        (None, DECISION),
+        (other, {"known_labels_only": False, "threshold": {"video": 1.0}}),
+        ({}, None),
+    ]
+    with known_graphs(bundle):
+        for version, (given, written) in enumerate(wanted):
+            options = ExportOptions(decision=given)
+            made = export_checkpoint(
+                source, tmp_path / str(version), name="a", version=str(version), options=options
+            )
+            manifest = read_bundle(made).manifest
+            assert manifest.get("decision") == written
+            assert "decision" not in manifest["training"], "it is said once"
+
+
+@pytest.mark.parametrize(
+    ("decision", "said"), [({"threshold": {"audio": 2}}, "threshold.audio=2"), ([], "decision is")]
+)
+def test_a_decision_that_is_none_is_refused(
+    decision: object, said: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    source = _with_decision(checkpoint, tmp_path / "run", decision)
+    with pytest.raises(ValueError, match=said):
+        export_checkpoint(source, tmp_path / "out", name="a", version="1")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_decision_for_labels_that_compete_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="for scores=sigmoid, got scores=softmax"):
+        export_checkpoint(
+            checkpoint, tmp_path / "out", name="a", version="1", options=ExportOptions(decision=DECISION)
+        )

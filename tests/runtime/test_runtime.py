@@ -102,7 +102,8 @@ def test_the_whole_of_one_window_is_that_window(
     builder.add([clip], {Modality.AUDIO: model.outputs(Modality.AUDIO, [clip])[request.kind]})
     result = builder.build(request, None, requested=[Modality.AUDIO], warnings=[], decode_seconds=0.0)
     votes = request.votes(np.concatenate(builder.values[Modality.AUDIO]))
-    (ruled,) = request.to_results(pool(votes, window_weights(builder.windows, Modality.AUDIO))[np.newaxis])
+    pooled = pool(votes, window_weights(builder.windows, Modality.AUDIO))[np.newaxis]
+    (ruled,) = request.to_results(pooled, Modality.AUDIO)
     assert result.whole["audio"].labels == ruled.labels == result.windows[0].streams["audio"].labels
     np.testing.assert_array_equal(result.whole["audio"].embedding, ruled.embedding)
 

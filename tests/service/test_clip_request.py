@@ -20,7 +20,7 @@ def model(bundle: Path) -> Zorro:
 def test_labels_are_those_of_the_models_logits(model: Zorro) -> None:
     output = ClipRequest(output=LabelOptions(top_k=3, threshold=0.25)).output_request(model)
     assert output.kind == "logits"
-    (result,) = output.to_results(np.log([[0.4, 0.1, 0.3, 0.2]]))
+    (result,) = output.to_results(np.log([[0.4, 0.1, 0.3, 0.2]]), Modality.AUDIO)
     assert [label.id for label in result.labels or ()] == ["a", "c"]
 
 
@@ -30,7 +30,7 @@ def test_an_embedding_is_of_the_requested_space(space: Space, kind: str, model: 
         options = EmbeddingOptions(space=space, normalize=normalize)
         output = ClipRequest(output=options).output_request(model)
         assert output.kind == kind
-        (result,) = output.to_results(np.array([[3.0, 4.0]]))
+        (result,) = output.to_results(np.array([[3.0, 4.0]]), Modality.AUDIO)
         np.testing.assert_allclose(result.embedding, expected)
 
 

@@ -19,6 +19,7 @@ from cli.main import app
 from export.bundle_writer import seal_bundle
 from models.weights import load_checkpoint, save_checkpoint
 from runtime import Zorro, read_bundle
+from tests.deciding_bundle import MODALITIES, deciding_bundle
 from tests.verification.conftest import ROWS
 from tests.verification.damaged_bundles import (
     Damage,
@@ -123,6 +124,24 @@ def test_labels_that_do_not_compete_are_proven(
 ) -> None:
     report = prove_bundle(sigmoid_bundle, sigmoid_checkpoint, collection, only_graphs=True)
     assert all(x["max_score_error"] < 1e-5 for x in report["fp32"]["graph"].values())
+
+
+def test_a_bundle_that_decides_is_proven_by_all_that_its_streams_may_answer(
+    sigmoid_bundle: Path, checkpoint: Path, collection: Path, tmp_path: Path
+) -> None:
+    """No label reaches its thresholds, and each of the labels is known by some of the streams."""
+    decision = {"known_labels_only": True, "threshold": {"audio": 1, "video": 1, "fused": 1}}
+    bundle = deciding_bundle(sigmoid_bundle, tmp_path, decision)
+    source, loaded = tmp_path / "checkpoint", load_checkpoint(checkpoint)
+    labels = [x | {"modalities": MODALITIES[x["id"]]} for x in loaded.labels]
+    recipe = {"multi_label": True}
+    save_checkpoint(source, loaded.model, clip_spec=loaded.clip_spec, labels=labels, recipe=recipe)
+    report = prove_bundle(bundle, source, collection, only_graphs=True)
+    assert all(x["max_score_error"] < 1e-5 for x in report["fp32"]["graph"].values())
+    other = [x | {"modalities": ["video"]} for x in labels]
+    save_checkpoint(source, loaded.model, clip_spec=loaded.clip_spec, labels=other, recipe=recipe)
+    with pytest.raises(ProofError, match="fp32, graph, audio: max_score_error is"):
+        prove_bundle(bundle, source, collection, only_graphs=True)
 
 
 @pytest.mark.parametrize("said", [{"scores": "softmax"}, {}], ids=["otherwise", "not at all"])
