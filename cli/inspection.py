@@ -46,6 +46,7 @@ def print_bundle(path: Path, model: "Zorro") -> None:
 
 
 def _bundle_rows(path: Path, bundle: "Bundle") -> Iterable[tuple[str, str]]:
+    from media import Modality
     from runtime.bundle import ANY_PROVIDER
 
     spec = bundle.clip_spec
@@ -53,6 +54,10 @@ def _bundle_rows(path: Path, bundle: "Bundle") -> Iterable[tuple[str, str]]:
     yield "bundle", f"{bundle.name}/{bundle.version}, {path}"
     yield "sha256", bundle.sha256
     yield "labels", f"{len(bundle.labels)}, scored by {bundle.scores}"
+    if bundle.decision is not None:
+        sure = ", ".join(f"{modality} {bundle.decision.threshold_of(modality):g}" for modality in Modality)
+        known = "; audio and video know their own labels" if bundle.decision.known_labels_only else ""
+        yield "sure from", sure + known
     yield "window", f"{spec.window_seconds:g} s"
     yield "sound", f"{spec.sample_rate} Hz, as {'x'.join(map(str, spec.audio_shape))} log-mel values"
     yield "picture", f"{spec.video_shape[0]} frames of {frames} pixels"

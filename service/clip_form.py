@@ -125,7 +125,11 @@ OVERLAP = FormField(
 SCOPE = FormField("scope", Scope, "clip (each segment) or asset (the whole)")
 SKIP_MISSING = FormField("on_missing_modality", {"error": False, "skip": True}.__getitem__, "error or skip")
 TOP_K = FormField("top_k", _positive_count, "a whole number from 1")
-THRESHOLD = FormField("threshold", _probability, "a probability from 0 to 1")
+THRESHOLD = FormField(
+    "threshold",
+    _probability,
+    "a probability from 0 to 1; default the model's `decision`, see /v1/models, or 0 if it has none",
+)
 SPACE = FormField("space", Space, "shared or features")
 NORMALIZE = FormField("normalize", _boolean, "true or false")
 ENCODING = FormField("encoding_format", Encoding, "float or base64")
@@ -192,7 +196,7 @@ class ClipForm:
         if self.task == ClipTask.CLASSIFY:
             labels = LabelOptions()
             return LabelOptions(
-                top_k=TOP_K.read(texts, labels.top_k), threshold=THRESHOLD.read(texts, labels.threshold)
+                top_k=TOP_K.read(texts, labels.top_k), threshold=THRESHOLD.read_optional(texts)
             )
         vectors = EmbeddingOptions()
         return EmbeddingOptions(

@@ -43,8 +43,8 @@ class LabelOptions:
     """
 
     top_k: int = 5
-    threshold: float = 0.0
-    """Least probability of a label."""
+    threshold: float | None = None
+    """Least probability of a label; None for the model's own."""
 
     def __post_init__(self) -> None:
         check_top_k(self.top_k)

@@ -2,6 +2,7 @@
 
 import base64
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,12 @@ import orjson
 from starlette.responses import Response
 
 from media import ClipSpec, Modality
-from runtime import ClipResult, StreamResult, Zorro
+from runtime import ClipResult, LabelScore, StreamResult, Zorro
+from runtime.bundle import Label
 
 from .clip_request import ClipRequest, EmbeddingOptions, Encoding, Scope
+
+StreamValue = Callable[[StreamResult], dict[str, Any]]
 
 
 def json_response(body: Any) -> Response:
@@ -32,7 +36,7 @@ def clip_response_body(
         "model_version": bundle.version,
         "model_sha256": bundle.sha256,
         "preprocessing": _spec_hash(bundle.clip_spec),
-        "data": segments(result, encoding),
+        "data": segments(result, functools.partial(_value, encoding, decides=bundle.decision is not None)),
         "streams": {str(modality): _status(result, str(modality)) for modality in Modality},
         "media": _media(result),
         "usage": {
@@ -45,8 +49,14 @@ def clip_response_body(
     }
 
 
-def model_description(model: Zorro) -> dict[str, Any]:
-    """The body of `schemas.ModelDescription`."""
+def model_description(model: Zorro, *, whole_labels: bool) -> dict[str, Any]:
+    """The body of `schemas.ModelDescription`.
+
+    Args:
+        model: that is described.
+        whole_labels: tell all that is known of each label. It more than doubles the body of a model with a
+            thousand labels, so the list of models does without.
+    """
     bundle = model.bundle
     return {
         "id": f"{bundle.name}/{bundle.version}",
@@ -59,13 +69,34 @@ def model_description(model: Zorro) -> dict[str, Any]:
         "variant": model.variant.name,
         "variants": list(bundle.variants),
         "modalities": [str(modality) for modality in Modality],
-        "labels": [{"id": x.id, "label": x.label, "modalities": list(x.modalities)} for x in bundle.labels],
+        "labels": _written_labels(bundle.labels, whole=whole_labels),
         "scores": str(bundle.scores),
         "providers": model.providers,
         "parity": bundle.manifest["variants"][model.variant.name]["parity"],
         "metrics": bundle.manifest["metrics"],
         "about": bundle.manifest["about"],
+        **({"decision": bundle.decision.to_dict()} if bundle.decision is not None else {}),
     }
+
+
+@functools.cache
+def _written_labels(labels: tuple[Label, ...], *, whole: bool) -> orjson.Fragment:
+    """The labels as JSON, written once for each model: a thousand of them take a while."""
+    return orjson.Fragment(orjson.dumps([_label(label, whole=whole) for label in labels]))
+
+
+def _label(label: Label, *, whole: bool) -> dict[str, Any]:
+    """A label; if it is to be whole, with what else is known of it, where there is anything."""
+    plain = {"id": label.id, "label": label.label, "modalities": list(label.modalities)}
+    if not whole:
+        return plain
+    further = {
+        "parents": list(label.parents),
+        "mid": label.mid,
+        "wnid": label.wnid,
+        "bridges": list(label.bridges),
+    }
+    return plain | {name: value for name, value in further.items() if value}
 
 
 @functools.cache
@@ -74,7 +105,7 @@ def _spec_hash(spec: ClipSpec) -> str:
     return spec.hash
 
 
-def _segments(result: ClipResult, encoding: Encoding) -> list[dict[str, Any]]:
+def _segments(result: ClipResult, value: StreamValue) -> list[dict[str, Any]]:
     return [
         {
             "index": window.index,
@@ -85,13 +116,13 @@ def _segments(result: ClipResult, encoding: Encoding) -> list[dict[str, Any]]:
             "padded": window.padded,
             "silent": window.is_silent,
         }
-        | _value(stream, encoding)
+        | value(stream)
         for window in result.windows
         for name, stream in window.streams.items()
     ]
 
 
-def _whole_clip(result: ClipResult, encoding: Encoding) -> list[dict[str, Any]]:
+def _whole_clip(result: ClipResult, value: StreamValue) -> list[dict[str, Any]]:
     start, end = _start_and_end(result)
     silent = all(window.is_silent for window in result.windows)
     padded = any(window.padded for window in result.windows)
@@ -105,18 +136,33 @@ def _whole_clip(result: ClipResult, encoding: Encoding) -> list[dict[str, Any]]:
             "padded": padded,
             "silent": silent,
         }
-        | _value(stream, encoding)
+        | value(stream)
         for name, stream in result.whole.items()
     ]
 
 
-def _value(stream: StreamResult, encoding: Encoding) -> dict[str, Any]:
+def _value(encoding: Encoding, stream: StreamResult, *, decides: bool) -> dict[str, Any]:
+    """What a stream says; how sure it is only of a model that has a decision."""
     if stream.labels is not None:
-        return {"labels": [{"id": x.id, "label": x.label, "score": x.score} for x in stream.labels]}
+        labels = {"labels": [_label_score(x) for x in stream.labels]}
+        return labels | (_sureness(stream) if decides else {})
     assert stream.embedding is not None
     vector = np.ascontiguousarray(stream.embedding, "<f4")
     return {
         "embedding": base64.b64encode(vector.tobytes()).decode() if encoding == Encoding.BASE64 else vector
+    }
+
+
+def _label_score(label: LabelScore) -> dict[str, Any]:
+    return {"id": label.id, "label": label.label, "score": label.score}
+
+
+def _sureness(stream: StreamResult) -> dict[str, Any]:
+    guess = stream.best_guess
+    return {
+        "threshold": stream.threshold,
+        "sure": stream.is_sure,
+        "best_guess": None if guess is None else _label_score(guess),
     }
 
 

@@ -26,6 +26,14 @@ class SegmentResult(BaseModel):
     padded: bool
     silent: bool
     labels: list[LabelResult] | None = None
+    """Those that reach the threshold, the best first. If none does, the model is sure of nothing."""
+    threshold: float | None = None
+    """Least score of the labels: the requested one, or else the model's for this modality. Only of models
+    that have a decision, as are sure and best_guess."""
+    sure: bool | None = None
+    """Whether the best label reaches both the requested threshold and the model's."""
+    best_guess: LabelResult | None = None
+    """The label with the highest score, however low; null if the modality knows no label."""
     embedding: list[float] | str | None = None
 
 
@@ -68,6 +76,24 @@ class LabelDescription(BaseModel):
     id: str
     label: str
     modalities: list[str]
+    parents: list[str] | None = None
+    """Ids of the labels and groups that it belongs to. This and what follows is in the description of one
+    model alone, not in the list of models, and only where there is any."""
+    mid: str | None = None
+    """Its id in AudioSet's ontology."""
+    wnid: str | None = None
+    """Its id in WordNet."""
+    bridges: list[str] | None = None
+    """Ids of labels of the other modality that mean the same thing. A fused answer may have both."""
+
+
+class DecisionDescription(BaseModel):
+    """Which labels a modality may answer with, and from where the model is sure of one."""
+
+    known_labels_only: bool
+    """Whether audio and video answer only with labels whose modalities name them."""
+    threshold: dict[str, float]
+    """By modality, the least score of a label that the model is sure of; 0 for one that is not named."""
 
 
 class ModelDescription(BaseModel):
@@ -93,6 +119,8 @@ class ModelDescription(BaseModel):
     parity: dict[str, Any]
     metrics: dict[str, Any]
     about: dict[str, Any]
+    decision: DecisionDescription | None = None
+    """Absent of a model that answers with all its labels, however low their scores."""
 
 
 class ModelDescriptions(BaseModel):

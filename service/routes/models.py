@@ -13,9 +13,11 @@ def add_model_routes(app: FastAPI) -> None:
 
     @app.get("/v1/models", summary="The models that answer", responses={200: {"model": ModelDescriptions}})
     async def models(request: Request) -> Response:
-        descriptions = [model_description(model) for model in server_state(request).ready_models().all()]
+        models = server_state(request).ready_models().all()
+        descriptions = [model_description(model, whole_labels=False) for model in models]
         return json_response({"object": "list", "data": descriptions})
 
     @app.get("/v1/models/{model_id:path}", summary="One model", responses={200: {"model": ModelDescription}})
     async def model(request: Request, model_id: str) -> Response:
-        return json_response(model_description(server_state(request).ready_models().get(model_id)))
+        chosen = server_state(request).ready_models().get(model_id)
+        return json_response(model_description(chosen, whole_labels=True))

@@ -14,13 +14,15 @@ from typer.testing import CliRunner, Result
 
 from cli.main import app
 from service.settings import Settings
+from tests.deciding_bundle import deciding_bundle
 from tests.known_graphs import known_graphs
 
 ROOT = Path(__file__).parents[2]
 
 
-def _zorro(*arguments: object, status: int = 0) -> Result:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
+def _zorro(*arguments: object, status: int = 0, columns: int = 200) -> Result:
+    env = {"COLUMNS": str(columns)}
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], env=env)
     assert result.exit_code == status, (result.output, result.exception)
     return result
 
@@ -159,3 +161,44 @@ def test_the_commands_are_these() -> None:
     out = _zorro("--help").stdout
     for name in ("train", "evaluate", "export", "bundle", "classify", "embed", "serve"):
         assert name in out
+
+
+@pytest.fixture(scope="module")
+def deciding(sigmoid_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose video stream is sure of nothing, and in which two labels have one name."""
+    decision = {"known_labels_only": True, "threshold": {"video": 1}}
+    piano = {"a": {"label": "Piano", "bridges": ["b"]}, "b": {"label": "Piano", "bridges": ["a"]}}
+    return deciding_bundle(sigmoid_bundle, tmp_path_factory.mktemp("deciding"), decision, **piano)
+
+
+@pytest.mark.slow
+def test_classify_says_that_it_is_sure_of_nothing(deciding: Path, film: Path) -> None:
+    lines = _zorro("classify", film, "--bundle", deciding, columns=80).stdout.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    (video,) = [line for line in lines if line.split()[:2] == ["video", "all"]]
+    assert "nothing it is sure of  perhaps " in video
+    (fused,) = [line for line in lines if line.split()[:2] == ["fused", "all"]]
+    assert fused.count("Piano") == 1, "one name is shown once"
+    shown = _zorro("classify", film, "--bundle", deciding, "--threshold", 0, "--top-k", 1).stdout
+    assert "nothing" not in shown
+
+
+@pytest.mark.slow
+def test_classify_as_json_says_how_sure_it_is_if_the_bundle_decides(
+    deciding: Path, bundle: Path, film: Path
+) -> None:
+    answer = json.loads(_zorro("classify", film, "--bundle", deciding, "--json").stdout)
+    video = answer["whole"]["video"]
+    assert (video["labels"], video["threshold"], video["is_sure"]) == ([], 1.0, False)
+    assert video["best_guess"].keys() == {"id", "label", "score"}
+    assert [x["label"] for x in answer["whole"]["fused"]["labels"]].count("Piano") == 2
+    for other in (["classify", film, "--bundle", bundle], ["embed", film, "--bundle", deciding]):
+        answer = json.loads(_zorro(*other, "--json").stdout)
+        assert answer["whole"]["audio"].keys() == {"labels", "embedding"}
+
+
+@pytest.mark.slow
+def test_inspect_says_from_where_a_bundle_is_sure(deciding: Path, bundle: Path) -> None:
+    told = " ".join(_zorro("bundle", "inspect", deciding).stdout.split())
+    assert "sure from audio 0, video 1, fused 0; audio and video know their own labels" in told
+    assert "sure from" not in _zorro("bundle", "inspect", bundle).stdout

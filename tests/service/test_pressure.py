@@ -35,7 +35,7 @@ TAIL = b"\r\n--b--\r\n"
 HEADERS = {"content-type": "multipart/form-data; boundary=b"}
 MODEL: Any = SimpleNamespace(
     bundle=SimpleNamespace(
-        clip_spec=SimpleNamespace(window_seconds=1.0), name="fake", version="1", sha256="5"
+        clip_spec=SimpleNamespace(window_seconds=1.0), name="fake", version="1", sha256="5", decision=None
     ),
     label_request=lambda **options: options,
     providers={"audio": ["CPUExecutionProvider"]},
