@@ -34,13 +34,13 @@ function readBundle(path, variant) {
   } else if (variant !== undefined) {
     throw new Error(`--variant ${variant}: the bundle has no variants; leave it out`);
   }
-  const { clip_spec: spec, labels, scores = "softmax" } = manifest;
+  const { clip_spec: spec, labels, scores = "softmax", decision = {} } = manifest;
   if (!Object.hasOwn(SCORES, scores)) {
     throw new Error(`${path} has scores=${scores}, known here are ${Object.keys(SCORES).join(", ")}; copy a newer example`);
   }
   const graphs = Object.entries(chosen.graphs).map(([name, graph]) => [name, join(path, graph.file)]);
   const maxAbsError = chosen.tolerance?.max_abs_error ?? manifest.golden.tolerance;
-  return { path, spec, labels, scores, graphs: Object.fromEntries(graphs), maxAbsError };
+  return { path, spec, labels, scores, decision, graphs: Object.fromEntries(graphs), maxAbsError };
 }
 
 /** Mono samples of a WAV file: the mean of all channels. */
@@ -131,7 +131,7 @@ async function classify(bundle, windows, topK) {
     streams.map((stream) => {
       const weights = windows.map((window) => weightOf(window, stream));
       const scores = SCORES[bundle.scores](outputs[`${STREAM_OF[stream]}_logits`], weights);
-      return [stream, bestLabels(scores, bundle.labels, topK)];
+      return [stream, bestLabels(bundle, stream, scores, topK)];
     }),
   );
 }
@@ -158,10 +158,14 @@ function sigmoidScores(logits, weights) {
   return pool(each, weights);
 }
 
-/** The `topK` labels with the highest probability. */
-function bestLabels(scores, labels, topK) {
+/** The `topK` labels with the highest probability; none, if there is nothing the stream is sure of. */
+function bestLabels({ labels, decision }, stream, scores, topK) {
+  const every = stream === "fused" || !decision.known_labels_only;
+  const least = decision.threshold?.[stream] ?? 0;
   const scored = scores.map((score, i) => ({ id: labels[i].id, label: labels[i].label, score }));
-  return scored.sort((a, b) => b.score - a.score).slice(0, topK);
+  const known = scored.filter((_, i) => every || labels[i].modalities.includes(stream));
+  const best = known.sort((a, b) => b.score - a.score).slice(0, topK);
+  return best.filter(({ score }) => score >= least);
 }
 
 /** Largest error of each graph's answers to the golden clips. */

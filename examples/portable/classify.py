@@ -39,6 +39,8 @@ class Bundle:
     labels: list[dict[str, Any]]
     scores: str
     """How they come from logits: softmax, where labels compete, or sigmoid, where each stands for itself."""
+    decision: dict[str, Any]
+    """Which labels a stream may answer with, and the least probability of one; empty for all of them."""
     graphs: dict[str, Path]
     """By what they read: audio, video, fused (both)."""
     max_abs_error: float
@@ -69,7 +71,8 @@ def read_bundle(path: Path, variant: str | None) -> Bundle:
             f"{path} has scores={scores!r}, known here are {', '.join(SCORES)}; copy a newer example"
         )
     graphs = {name: path / graph["file"] for name, graph in chosen["graphs"].items()}
-    return Bundle(path, manifest["clip_spec"], manifest["labels"], scores, graphs, max_abs_error)
+    decision = manifest.get("decision", {})
+    return Bundle(path, manifest["clip_spec"], manifest["labels"], scores, decision, graphs, max_abs_error)
 
 
 def read_wav(path: Path, sample_rate: int) -> np.ndarray:
@@ -144,7 +147,7 @@ def classify(bundle: Bundle, windows: Sequence[Window], *, top_k: int) -> dict[s
             outputs[f"{STREAM_OF[stream]}_logits"],
             [window.weight(stream) for window in windows],
         )
-        found[stream] = best_labels(SCORES[bundle.scores](logits, weights), bundle.labels, top_k)
+        found[stream] = best_labels(bundle, stream, SCORES[bundle.scores](logits, weights), top_k)
     return found
 
 
@@ -172,10 +175,18 @@ SCORES = {"softmax": softmax_scores, "sigmoid": sigmoid_scores}
 """By the word in bundle.json; one that does not say is of softmax."""
 
 
-def best_labels(scores: np.ndarray, labels: list[dict[str, Any]], top_k: int) -> list[dict[str, Any]]:
-    """The `top_k` labels with the highest probability."""
-    best = np.argsort(-scores, kind="stable")[:top_k]
-    return [{"id": labels[i]["id"], "label": labels[i]["label"], "score": float(scores[i])} for i in best]
+def best_labels(bundle: Bundle, stream: str, scores: np.ndarray, top_k: int) -> list[dict[str, Any]]:
+    """The `top_k` labels with the highest probability; none, if there is nothing the stream is sure of."""
+    labels, decision = bundle.labels, bundle.decision
+    every = stream == "fused" or not decision.get("known_labels_only", False)
+    least = decision.get("threshold", {}).get(stream, 0.0)
+    known = [i for i, label in enumerate(labels) if every or stream in label["modalities"]]
+    best = sorted(known, key=lambda i: -scores[i])[:top_k]
+    return [
+        {"id": labels[i]["id"], "label": labels[i]["label"], "score": float(scores[i])}
+        for i in best
+        if scores[i] >= least
+    ]
 
 
 def self_test(bundle: Bundle) -> dict[str, float]:

@@ -31,6 +31,7 @@ from media.log_mel import log_mel
 from media.spec import LATER_NUMBERS
 from runtime import Zorro
 from runtime.results import ClipResult
+from tests.deciding_bundle import deciding_bundle
 from tests.made_films import write_film, write_wav
 
 PORTABLE = Path(__file__).parents[2] / "examples" / "portable"
@@ -228,6 +229,16 @@ def test_film_gets_the_scores_of_labels_that_do_not_compete(
     answer = answer_of(run(sigmoid_bundle, "--sound", sound, "--frames", frames, "--fps", f"{FPS}/1"))
     assert_same(answer, result)
     assert all(sum(x["score"] for x in labels) > 1.1 for labels in answer.values())
+
+
+def test_film_gets_the_labels_that_a_bundle_decides_on(
+    run: Run, sigmoid_bundle: Path, stereo_film: Path, sound: Path, frames: Path, tmp_path: Path
+) -> None:
+    decision = {"known_labels_only": True, "threshold": {"audio": 0.1, "video": 1}}
+    decides = deciding_bundle(sigmoid_bundle, tmp_path, decision)
+    answer = answer_of(run(decides, "--sound", sound, "--frames", frames, "--fps", f"{FPS}/1"))
+    assert_same(answer, Zorro.open(decides).classify(stereo_film))
+    assert [len(answer[stream]) for stream in ("audio", "video", "fused")] == [3, 0, 4]
 
 
 def test_scores_of_an_unknown_kind_are_refused(run: Run, bundle: Path, sound: Path, tmp_path: Path) -> None:
