@@ -20,6 +20,8 @@ from .memory import raise_if_starved
 NUM_SIDE_DATA_KINDS = 48  # FFmpeg numbers kinds of side data from 0; 8.1 has 33
 ROTATION_MATRICES = {0: (1, 0, 0, 1), 1: (0, -1, 1, 0), 2: (-1, 0, 0, -1), 3: (0, 1, -1, 0)}
 """Display matrices (a, b, c, d) by quarter turns counterclockwise."""
+_LISTED_KINDS = {cast(int, kind.value) for kind in SideDataKind if kind != SideDataKind.ICC_PROFILE}
+_HARMFUL_KINDS = [kind for kind in range(NUM_SIDE_DATA_KINDS) if kind not in _LISTED_KINDS]
 
 
 class Orientation(NamedTuple):
@@ -51,17 +53,15 @@ def orientation(frame: VideoFrame) -> Orientation:
 def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int] | None:
     """(a, b, c, d) of the frame's display matrix.
 
-    The surprising fact: PyAV lists all side data of a frame or, if FFmpeg has a newer kind than PyAV has
-    names for, none. EXIF is such a kind, and so are some of stereoscopic films.
+    The surprising facts: PyAV lists all side data of a frame or, if FFmpeg has a newer kind than PyAV has
+    names for, none. EXIF is such a kind, and so are some of stereoscopic films. And it frees the name of a
+    colour profile, as PNG has them, which FFmpeg frees too: the process would crash.
     """
     try:
-        side_data = frame.side_data
-    except ValueError:
-        try:
-            side_data = _without_unnamed_side_data(frame).side_data
-        except (ValueError, av.error.FFmpegError) as error:
-            raise_if_starved(error)
-            return ROTATION_MATRICES[round(frame.rotation / 90) % 4]  # right but for mirrored pictures
+        side_data = _without_harmful_side_data(frame).side_data
+    except (ValueError, av.error.FFmpegError) as error:
+        raise_if_starved(error)
+        return ROTATION_MATRICES[round(frame.rotation / 90) % 4]  # right but for mirrored pictures
     matrix = cast(Any, side_data.get("DISPLAYMATRIX"))
     if matrix is None:
         return None
@@ -69,16 +69,11 @@ def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int] | None:
     return a, b, c, d
 
 
-def _without_unnamed_side_data(frame: VideoFrame) -> VideoFrame:
-    """The same picture, of the same memory, without the side data that PyAV has no name for."""
-    named = {cast(int, kind.value) for kind in SideDataKind}
+def _without_harmful_side_data(frame: VideoFrame) -> VideoFrame:
+    """The same picture, of the same memory, without the side data that PyAV cannot list."""
     graph = av.filter.Graph()
     graph.threads = 1
-    steps = [
-        graph.add("sidedata", f"mode=delete:type={kind}")
-        for kind in range(NUM_SIDE_DATA_KINDS)
-        if kind not in named
-    ]
+    steps = [graph.add("sidedata", f"mode=delete:type={kind}") for kind in _HARMFUL_KINDS]
     source = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1)
     )

@@ -103,10 +103,13 @@ def photograph(rgb: np.ndarray, orientation: int, *, order: str = "<") -> bytes:
     )
 
 
-def png(rgb: np.ndarray, block: bytes | None = None) -> bytes:
-    """A PNG, with EXIF if `block` is given."""
+def png(rgb: np.ndarray, block: bytes | None = None, *, profile: str | None = None) -> bytes:
+    """A PNG, with EXIF if `block` is given, and with a colour profile of that name."""
     content = _encoded(rgb, codec="png", container="image2pipe", pixels="rgb24")
-    return content if block is None else content[:33] + _png_chunk(b"eXIf", block) + content[33:]
+    chunks = b"" if block is None else _png_chunk(b"eXIf", block)
+    if profile is not None:
+        chunks += _png_chunk(b"iCCP", profile.encode() + b"\0\0" + zlib.compress(b"of colours" * 20))
+    return content[:33] + chunks + content[33:]
 
 
 def webp(rgb: np.ndarray, block: bytes) -> bytes:

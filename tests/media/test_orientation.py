@@ -3,6 +3,9 @@
 import contextlib
 import io
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import av
 import numpy as np
@@ -32,6 +35,7 @@ from tests.made_exif import (
     webp,
 )
 
+ROOT = Path(__file__).parents[2]
 SPEC = ClipSpec(num_mel_frames=50, num_video_frames=2, frame_size=32)
 ORIENTATIONS = tuple(UPRIGHT)
 LITTLE, BIG = "<", ">"
@@ -182,10 +186,25 @@ def test_side_data_that_pyav_has_no_name_for_is_passed_over() -> None:
     assert orientation(frame) == Orientation(swaps_axes=True, flipped_axes=())
 
 
+def test_a_named_colour_profile_does_not_end_the_process(tmp_path: Path) -> None:
+    """In a process of its own, which would crash once garbage is collected."""
+    (tmp_path / "photo.png").write_bytes(png(corners(), exif(6), profile="Adobe RGB"))
+    code = (
+        "import gc, sys; from media import ClipSpec, read_clips\n"
+        "for _ in range(3): print(len(list(read_clips(sys.argv[1], ClipSpec(), audio=False)))); gc.collect()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "photo.png")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, ["1", "1", "1"]), done.stderr
+    assert orientation(_frame(png(corners(), exif(6), profile="Adobe RGB"))) == orientation(
+        _frame(png(corners(), exif(6)))
+    )
+
+
 @pytest.mark.parametrize("number", [1, 3, 6, 8])
 def test_where_side_data_cannot_be_listed_the_angle_is_left(
     number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = orientation(_frame(photograph(corners(), number)))
-    monkeypatch.setattr(media.orientation, "NUM_SIDE_DATA_KINDS", 0)
+    monkeypatch.setattr(media.orientation, "_HARMFUL_KINDS", [])
     assert orientation(_frame(photograph(corners(), number))) == expected
