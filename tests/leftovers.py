@@ -29,6 +29,7 @@ PACKAGES = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setupto
 Owner = ModuleType | type
 Names = tuple[tuple[str, ...], list[object]]
 
+START_SECONDS = 1.0  # for a process to have words
 GRACE_SECONDS = 2.0  # for threads and processes that were told to end
 LIMITS = tuple(getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_"))
 SIGNALS = (  # not SIGCHLD, which torch's loaders handle for good
@@ -60,6 +61,7 @@ KNOWN = (
     "temporary .ses",  # ONNX Runtime's telemetry, where it is not switched off as make does
     "matplotlib/mpl-data/",  # its fonts, which stay open
     "weights.bin",  # which TensorRT-RTX keeps open where a build was stopped
+    "thread tqdm_monitor",  # of progress bars that libraries show; it ends with the process
     "thread AnyIO worker thread",  # of the test client's pool; it ends by itself
 )
 """Parts of names of what may be left."""
@@ -125,8 +127,13 @@ def _children() -> Iterator[tuple[str, object]]:
 def _command(process: str) -> str:
     folder = Path("/proc", process)
     try:
-        words = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-        return words or f"{(folder / 'comm').read_text().strip()}, which has ended"
+        # A process that has just been started has no words for a moment, and one that has ended never again.
+        deadline = time.monotonic() + START_SECONDS
+        while not (words := (folder / "cmdline").read_bytes()) and time.monotonic() < deadline:
+            if "\nState:\tZ" in (folder / "status").read_text():
+                return f"{(folder / 'comm').read_text().strip()}, which has ended"
+            time.sleep(0.001)
+        return words.replace(b"\0", b" ").decode(errors="replace").strip()
     except FileNotFoundError:
         return f"{process}, which has ended since"
 
