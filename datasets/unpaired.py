@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
 from media.clip import read_frames, read_waveform
@@ -149,7 +150,14 @@ def _decode(item: Item, spec: ClipSpec) -> Tensor | tuple[Tensor, float] | ReadF
         return read_failure(item.path, error)
 
 
-def _square_frames(path: Path, size: int) -> tuple[Tensor, float]:
+def read_whole_frames(path: Path, size: int) -> tuple[UInt8[np.ndarray, "frames height width 3"], float]:
+    """All of a picture, or of `NUM_FILM_FRAMES` spread over a film, and its width by its height.
+
+    The shorter side becomes `size`.
+
+    Raises:
+        MediaError: there is no picture, or nothing of it decodes.
+    """
     info = probe(path)
     width, height = info.width or 1, info.height or 1
     times = [0.0]
@@ -157,6 +165,11 @@ def _square_frames(path: Path, size: int) -> tuple[Tensor, float]:
         times = [(i + 0.5) * info.duration_seconds / NUM_FILM_FRAMES for i in range(NUM_FILM_FRAMES)]
     scale = size / min(width, height)
     whole = read_frames(path, times, height=round(height * scale), width=round(width * scale))
+    return whole, width / height
+
+
+def _square_frames(path: Path, size: int) -> tuple[Tensor, float]:
+    whole, aspect = read_whole_frames(path, size)
     frames = torch.from_numpy(np.ascontiguousarray(whole)).permute(0, 3, 1, 2).float()
     square = torch.nn.functional.interpolate(frames, (size, size), mode="bilinear", antialias=True)
-    return square.round().clamp(0, 255).to(torch.uint8), width / height
+    return square.round().clamp(0, 255).to(torch.uint8), aspect

@@ -53,6 +53,22 @@ class TrainingBatch:
         return all(torch.equal(x.cpu(), rows) for x in (self.pairing.audio_index, self.pairing.video_index))
 
 
+def fusion_rows(
+    num_audio: int, num_video: int, num_pairs: int, mixed_audio: Tensor, mixed_video: Tensor
+) -> Pairing:
+    """Rows of a batch of separate items: each sound alone, each picture alone, pairs, and pairs at random.
+
+    The first `num_pairs` sounds and pictures are pairs; `mixed_audio` and `mixed_video` are the items of the
+    last rows.
+    """
+    audio, video, pairs = (torch.arange(n) for n in (num_audio, num_video, num_pairs))
+    absent = torch.full((max(num_audio, num_video),), -1)
+    return Pairing(
+        torch.cat([audio, absent[:num_video], pairs, mixed_audio]),
+        torch.cat([absent[:num_audio], video, pairs, mixed_video]),
+    )
+
+
 def row_target(
     pairing: Pairing, audio_targets: Tensor, video_targets: Tensor, audio_kept: Tensor, video_kept: Tensor
 ) -> tuple[Tensor, Tensor]:

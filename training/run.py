@@ -84,10 +84,11 @@ class TrainingRun:
         if strategy != ParallelStrategy.FSDP:  # which takes contiguous weights only
             # torch's overloads of Module.to lack the one of a memory format alone.
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if start is None:
-            task.prepare(model)
-        else:
+        has_state = (run_dir / STATE_FILE).exists()  # which has all weights, and what a task has given them
+        if start is not None:
             transfer(start, model)
+        elif not has_state:
+            task.prepare(model)
         freeze(model, recipe.freeze)
         if recipe.freeze_statistics:
             freeze_statistics(model)
@@ -109,7 +110,7 @@ class TrainingRun:
         self.temperature_optimizer = torch.optim.AdamW(self.temperature.parameters(), weight_decay=0.0)
         self.step, self.seconds = 0, 0.0
         self.scores: dict[str, float] = {}
-        if (run_dir / STATE_FILE).exists():
+        if has_state:
             self._restore()
         elif self.is_first:
             self._forget_after(0)  # lines of a run that ended before it had saved anything

@@ -13,7 +13,7 @@ from models.attention import Pairing
 
 from .augment import audio_batch, corrupt_audio, corrupt_video, mix_items, video_batch
 from .balanced_sampler import BalancedSampler
-from .batch import TrainingBatch, row_target
+from .batch import TrainingBatch, fusion_rows, row_target
 from .recipe import Recipe
 
 
@@ -75,14 +75,8 @@ class UnpairedBatches:
         return F.one_hot(torch.tensor(targets, dtype=torch.long), self.num_classes).float()
 
     def _pairing(self) -> Pairing:
-        """Rows: each sound alone, each picture alone, pairs of one label, pairs at random."""
-        audio, video, pairs = (torch.arange(n) for n in (self.num_audio, self.num_video, self.num_pairs))
-        absent = torch.full((max(len(audio), len(video)),), -1)
         mixed_audio = mixed_video = torch.arange(0)
         if self.num_mixed_pairs:
-            mixed_audio = torch.randint(len(audio), (self.num_mixed_pairs,))
-            mixed_video = torch.randint(len(video), (self.num_mixed_pairs,))
-        return Pairing(
-            torch.cat([audio, absent[: len(video)], pairs, mixed_audio]),
-            torch.cat([absent[: len(audio)], video, pairs, mixed_video]),
-        )
+            mixed_audio = torch.randint(self.num_audio, (self.num_mixed_pairs,))
+            mixed_video = torch.randint(self.num_video, (self.num_mixed_pairs,))
+        return fusion_rows(self.num_audio, self.num_video, self.num_pairs, mixed_audio, mixed_video)

@@ -11,6 +11,7 @@ from datasets.vocabulary import NUM_AUDIOSET_LABELS, Vocabulary, everyday_vocabu
 from evaluation.predictors import Predictor
 from media.clip import Clip, Modality
 from media.spec import ClipSpec
+from training.distillation.scores import agreement, precision_against
 from verification.scored_model import ScoredModel
 
 from .calibration import answer_calibration, pair_calibration
@@ -19,7 +20,7 @@ from .empty_clips import black_pictures, noise_pictures, silences
 from .pairs import CONDITIONS, Pairs
 from .restricted import RestrictedTask, by_label, is_right, restricted_tasks
 from .shared_space import found_tables, matching
-from .teachers import JOINED, TeacherAnswers, agreement, ask_teachers, precision_against
+from .teachers import JOINED, TeacherAnswers, ask_teachers
 
 SEED = 0
 THRESHOLD = 0.5

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Float32
-from sklearn.metrics import average_precision_score
 
 from datasets.vocabulary import NUM_AUDIOSET_LABELS, NUM_IMAGENET_LABELS
 from media.clip import Clip, Modality, read_waveform
@@ -23,9 +22,6 @@ AUDIO_FILES = {"mn04": "efficientat_mn04_as.pt", "YAMNet": "yamnet_int8.tflite"}
 JOINED = "joined"
 """The geometric mean of the teachers of sounds."""
 PICTURE_NETWORKS = {"Lite0": "efficientnet-lite0"}
-SURE, MIN_SURE_CLIPS = 0.5, 3
-"""From which probability on a teacher's answer counts as truth, and in how many clips a label must be sure
-for its average precision to count."""
 
 
 @dataclass(slots=True)
@@ -118,23 +114,3 @@ def _widened(
     found = np.zeros((len(probabilities), num_labels), np.float32)
     found[:, first : first + probabilities.shape[1]] = probabilities
     return found
-
-
-def precision_against(
-    said: Float[np.ndarray, "clips labels"], teachers: Float[np.ndarray, "clips labels"]
-) -> tuple[float, int] | None:
-    """Mean average precision with the teachers' sure answers as truth, and over how many labels.
-
-    None if no label is sure in enough clips.
-    """
-    is_sure = teachers >= SURE
-    counted = np.flatnonzero(is_sure.sum(0) >= MIN_SURE_CLIPS)
-    if not len(counted):
-        return None
-    found = [average_precision_score(is_sure[:, i], said[:, i]) for i in counted]
-    return float(np.mean(found)), len(counted)
-
-
-def agreement(said: Float[np.ndarray, "clips labels"], teachers: Float[np.ndarray, "clips labels"]) -> float:
-    """Share of clips whose best label is the teachers'."""
-    return float((said.argmax(1) == teachers.argmax(1)).mean())

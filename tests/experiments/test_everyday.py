@@ -40,11 +40,12 @@ from experiments.everyday.restricted import (
     restricted_tasks,
 )
 from experiments.everyday.shared_space import found_table, found_tables, matching
-from experiments.everyday.teachers import agreement, cut_window, precision_against
+from experiments.everyday.teachers import cut_window
 from media import ClipSpec
 from media.clip import Clip, Modality
 from runtime.scores import Scores
 from tests.made_media import jpeg_bytes, moving_frames, tone, write_clip
+from training.distillation.scores import agreement, precision_against
 from verification.scored_model import ScoredModel
 
 LABELS = {"dog": (200.0, (220, 30, 30)), "guitar": (3_000.0, (30, 30, 220))}

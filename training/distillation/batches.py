@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from datasets.vocabulary import Vocabulary
-from models.attention import Pairing
 from training.augment import hide_stripes
-from training.batch import TrainingBatch
+from training.batch import TrainingBatch, fusion_rows
 from training.recipe import Recipe
 
 from .targets import Bridges, concepts, fusion_targets
@@ -68,7 +67,11 @@ class DistillationBatches:
         )
         audio_heard = torch.where(audio_corrupted[:, None], 0, audio_targets)
         video_seen = torch.where(video_corrupted[:, None], 0, video_targets)
-        pairing = self._pairing(num_pairs)
+        mixed_audio, mixed_video = (
+            torch.randint(n, (recipe.num_mixed_pairs,), generator=self.generator)
+            for n in (recipe.num_audio, recipe.num_video)
+        )
+        pairing = fusion_rows(recipe.num_audio, recipe.num_video, num_pairs, mixed_audio, mixed_video)
         start = recipe.num_audio + recipe.num_video
         row_targets = fusion_targets(pairing, audio_heard, video_seen, self.bridges)
         return TrainingBatch(
@@ -97,20 +100,6 @@ class DistillationBatches:
             frames.append(self.clips.frames[crops])
             targets.append(self.clips.video_targets[crops].mean(0))
         return torch.from_numpy(np.stack(frames)).float(), torch.stack(targets)
-
-    def _pairing(self, num_pairs: int) -> Pairing:
-        """Rows: each sound alone, each picture alone, pairs of one thing, pairs at random."""
-        num_audio, num_video = self.recipe.num_audio, self.recipe.num_video
-        audio, video, pairs = (torch.arange(n) for n in (num_audio, num_video, num_pairs))
-        absent = torch.full((max(num_audio, num_video),), -1)
-        mixed = self.recipe.num_mixed_pairs
-        mixed_audio, mixed_video = (
-            torch.randint(n, (mixed,), generator=self.generator) for n in (num_audio, num_video)
-        )
-        return Pairing(
-            torch.cat([audio, absent[:num_video], pairs, mixed_audio]),
-            torch.cat([absent[:num_audio], video, pairs, mixed_video]),
-        )
 
     def _integers(self, high: int, num: int) -> list[int]:
         return torch.randint(high, (num,), generator=self.generator).tolist()

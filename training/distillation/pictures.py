@@ -13,17 +13,12 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import UInt8
 
-from datasets.manifests import Item
-from datasets.unpaired import picture_size
+from datasets.unpaired import picture_size, read_whole_frames
 from datasets.vocabulary import NUM_IMAGENET_LABELS
-from media.clip import read_frames
-from media.probe import probe
 
 from .material import Shapes, SplitPlan, mapped_arrays, write_arrays
 from .teachers import TEACHER_BATCH, PictureTeacher
 
-MAX_FRAMES = 8
-"""Of a film; each counts as a picture."""
 MAX_CROP_ASPECT = 1.3
 """Width by height of a crop, or height by width."""
 
@@ -52,7 +47,7 @@ def picture_material(
     num = plan.how.num_pictures if plan.augment else 0
     folder = plan.folder("video", num)
     if not folder.is_dir():
-        whole = plan.decoded("video", lambda item: _whole_frames(item, picture_size(plan.spec)))
+        whole = plan.decoded("video", lambda item: read_whole_frames(item.path, picture_size(plan.spec))[0])
         num, size = num or len(whole), plan.spec.frame_size
         shapes: Shapes = {
             "frames": ((num, size, size, 3), np.uint8),
@@ -61,17 +56,6 @@ def picture_material(
         }
         write_arrays(folder, shapes, _rows(plan, whole, open_teachers(), num), plan.on_progress)
     return PictureMaterial(**mapped_arrays(folder))
-
-
-def _whole_frames(item: Item, size: int) -> UInt8[np.ndarray, "frames height width 3"]:
-    """All of a picture, or of frames spread over a film; their shorter side is `size`."""
-    info = probe(item.path)
-    width, height = info.width or 1, info.height or 1
-    times = [0.0]
-    if not info.is_still and info.duration_seconds:
-        times = [(k + 0.5) * info.duration_seconds / MAX_FRAMES for k in range(MAX_FRAMES)]
-    scale = size / min(width, height)
-    return read_frames(item.path, times, height=round(height * scale), width=round(width * scale))
 
 
 def _rows(

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from sklearn.metrics import average_precision_score
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from .batches import TaughtClips
 from .targets import Bridges, fusion_targets
 
 SCORED_BATCH = 16
-MIN_POSITIVES = 3
+MIN_SURE_CLIPS = 3
 """Clips in which a label must be sure for its average precision to count."""
 
 
@@ -63,13 +64,31 @@ def _video(model: ZorroModel, clips: TaughtClips, ids: np.ndarray) -> Tensor:
 
 
 def _against(logits: Tensor, truth: Tensor, mask: np.ndarray, sure: float, stream: str) -> dict[str, float]:
-    chosen = torch.from_numpy(mask)
-    said, truth = logits.sigmoid()[:, chosen], truth[:, chosen]
-    is_sure = truth >= sure
-    counted = (is_sure.sum(0) >= MIN_POSITIVES).nonzero()[:, 0].tolist()
-    precisions = [average_precision_score(is_sure[:, i].numpy(), said[:, i].numpy()) for i in counted]
+    said, wanted = logits.sigmoid().numpy()[:, mask], truth.numpy()[:, mask]
+    is_sure = wanted >= sure
     scores = {
-        f"{stream}_agreement": float((said.argmax(1) == truth.argmax(1)).float().mean()),
-        f"{stream}_error": float((said - truth)[is_sure].abs().mean()) if is_sure.any() else 0.0,
+        f"{stream}_agreement": agreement(said, wanted),
+        f"{stream}_error": float(np.abs(said - wanted)[is_sure].mean()) if is_sure.any() else 0.0,
     }
-    return scores | ({f"{stream}_map": float(np.mean(precisions))} if precisions else {})
+    precision = precision_against(said, wanted, sure)
+    return scores | ({} if precision is None else {f"{stream}_map": precision[0]})
+
+
+def agreement(said: Float[np.ndarray, "clips labels"], teachers: Float[np.ndarray, "clips labels"]) -> float:
+    """Share of clips whose best label is the teachers'."""
+    return float((said.argmax(1) == teachers.argmax(1)).mean())
+
+
+def precision_against(
+    said: Float[np.ndarray, "clips labels"], teachers: Float[np.ndarray, "clips labels"], sure: float = 0.5
+) -> tuple[float, int] | None:
+    """Mean average precision with the teachers' sure answers as truth, and over how many labels.
+
+    None if no label is sure in enough clips.
+    """
+    is_sure = teachers >= sure
+    counted = np.flatnonzero(is_sure.sum(0) >= MIN_SURE_CLIPS)
+    if not len(counted):
+        return None
+    found = [average_precision_score(is_sure[:, i], said[:, i]) for i in counted]
+    return float(np.mean(found)), len(counted)

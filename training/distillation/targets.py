@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from datasets.manifests import Item
-from datasets.vocabulary import NUM_AUDIOSET_LABELS, FolderLabels, Vocabulary
+from datasets.vocabulary import FolderLabels, Vocabulary
 from models.attention import Pairing
 
 
@@ -113,8 +113,3 @@ def concepts(vocabulary: Vocabulary) -> dict[int, int]:
         for video in videos:
             found.setdefault(video, found[audio])
     return found
-
-
-def first_of(stream: str) -> int:
-    """Index of the first label that the teachers of a modality know."""
-    return {"audio": 0, "video": NUM_AUDIOSET_LABELS}[stream]

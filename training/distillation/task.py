@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from datasets.manifests import Item
-from datasets.vocabulary import everyday_vocabulary
+from datasets.vocabulary import NUM_AUDIOSET_LABELS, everyday_vocabulary
 from media.progress import NO_FIGURES, OnProgress
 from models.zorro import ZorroModel
 from training.batch import TrainingBatch
@@ -22,7 +22,7 @@ from .material import SplitPlan
 from .pictures import PictureMaterial, picture_material
 from .scores import distillation_scores
 from .sounds import SoundMaterial, sound_material
-from .targets import CertainLabels, first_of, in_vocabulary
+from .targets import CertainLabels, in_vocabulary
 from .teachers import AudioTeacher, PictureTeacher, open_audio_teacher, open_picture_teacher
 
 
@@ -86,9 +86,9 @@ class DistillationTask:
         size, least = len(self.vocabulary), self.how.certain_probability
         return TaughtClips(
             log_mel=sounds.log_mel,
-            audio_targets=in_vocabulary(sounds.probabilities, heard, first_of("audio"), size, least),
+            audio_targets=in_vocabulary(sounds.probabilities, heard, 0, size, least),
             frames=pictures.frames,
-            video_targets=in_vocabulary(pictures.probabilities, seen, first_of("video"), size, least),
+            video_targets=in_vocabulary(pictures.probabilities, seen, NUM_AUDIOSET_LABELS, size, least),
             picture_source=torch.from_numpy(np.array(pictures.source, np.int64)),
         )
 
@@ -124,7 +124,7 @@ class DistillationTask:
             yield [self.maker.draw()]
 
     def validate(self, model: ZorroModel) -> dict[str, float]:
-        """Agreement with the teachers, by stream, and of pairs of one thing."""
+        """Agreement with the teachers, by stream."""
         return distillation_scores(model, self._clips["val"], self.vocabulary, self.how.sure_probability)
 
     def calibrate(self, model: ZorroModel) -> dict[str, float]:  # noqa: ARG002

@@ -83,6 +83,10 @@ def fake_teachers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.distillation.task.open_picture_teacher", lambda _: FakePictureTeacher())
 
 
+def _nobody(name: object) -> None:
+    raise AssertionError(f"a resumed run asked for the teacher {name}")
+
+
 def _recipe(folder: Path, more: str = "") -> Path:
     path = folder / "everyday.toml"
     path.write_text(RECIPE.format(more=more))
@@ -96,7 +100,9 @@ def test_collections_side_by_side_are_read_as_one(data: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_learns_and_resumes_exactly(data: Path, tmp_path: Path) -> None:
+def test_a_run_learns_and_resumes_exactly(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = _recipe(tmp_path)
     whole = load_checkpoint(train(recipe, tmp_path / "whole", data_dir=data))
     resumed = load_checkpoint(train_interrupted(recipe, tmp_path / "killed", data, at_step=4))
@@ -106,6 +112,11 @@ def test_a_run_learns_and_resumes_exactly(data: Path, tmp_path: Path) -> None:
     assert whole.labels[0] | {"id": "speech", "modalities": ["audio"]} == whole.labels[0]
     scores = [line for line in logged(tmp_path / "whole") if line["kind"] == "val"]
     assert {f"{x}_agreement" for x in ("audio", "video", "fusion")} <= scores[-1].keys()
+
+    monkeypatch.setattr("training.distillation.task.open_audio_teacher", _nobody)
+    monkeypatch.setattr("training.distillation.task.open_picture_teacher", _nobody)
+    checkpoint = train(recipe, tmp_path / "whole", data_dir=data)  # its clips and its weights are there
+    assert (checkpoint / "model.safetensors").exists()
 
 
 @pytest.mark.parametrize(
