@@ -105,7 +105,7 @@ class TrainingRun:
         groups = parameter_groups(
             self.model, weight_decay=recipe.weight_decay, learning_rate=0.0, layer_decay=recipe.layer_decay
         )
-        self.optimizer = torch.optim.AdamW(groups)
+        self.optimizer = torch.optim.AdamW(groups, fused=True)
         self.temperature = LearnedTemperature(recipe.temperature).to(self.ranks.device)
         self.temperature_optimizer = torch.optim.AdamW(self.temperature.parameters(), weight_decay=0.0)
         self.step, self.seconds = 0, 0.0

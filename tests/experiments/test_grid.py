@@ -114,6 +114,7 @@ def test_the_report_says_what_the_records_say(records: dict[str, dict[str, objec
     assert (tmp_path / "grid-supervised-zorro-noise.svg").read_text().startswith("<?xml")
 
 
+@pytest.mark.slow
 def test_results_of_earlier_names_of_streams_make_the_same_report(
     records: dict[str, dict[str, object]], tmp_path: Path
 ) -> None:

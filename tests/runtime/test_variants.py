@@ -17,6 +17,7 @@ from runtime import Zorro
 from runtime.errors import InvalidOption, SelfTestFailed
 from tests.known_graphs import known_graphs
 
+pytestmark = pytest.mark.slow
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
@@ -56,7 +57,6 @@ def _list_cuda(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return asked
 
 
-@pytest.mark.slow
 def test_every_variant_proves_itself_within_its_tolerance(all_variants: Path) -> None:
     stored = Zorro.open(all_variants).bundle
     assert list(stored.variants) == sorted(VARIANTS)

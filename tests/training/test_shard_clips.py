@@ -45,6 +45,7 @@ learning_rate = 3e-3
     + MODEL
     + CLIP_SPEC
 )
+pytestmark = pytest.mark.slow
 ALONE = Ranks(rank=0, world_size=1, device=torch.device("cpu"))
 
 

@@ -75,6 +75,7 @@ def _recipe(folder: Path, steps: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_resumes_to_the_same_weights(data: Path, tmp_path: Path) -> None:
     recipe = _recipe(tmp_path, 8)
     whole = load_checkpoint(train(recipe, tmp_path / "whole", data_dir=data)).model
