@@ -45,6 +45,13 @@ def export(
             "--checkpoint/--no-checkpoint", help="Put it in, to be trained on; else a third smaller."
         ),
     ] = True,
+    half_checkpoint: Annotated[
+        bool,
+        typer.Option(
+            "--half-checkpoint",
+            help="Round the weights to float16 first: the checkpoint has half the size.",
+        ),
+    ] = False,
     force: Annotated[bool, typer.Option(help="Replace a bundle that is there.")] = False,
 ) -> None:
     """Export a checkpoint to a bundle and check each of its variants.
@@ -68,6 +75,7 @@ def export(
             about=_read_json(about) if about else origin.about,
             decision=_read_json(decision) if decision else origin.decision,
             with_checkpoint=with_checkpoint,
+            half_checkpoint=half_checkpoint,
         )
         with stage_bars() as on_progress:
             if data is not None:

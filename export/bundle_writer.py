@@ -16,7 +16,7 @@ from typing import Any
 
 from media import Clip, Modality
 from media.progress import OnProgress, ignore_progress
-from models.weights import Checkpoint, copy_checkpoint, load_checkpoint
+from models.weights import Checkpoint, copy_checkpoint, halve_checkpoint, load_checkpoint
 from runtime.bundle import (
     CARD_FILE,
     CHECKPOINT_FOLDER,
@@ -60,6 +60,9 @@ class ExportOptions:
     for what the checkpoint says, an empty table for none."""
     with_checkpoint: bool = True
     """Put the checkpoint in too, so that whoever has the bundle can train on, export anew and compare."""
+    half_checkpoint: bool = False
+    """Round the weights to float16 first, so that the checkpoint has half the size. The graphs are made of
+    the rounded weights, too."""
 
 
 DEFAULT_OPTIONS = ExportOptions()
@@ -102,6 +105,9 @@ def export_checkpoint(
     decision = _decision_table(loaded, options)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".part-") as part:
+        if options.half_checkpoint:
+            halve_checkpoint(checkpoint, Path(part) / "half")
+            checkpoint, loaded = Path(part) / "half", load_checkpoint(Path(part) / "half")
         folder = Path(part) / "bundle"
         folder.mkdir()
         manifest = write_bundle_graphs(

@@ -101,6 +101,24 @@ def copy_checkpoint(folder: str | Path, out: str | Path) -> None:
             raise CheckpointError(f"{folder} is no checkpoint: {error}") from error
 
 
+def halve_checkpoint(folder: str | Path, out: str | Path) -> None:
+    """Write a checkpoint into the new folder `out` with its matrices and kernels rounded to float16.
+
+    It has about half the size, and is read into float32 again. Vectors, such as biases and the statistics of
+    batch norms, stay as they are.
+
+    Raises:
+        CheckpointError: `folder` holds none, or a weight is too large for float16.
+    """
+    out = Path(out)
+    copy_checkpoint(folder, out)
+    weights = load_file(out / WEIGHTS_FILE)
+    halved = {name: x.half() if x.dim() > 1 else x for name, x in weights.items()}
+    if too_large := sorted(name for name, x in halved.items() if not x.isfinite().all()):
+        raise CheckpointError(f"{', '.join(too_large)} do not fit float16; keep the checkpoint in float32")
+    save_file(halved, out / WEIGHTS_FILE)
+
+
 def load_weights(model: ZorroModel, weights: Mapping[str, Tensor]) -> None:
     """Copy weights into the model; every key and shape must match.
 

@@ -12,9 +12,10 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from export.audit import examine_graph
-from export.bundle_writer import export_checkpoint
+from export.bundle_writer import ExportOptions, export_checkpoint
 from export.golden import golden_inputs
 from export.purity import prove_purity
 from media import Modality
@@ -36,7 +37,13 @@ def mobile_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mobile")
     labels = [{"id": x, "label": x.upper(), "modalities": ["audio", "video"]} for x in "abcde"]
     save_checkpoint(folder / "checkpoint", model, clip_spec=SPEC.to_dict(), labels=labels)
-    return export_checkpoint(folder / "checkpoint", folder / "mobile" / "1", name="mobile", version="1")
+    return export_checkpoint(
+        folder / "checkpoint",
+        folder / "mobile" / "1",
+        name="mobile",
+        version="1",
+        options=ExportOptions(half_checkpoint=True),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +68,13 @@ def test_parity_is_written_down(mobile_bundle: Path) -> None:
         ("audio", "audio"), ("video", "video"), ("fused", "audio"), ("fused", "video"), ("fused", "fusion"),
     }  # fmt: skip
     assert all(report["max_abs_error"] < 1e-4 for report in reports)
+
+
+def test_the_graphs_are_those_of_the_checkpoint_in_16_bits(mobile_bundle: Path) -> None:
+    """Parity, above, is with these weights."""
+    weights = load_file(mobile_bundle / "checkpoint" / "model.safetensors")
+    assert {x.dtype for x in weights.values() if x.dim() > 1} == {torch.float16}
+    assert {x.dtype for x in weights.values() if x.dim() == 1} == {torch.float32}
 
 
 @pytest.mark.parametrize("tensorrt", ["11.0", "10.1"])

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models import ZorroModel
-from models.weights import CheckpointError, copy_checkpoint, float_weights, load_checkpoint
+from models.weights import CheckpointError, copy_checkpoint, float_weights, halve_checkpoint, load_checkpoint
 from tests.small_models import small_config
 
 BUNDLES = sorted((Path(__file__).parents[2] / "bundles").glob("*/1"))
@@ -52,6 +52,27 @@ def test_a_copy_has_the_checkpoints_files_alone(checkpoint: Path, tmp_path: Path
 def test_a_copy_of_no_checkpoint_fails(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is no checkpoint"):
         copy_checkpoint(tmp_path, tmp_path / "copy")
+
+
+def test_a_halved_checkpoint_is_the_same_but_for_rounding(checkpoint: Path, tmp_path: Path) -> None:
+    halve_checkpoint(checkpoint, tmp_path / "half")
+    size, half = ((x / "model.safetensors").stat().st_size for x in (checkpoint, tmp_path / "half"))
+    assert half < 0.62 * size
+    weights, rounded = (float_weights(load_checkpoint(x).model) for x in (checkpoint, tmp_path / "half"))
+    for name, x in weights.items():
+        wanted = x.half().float() if x.dim() > 1 else x
+        assert rounded[name].dtype == torch.float32
+        assert torch.equal(rounded[name], wanted), name
+    assert any(not torch.equal(x, rounded[name]) for name, x in weights.items())
+
+
+def test_weights_too_large_for_half_are_named(checkpoint: Path, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(checkpoint, tmp_path / "source"))
+    weights = load_file(source / "model.safetensors")
+    weights["fusion_tokens"] = torch.full_like(weights["fusion_tokens"], 1e5)
+    save_file(weights, source / "model.safetensors")
+    with pytest.raises(CheckpointError, match="fusion_tokens do not fit float16"):
+        halve_checkpoint(source, tmp_path / "half")
 
 
 @pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.parent.name)
