@@ -16,7 +16,9 @@ TABLE_TITLES = {
     "fused": "by both",
     "sounds": "sounds",
     "esc10": "sounds of ESC-10 alone",
+    "instruments": "instruments",
     "sights": "sights",
+    "caltech_imagenet": "Caltech-101, classes that ImageNet knows",
     "pairs_fused": "pairs, by both",
     "pairs_audio": "the same pairs, by sound alone",
     "pairs_video": "the same pairs, by picture alone",
@@ -24,6 +26,11 @@ TABLE_TITLES = {
     "noisy_sound_fused": "pairs with the sound under noise, by both",
     "noise_for_picture_video": "pairs with noise for a picture, by picture alone",
     "noise_for_picture_fused": "pairs with noise for a picture, by both",
+    "audio_calibration": "probability of a label, by sound",
+    "video_calibration": "probability of a label, by picture",
+    "fused_calibration": "probability of a label, by both",
+    "sound_finds_picture": "pictures found by a sound",
+    "picture_finds_sound": "sounds found by a picture",
 }
 """Tables of `zorro evaluate`, in the order in which a reader wants them."""
 LABEL_COLUMNS = ("audio", "video", "fused", "sounds", "sights", "pairs_fused")
@@ -33,6 +40,7 @@ SCORE_COLUMNS = {
     "within_groups": ("top-1 within groups", ".1%"),
     "map": ("mAP", ".3f"),
     "calibration_error": ("calibration error", ".3f"),
+    "precision_at_10": ("precision at 10", ".2f"),
 }
 """Scores of a table, their titles and how they are written; those that no table has are left out."""
 

@@ -19,13 +19,16 @@ def score(
     ] = None,
     variant: Annotated[str | None, typer.Option(help="Of a bundle.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="File for all figures.")] = None,
+    scores: Annotated[
+        Path | None, typer.Option(help="File for those that a bundle holds: `zorro export --metrics`.")
+    ] = None,
 ) -> None:
     """Measure a model on a split: accuracy, calibration, silence and noise, and the shared space."""
     from datasets.vocabulary import everyday_vocabulary
 
     from .clips import open_everyday
     from .measure import measure, to_json
-    from .report import to_text
+    from .report import to_scores, to_text
 
     if split == "test":
         typer.echo("The test split is looked at once, when nothing is left to choose.", err=True)
@@ -35,6 +38,8 @@ def score(
         facts = {"model": model.name, "variant": variant, "split": split}
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_text(json.dumps(to_json(found, facts), indent=1) + "\n")
+    if scores is not None:
+        scores.write_text(json.dumps(to_scores(found), indent=1) + "\n")
     typer.echo(to_text(found), nl=False)
 
 

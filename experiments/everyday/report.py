@@ -1,11 +1,31 @@
-"""The measures as a table of 80 columns."""
+"""The measures as a table of 80 columns, and as the scores that a bundle holds."""
 
 from itertools import groupby
+from typing import Any
 
 from .measure import MeasureRow, Measures
 
 TEACHERS = ("mn04", "YAMNet", "joined", "Lite0")
 _NAME, _COUNT = 34, 6
+SCORES = {
+    "esc10": ("ESC-10, of", "top1"),
+    "instruments": ("instruments, of", "top1"),
+    "sights": ("sights, of", "top1"),
+    "caltech_imagenet": ("Caltech, ImageNet's, of", "top1"),
+    "pairs_fused": ("clean: fused", "top1"),
+    "pairs_audio": ("clean: audio alone", "top1"),
+    "pairs_video": ("clean: video alone", "top1"),
+    "noisy_sound_audio": ("noisy sound: audio alone", "top1"),
+    "noisy_sound_fused": ("noisy sound: fused", "top1"),
+    "noise_for_picture_video": ("noise for picture: video alone", "top1"),
+    "noise_for_picture_fused": ("noise for picture: fused", "top1"),
+    "audio_calibration": ("audio, clip and label", "calibration_error"),
+    "video_calibration": ("video, clip and label", "calibration_error"),
+    "fused_calibration": ("fused, clip and label", "calibration_error"),
+    "sound_finds_picture": ("sound finds picture", "precision_at_10"),
+    "picture_finds_sound": ("picture finds sound", "precision_at_10"),
+}
+"""Name of a table in `bundle.json`: how the row of its measure begins, and what that measures."""
 
 
 def to_text(measures: Measures) -> str:
@@ -19,6 +39,20 @@ def to_text(measures: Measures) -> str:
         lines += [line for row in found for line in _lines(row, shown)]
     notes = [f"- {note}" for note in measures.notes]
     return "\n".join([*lines, "", *notes]).strip() + "\n"
+
+
+def to_scores(measures: Measures) -> dict[str, dict[str, Any]]:
+    """The tables of `bundle.json` under `metrics`, of those measures that there are."""
+    found = {}
+    for name, (begins, score) in SCORES.items():
+        for row in measures.rows:
+            if row.name.startswith(begins):
+                found[name] = {"clips": row.count, score: row.value} | _by_label(row)
+    return found
+
+
+def _by_label(row: MeasureRow) -> dict[str, Any]:
+    return {"labels": row.details["labels"]} if "labels" in row.details else {}
 
 
 def _lines(row: MeasureRow, shown: list[str]) -> list[str]:

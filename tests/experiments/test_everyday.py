@@ -41,6 +41,7 @@ from experiments.everyday.restricted import (
 )
 from experiments.everyday.shared_space import found_table, found_tables, matching
 from experiments.everyday.teachers import cut_window
+from export.model_card import fill_card
 from media import ClipSpec
 from media.clip import Clip, Modality
 from runtime.scores import Scores
@@ -362,11 +363,24 @@ def test_command_line(
     model: ScoredModel, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("experiments.everyday.clips.open_model", lambda *_: model)
-    out = tmp_path / "out.json"
-    done = CliRunner().invoke(app, ["model", "--data", str(data), "--json", str(out)])
+    out, scores = tmp_path / "out.json", tmp_path / "scores.json"
+    done = CliRunner().invoke(
+        app, ["model", "--data", str(data), "--json", str(out), "--scores", str(scores)]
+    )
     assert done.exit_code == 0, done.output
     assert "ESC-10, of 1" in done.stdout
     assert json.loads(out.read_text())["model"] == "model"
+    rows = {row["name"]: row for row in json.loads(out.read_text())["rows"]}
+    stored = json.loads(scores.read_text())
+    assert stored["esc10"]["top1"] == rows["ESC-10, of 1"]["value"]
+    assert stored["esc10"]["clips"] == rows["ESC-10, of 1"]["count"]
+    assert stored["pairs_fused"]["top1"] == rows["clean: fused"]["value"]
+    assert stored["video_calibration"].keys() == {"clips", "calibration_error"}
+    card = fill_card(
+        "<!-- scores -->", metrics=stored, manifest={"training": {}, "model": {"num_parameters": 1}}
+    )
+    assert "| sounds of ESC-10 alone |" in card
+    assert "| sounds found by a picture |" in card
     assert "looked at once" not in done.stderr
     assert "looked at once" in CliRunner().invoke(app, ["m", "--data", str(data), "--split", "test"]).stderr
 
