@@ -60,6 +60,23 @@ def freeze_statistics(model: ZorroModel) -> None:
             _stay_in_eval(module)
 
 
+@torch.no_grad()
+def absorb_statistics(model: ZorroModel) -> None:
+    """Take the means and variances of all batch norms into their weights and biases: the same answers.
+
+    What is left of a mean is 0, and of a variance all but 1. So weights that start from a published network
+    and are trained with its statistics hold none of its numbers.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            module.weight.div_((module.running_var + module.eps).sqrt())
+            module.bias.sub_(module.weight * module.running_mean)
+            module.running_mean.zero_()
+            module.running_var.fill_(1 - module.eps)
+
+
 def only_stream(model: ZorroModel, stream: Stream) -> tuple[str, ...]:
     """Freeze all that the answer of one unimodal stream does not depend on.
 

@@ -23,7 +23,7 @@ from models.transfer import transfer
 from models.weights import Checkpoint, save_checkpoint
 from models.zorro import ZorroModel, ZorroOutput
 
-from .adapt import add_lora, freeze, freeze_statistics, merge_lora, parameter_groups
+from .adapt import absorb_statistics, add_lora, freeze, freeze_statistics, merge_lora, parameter_groups
 from .batch import TrainingBatch
 from .contrast import LearnedTemperature, Rows, cached_backward
 from .distributed import (
@@ -250,6 +250,8 @@ class TrainingRun:
         model, folder = self.averaged_model(), self.run_dir / "checkpoint"
         if self.is_first:
             temperatures = self.task.calibrate(model)
+            if self.recipe.freeze_statistics:
+                absorb_statistics(model)
             save_checkpoint(
                 folder,
                 model,

@@ -12,7 +12,15 @@ from torch import Tensor, nn
 from models import Stream, ZorroModel, preset
 from models.weights import load_checkpoint, save_checkpoint
 from tests.small_models import SMALL
-from training.adapt import PARTS, add_lora, freeze, merge_lora, only_stream, parameter_groups
+from training.adapt import (
+    PARTS,
+    absorb_statistics,
+    add_lora,
+    freeze,
+    merge_lora,
+    only_stream,
+    parameter_groups,
+)
 
 AUDIO = torch.randn(4, 64, 32, generator=torch.Generator().manual_seed(1)) * 4 - 8
 VIDEO = torch.randint(
@@ -49,6 +57,22 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
 
 def _moved(before: dict[str, Tensor], model: nn.Module) -> set[str]:
     return {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+
+
+def test_absorbed_statistics_change_numbers_and_no_answer() -> None:
+    model = _model()
+    _train(model)
+    before, answers = _state(model), model(AUDIO, VIDEO)
+    absorb_statistics(model)
+    after = model(AUDIO, VIDEO)
+    for stream in ("audio", "video", "fusion"):
+        torch.testing.assert_close(getattr(after, stream).logits, getattr(answers, stream).logits)
+    norms = {name for name in before if name.endswith("running_mean")}
+    assert norms
+    for name in norms:
+        stem = name.removesuffix("running_mean")
+        assert not model.state_dict()[name].any()
+        assert {f"{stem}{part}" for part in ("weight", "bias", "running_var")} <= _moved(before, model)
 
 
 @pytest.mark.slow
