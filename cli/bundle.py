@@ -143,6 +143,7 @@ def triton(
             engine_cache=engine_cache,
         )
         provenance = Provenance(
+            name=bundle.name,
             version=bundle.version,
             variant=chosen.name,
             clip_spec_hash=bundle.clip_spec.hash,
@@ -151,7 +152,6 @@ def triton(
         written = write_triton(
             chosen.graphs,
             folder,
-            name=bundle.name,
             labels=[label.label for label in bundle.labels],
             provenance=provenance,
             options=options,

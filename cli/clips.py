@@ -47,7 +47,7 @@ def classify(
 ) -> None:
     """Labels of a clip by its sound, by its picture, and by both together."""
     with explained():
-        from runtime import Zorro
+        from runtime import TimeRange, Zorro
 
         zorro = Zorro.open(bundle_or_default(bundle))
         result = zorro.classify(
@@ -55,9 +55,7 @@ def classify(
             modalities=modality,
             top_k=top_k,
             threshold=threshold,
-            start_seconds=start,
-            end_seconds=end,
-            stride_seconds=stride,
+            time_range=TimeRange(start_seconds=start, end_seconds=end, stride_seconds=stride),
         )
         if as_json:
             decides = zorro.bundle.decision is not None
@@ -78,15 +76,13 @@ def embed(
 ) -> None:
     """Embeddings of a clip by its sound, by its picture, and by both together."""
     with explained():
-        from runtime import Zorro
+        from runtime import TimeRange, Zorro
 
         result = Zorro.open(bundle_or_default(bundle)).embed(
             clip,
             modalities=modality,
             space=space,
-            start_seconds=start,
-            end_seconds=end,
-            stride_seconds=stride,
+            time_range=TimeRange(start_seconds=start, end_seconds=end, stride_seconds=stride),
         )
         if as_json:
             print(json.dumps(asdict(result, dict_factory=_without_sureness), default=_list_of))

@@ -24,6 +24,7 @@ from media.clip import Clip, read_clips, read_frames, read_waveform
 from media.errors import InvalidSpan
 from media.probe import MediaInfo
 from media.spec import ClipSpec
+from media.time_range import TimeRange
 
 MAX_ASPECT = 8.0  # of longer to shorter side; of longer strips the outer crops are not the ends
 
@@ -108,7 +109,8 @@ def read_views(
     """
     found = []
     for window, start in enumerate(view_starts(item, info.duration_seconds, spec, plan.num_windows)):
-        clip = next(iter(read_clips(item.path, spec, audio=audio, video=video, start_seconds=start)))
+        time_range = TimeRange(start_seconds=start)
+        clip = next(iter(read_clips(item.path, spec, audio=audio, video=video, time_range=time_range)))
         waveform = _samples(item, clip, spec) if audio and with_waveform else None
         if not video or plan.num_crops == 1:
             found.append(View(clip, waveform, window))

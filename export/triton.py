@@ -104,8 +104,10 @@ class TritonRepository:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """Which bundle the graphs are from; Triton tells it with a model's configuration."""
+    """Which bundle the graphs are from; Triton tells all but the name with a model's configuration."""
 
+    name: str
+    """Of the bundle; its models are called NAME_audio, NAME_video and NAME_fused."""
     version: str
     variant: str
     clip_spec_hash: str
@@ -116,7 +118,6 @@ def write_triton(
     graphs: Mapping[Modality, Path],
     out: str | Path,
     *,
-    name: str,
     labels: Sequence[str],
     provenance: Provenance,
     options: TritonOptions | None = None,
@@ -128,9 +129,8 @@ def write_triton(
     Args:
         graphs: of one variant of a bundle, by modality.
         out: folder to be made, for `tritonserver --model-repository`.
-        name: of the bundle; the models are called NAME_audio, NAME_video and NAME_fused.
         labels: in the order of the logits.
-        provenance: of the graphs.
+        provenance: of the graphs; models are named by it.
         options: how Triton shall run them; as `TritonOptions` has it by default.
         link_weights: whether models share one file of weights, if the file system has links; else each has
             its own.
@@ -141,7 +141,7 @@ def write_triton(
             cannot be batched or is of another preprocessing, or weights that are not beside it.
         FileExistsError: there is something already, or, even with `force`, something else than these models.
     """
-    out, options = Path(out), options or TritonOptions()
+    out, options, name = Path(out), options or TritonOptions(), provenance.name
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or ".." in name:
         raise ValueError(
             f"name={name!r}; give letters, digits, single '.', '_' or '-', beginning with a letter or digit"

@@ -5,8 +5,9 @@ from .container import MediaLimits, Source
 from .errors import MediaError
 from .probe import MediaInfo, probe
 from .spec import ClipSpec
+from .time_range import TimeRange
 
 __all__ = [
-    "Clip", "ClipReader", "ClipSpec", "MediaError", "MediaInfo", "MediaLimits", "Modality", "Source", "probe",
-    "read_clips", "read_frames", "read_waveform",
+    "Clip", "ClipReader", "ClipSpec", "MediaError", "MediaInfo", "MediaLimits", "Modality", "Source",
+    "TimeRange", "probe", "read_clips", "read_frames", "read_waveform",
 ]  # fmt: skip

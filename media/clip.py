@@ -26,7 +26,7 @@ from .log_mel import log_mel
 from .probe import MediaInfo, read_headers
 from .shared_file import SharedFile
 from .spec import ClipSpec
-from .time_range import TimeRange
+from .time_range import WHOLE_MEDIA, TimeRange
 from .video import VideoReader
 from .windows import AudioWindows, VideoWindows, frames_at
 
@@ -85,12 +85,12 @@ class ClipReader:
         *,
         audio: bool,
         video: bool,
-        times: TimeRange,
+        time_range: TimeRange,
         limits: MediaLimits,
         state: ReadState | None = None,
     ) -> None:
         self._source, self._spec, self._limits = source, spec, limits
-        self._times = times.with_default_stride(spec.window_seconds)
+        self._time_range = time_range.with_default_stride(spec.window_seconds)
         self._needs_audio, self._needs_video = audio, video
         self.warnings: list[str] = []
         state = state or ReadState(info=read_headers(source, limits=limits), has_displayed_size=False)
@@ -102,7 +102,7 @@ class ClipReader:
             raise MissingVideo(
                 "the file has no picture (cover art is none); send one that has, or ask for audio"
             )
-        self._times.check_duration(self.info.duration_seconds, limits)
+        self._time_range.check_duration(self.info.duration_seconds, limits)
 
     def __iter__(self) -> Iterator[Clip]:
         lock = Lock()
@@ -121,12 +121,12 @@ class ClipReader:
 
     def _audio_windows(self, stack: ExitStack, lock: Lock) -> AudioWindows:
         reader = AudioReader(self._open(stack, lock), self._spec.sample_rate, self._limits)
-        return AudioWindows(reader, self._spec, self._times)
+        return AudioWindows(reader, self._spec, self._time_range)
 
     def _video_windows(self, stack: ExitStack, lock: Lock) -> VideoWindows:
         container = self._open(stack, lock)
         reader = VideoReader(container, self._limits)
-        return VideoWindows(reader, self._spec, self._times, still_until=self._still_until(container))
+        return VideoWindows(reader, self._spec, self._time_range, still_until=self._still_until(container))
 
     def _open(self, stack: ExitStack, lock: Lock) -> InputContainer:
         """A container of its own for each modality, so that neither waits for the other's packets."""
@@ -143,22 +143,22 @@ class ClipReader:
         return self.info.duration_seconds if has_one_frame else None
 
     def _windows(self, audio: AudioWindows | None, video: VideoWindows | None) -> Iterator[Clip]:
-        index, times = self._first_window, self._times
-        while times.end_seconds is None or times.window_start(index) < times.end_seconds:
+        index, time_range = self._first_window, self._time_range
+        while time_range.end_seconds is None or time_range.window_start(index) < time_range.end_seconds:
             clip = self._window(index, audio, video)
             material = max(clip.audio_seconds, clip.video_seconds)
             if index and material < MIN_TAIL_SECONDS:
                 return
             if material == 0:
                 raise self._nothing_decoded()
-            times.check_limits(clip.start_seconds + material - times.start_seconds, self._limits)
+            time_range.check_limits(clip.start_seconds + material - time_range.start_seconds, self._limits)
             yield clip
             if self.info.is_still:
                 return
             index += 1
 
     def _window(self, index: int, audio: AudioWindows | None, video: VideoWindows | None) -> Clip:
-        spec, start = self._spec, self._times.window_start(index)
+        spec, start = self._spec, self._time_range.window_start(index)
         waveform, audio_seconds = audio.read(index) if audio else (None, 0.0)
         frames, video_seconds = video.read(index) if video else (None, 0.0)
         is_silent = waveform is None or _rms(waveform, audio_seconds * spec.sample_rate) < SILENCE_RMS
@@ -179,7 +179,7 @@ class ClipReader:
         )
 
     def _nothing_decoded(self) -> MediaError:
-        start = self._times.start_seconds
+        start = self._time_range.start_seconds
         if start > 0:
             return InvalidSpan(
                 f"there is nothing at {start:g} s; the media ends earlier: ask for an earlier start"
@@ -191,7 +191,7 @@ class ClipReader:
     def _losses(self, audio: AudioWindows | None, video: VideoWindows | None) -> list[str]:
         """A warning if all that was requested ends well before the header says."""
         promised = self.info.duration_seconds
-        if promised is None or self._times.end_seconds is not None:
+        if promised is None or self._time_range.end_seconds is not None:
             return []
         audio_end = 0.0 if audio is None else audio.reader.decoded_to / audio.reader.sample_rate
         video_end = 0.0 if video is None else video.reader.end_seconds or 0.0
@@ -207,9 +207,7 @@ def read_clips(
     *,
     audio: bool = True,
     video: bool = True,
-    start_seconds: float = 0.0,
-    end_seconds: float | None = None,
-    stride_seconds: float | None = None,
+    time_range: TimeRange = WHOLE_MEDIA,
     limits: MediaLimits | None = None,
 ) -> ClipReader:
     """Windows of `source`, decoded while they are iterated over.
@@ -219,21 +217,20 @@ def read_clips(
         spec: the model's numbers.
         audio: whether to read sound; what is not needed is not decoded.
         video: whether to read pictures.
-        start_seconds: start of the first window.
-        end_seconds: no window starts here or later, and material from here on is padding; default the end.
-        stride_seconds: from one window's start to the next; default one window, so that they touch.
+        time_range: part of the media to read, and the stride of its windows; default all, in windows that
+            touch. No window starts at its end or later, and material from there on is padding.
         limits: the most that a file may take.
 
     Raises:
         ValueError: neither audio nor video is to be read.
         MissingAudio, MissingVideo: the file has no such stream.
-        InvalidSpan: start, end or stride are no times, or outside the media.
+        InvalidSpan: the media ends before the range starts.
         EmptyMedia, UnsupportedMedia, CorruptMedia, MediaTooLarge: see `errors`; while iterating, too.
     """
     if not (audio or video):
         raise ValueError("ask for audio, video or both; got neither")
-    times = TimeRange(start_seconds=start_seconds, end_seconds=end_seconds, stride_seconds=stride_seconds)
-    return ClipReader(source, spec, audio=audio, video=video, times=times, limits=limits or MediaLimits())
+    limits = limits or MediaLimits()
+    return ClipReader(source, spec, audio=audio, video=video, time_range=time_range, limits=limits)
 
 
 def read_waveform(
@@ -250,16 +247,17 @@ def read_waveform(
         MediaError: there is no sound, nothing of it decodes, or start and end are not inside it.
     """
     limits = limits or MediaLimits()
-    times = TimeRange(start_seconds=start_seconds, end_seconds=end_seconds)
-    times = times.with_default_stride(spec.window_seconds)
+    time_range = TimeRange(start_seconds=start_seconds, end_seconds=end_seconds)
+    time_range = time_range.with_default_stride(spec.window_seconds)
     parts: list[np.ndarray] = []
     with open_container(source, limits) as container:
-        times.check_duration(_duration_seconds(container), limits)
-        windows = AudioWindows(AudioReader(container, spec.sample_rate, limits), spec, times)
-        while end_seconds is None or times.window_start(len(parts)) < end_seconds:
+        time_range.check_duration(_duration_seconds(container), limits)
+        windows = AudioWindows(AudioReader(container, spec.sample_rate, limits), spec, time_range)
+        while end_seconds is None or time_range.window_start(len(parts)) < end_seconds:
             samples, num_seconds = windows.read(len(parts))
             parts.append(samples[: round(num_seconds * spec.sample_rate)])
-            times.check_limits(times.window_start(len(parts)) - start_seconds - spec.window_seconds, limits)
+            next_start = time_range.window_start(len(parts))
+            time_range.check_limits(next_start - start_seconds - spec.window_seconds, limits)
             if len(parts[-1]) < spec.num_samples:
                 break
     waveform = np.concatenate(parts)

@@ -7,7 +7,7 @@ from .container import MediaLimits, Source
 from .errors import MissingAudio, MissingVideo
 from .probe import MediaInfo, probe, read_headers
 from .spec import ClipSpec
-from .time_range import TimeRange
+from .time_range import WHOLE_MEDIA, TimeRange
 
 
 def read_modalities(
@@ -16,7 +16,7 @@ def read_modalities(
     requested: Sequence[Modality],
     *,
     require_all: bool,
-    times: TimeRange | None = None,
+    time_range: TimeRange = WHOLE_MEDIA,
     limits: MediaLimits | None = None,
     state: ReadState | None = None,
 ) -> tuple[list[Modality], ClipReader]:
@@ -27,14 +27,14 @@ def read_modalities(
         spec: the model's numbers.
         requested: modalities to answer.
         require_all: raise if the file lacks what one of them needs; otherwise leave that one out.
-        times: part of the media to read; default all of it.
+        time_range: part of the media to read; default all of it.
         limits: the most that a file may take.
         state: what an earlier reader of the same file found, and the window to go on with; default the first.
 
     Raises:
         MediaError: see `available_modalities` and `read_clips`.
     """
-    limits, times = limits or MediaLimits(), times or TimeRange()
+    limits = limits or MediaLimits()
     if state is None:
         state = ReadState(info=read_headers(source, limits=limits), has_displayed_size=False)
     available = available_modalities(requested, state.info, require_all=require_all)
@@ -43,7 +43,7 @@ def read_modalities(
         # No frame will be read for an answer, and only a frame says whether it is displayed on its side.
         state = ReadState(info=probe(source, limits=limits))
     return available, ClipReader(
-        source, spec, audio=audio, video=video, times=times, limits=limits, state=state
+        source, spec, audio=audio, video=video, time_range=time_range, limits=limits, state=state
     )
 
 

@@ -26,13 +26,13 @@ class TimeRange:
     def __post_init__(self) -> None:
         start, end, stride = self.start_seconds, self.end_seconds, self.stride_seconds
         if not (_is_number(start) and start >= 0):
-            raise InvalidSpan(f"start_seconds={start} is no time in the media; give a number from 0 on")
+            raise InvalidSpan(f"start_seconds={start!r} is no time in the media; give a number from 0 on")
         if end is not None and not (_is_number(end) and end > start):
             raise InvalidSpan(
-                f"end_seconds={end} must be a time after start_seconds={start}; leave it out for the end"
+                f"end_seconds={end!r} must be a time after start_seconds={start!r}; leave it out for the end"
             )
         if stride is not None and not (_is_number(stride) and stride >= MIN_STRIDE_SECONDS):
-            raise InvalidSpan(f"stride_seconds={stride} must be a time of at least {MIN_STRIDE_SECONDS}")
+            raise InvalidSpan(f"stride_seconds={stride!r} must be a time of at least {MIN_STRIDE_SECONDS}")
 
     def with_default_stride(self, window_seconds: float) -> "TimeRange":
         """The same, with the stride of windows of this length if it has none."""
@@ -84,4 +84,8 @@ class TimeRange:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+WHOLE_MEDIA = TimeRange()
+"""From the start to the end, in windows that touch."""

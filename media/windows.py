@@ -17,8 +17,8 @@ EDGE_SECONDS = 1e-3  # how far inside a half-open interval its last frame is loo
 class AudioWindows:
     """Waveforms of windows, in order."""
 
-    def __init__(self, reader: AudioReader, spec: ClipSpec, times: TimeRange) -> None:
-        self.reader, self._spec, self._range = reader, spec, times
+    def __init__(self, reader: AudioReader, spec: ClipSpec, time_range: TimeRange) -> None:
+        self.reader, self._spec, self._range = reader, spec, time_range
 
     def read(self, index: int) -> tuple[Float32[np.ndarray, " samples"], float]:
         """Samples of window `index`, and the seconds of it before the sound, or the time range, ends."""
@@ -41,9 +41,14 @@ class VideoWindows:
     """
 
     def __init__(
-        self, reader: VideoReader, spec: ClipSpec, times: TimeRange, *, still_until: float | None = None
+        self,
+        reader: VideoReader,
+        spec: ClipSpec,
+        time_range: TimeRange,
+        *,
+        still_until: float | None = None,
     ) -> None:
-        self.reader, self._spec, self._range, self._still_until = reader, spec, times, still_until
+        self.reader, self._spec, self._range, self._still_until = reader, spec, time_range, still_until
         self._rgb: dict[float, np.ndarray] = {}
         self._converted_to = -1.0
 

@@ -1,7 +1,10 @@
 """A bundle into numbers: the Python API."""
 
+from media import TimeRange
+
 from .bundle import Bundle, Variant, find_bundles, read_bundle
 from .decision import Decision
+from .engines import Engines
 from .errors import ZorroError
 from .options import Space, WeightMemory
 from .pipeline import Zorro
@@ -12,10 +15,12 @@ __all__ = [
     "Bundle",
     "ClipResult",
     "Decision",
+    "Engines",
     "LabelScore",
     "Scores",
     "Space",
     "StreamResult",
+    "TimeRange",
     "Variant",
     "WeightMemory",
     "WindowResult",

@@ -49,8 +49,7 @@ class EngineContext:
             if not (folder / self.path.name).is_file():
                 raise ProviderUnavailable(
                     f"ONNX Runtime wrote no {self.path.name}: TensorRT takes only a part of the graph, if "
-                    "any; switch "
-                    "engine_context off"
+                    "any; switch the engine context off"
                 )
             lines = [f"{digest}  {name}\n" for name, digest in _sums(folder).items()]
             (folder / SUMS_FILE).write_text("".join(lines))

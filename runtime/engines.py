@@ -16,9 +16,8 @@ float16 what the variant keeps in float32. TF32 is no option of either provider;
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import onnxruntime
@@ -88,31 +87,40 @@ class EnginePlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engines:
-    """How engines of all graphs are built and kept."""
+    """The largest batch of all graphs, and how TensorRT's engines for it are kept.
 
-    max_batch_size: int
-    cache: Path | None
-    as_context: bool
+    Raises:
+        InvalidOption: the largest batch is of less than one window.
+    """
+
+    max_batch_size: int = 8
+    """Most windows that run at once, on any provider; engines are built for as many."""
+    cache: str | Path | None = None
+    """Folder that keeps engines from one start to the next; None: they are built at each start."""
+    as_context: bool = False
+    """Whether they are kept as context models, with their sha256, which are opened without building."""
 
     def __post_init__(self) -> None:
         if self.max_batch_size < 1:
             raise InvalidOption(f"max_batch_size={self.max_batch_size}; give at least 1")
+        if self.cache is not None:
+            object.__setattr__(self, "cache", Path(self.cache).absolute())
 
     def check(self, providers: Sequence[str], options: ProviderOptions) -> None:
         """Raise InvalidOption unless these providers, with these options, can do all that was asked for."""
         if self.cache is not None and not set(providers) & set(ENGINE_PROVIDERS):
             raise InvalidOption(
-                f"engine_cache={str(self.cache)!r}; ask for one of {list(ENGINE_PROVIDERS)} or leave it out"
+                f"engine cache {str(self.cache)!r}; ask for one of {list(ENGINE_PROVIDERS)} or leave it out"
             )
         if not self.as_context:
             return
         if self.cache is None or TENSORRT not in providers:
             raise InvalidOption(
-                f"engine_context needs {TENSORRT} and an engine_cache; give both, or leave it out"
+                f"an engine context needs {TENSORRT} and an engine cache; give both, or leave it out"
             )
         if theirs := sorted(options.get(TENSORRT, {}).keys() & OPTIONS_OF_CONTEXT):
             raise InvalidOption(
-                f"provider_options of {TENSORRT} has {theirs}; leave them to engine_context, or that out"
+                f"options of {TENSORRT} have {theirs}; leave them to the engine context, or that out"
             )
 
     def plan(
@@ -136,9 +144,7 @@ class Engines:
         given, graph = options.get(provider, {}), variant.graphs[modality]
         folder = None
         if self.cache is not None:
-            folder = graph_folder(
-                self.cache,
-                graph.stem,
+            ingredients = EngineIngredients(
                 provider=provider,
                 digests=stored_digests(bundle, graph),
                 variant=variant.name,
@@ -146,6 +152,7 @@ class Engines:
                 gpu=find_gpu(device_id_of(given)),
                 options=given,
             )
+            folder = graph_folder(Path(self.cache), graph.stem, ingredients)
         shapes = {tensor.name: tensor.shape for tensor in input_tensors(modality, bundle.clip_spec)}
         return EnginePlan(
             provider=provider,
@@ -192,31 +199,38 @@ def timing_options(folder: Path) -> dict[str, str]:
     return {"trt_timing_cache_enable": "True", "trt_timing_cache_path": str(folder.parent)}  # "1" is refused
 
 
-def graph_folder(
-    cache: Path,
-    graph: str,
-    *,
-    provider: str,
-    digests: Mapping[str, str],
-    variant: str,
-    profile: Profile,
-    gpu: Gpu | None,
-    options: Mapping[str, str] = MappingProxyType({}),
-) -> Path:
-    """Where a provider keeps what it builds of a graph.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineIngredients:
+    """All that an engine of a graph depends on; with any other, it is another engine."""
 
-    `digests` are those of the graph's files, and `options` are an operator's.
-    """
-    ingredients = {
-        "files": dict(digests),
-        "variant": variant,
-        "provider": provider,
-        "options": {name: value for name, value in options.items() if name != "device_id"},
-        "profile": profile.batches,
-        "onnxruntime": onnxruntime.__version__,
-        "gpu": asdict(gpu) if gpu is not None else None,
-    }
-    return cache / f"{graph}-{digest_of(ingredients)[:16]}"
+    provider: str
+    digests: Mapping[str, str]
+    """SHA-256 of the graph's files, by name."""
+    variant: str
+    profile: Profile
+    gpu: Gpu | None
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Those of the provider that an operator gave; `device_id` does not count, equal GPUs share engines."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all of them and of ONNX Runtime's version."""
+        return digest_of(
+            {
+                "files": dict(self.digests),
+                "variant": self.variant,
+                "provider": self.provider,
+                "options": {name: value for name, value in self.options.items() if name != "device_id"},
+                "profile": self.profile.batches,
+                "onnxruntime": onnxruntime.__version__,
+                "gpu": asdict(self.gpu) if self.gpu is not None else None,
+            }
+        )
+
+
+def graph_folder(cache: Path, graph: str, ingredients: EngineIngredients) -> Path:
+    """Where a provider keeps what it builds of the graph with this name."""
+    return cache / f"{graph}-{ingredients.digest[:16]}"
 
 
 def stored_digests(bundle: Bundle, graph: Path) -> dict[str, str]:

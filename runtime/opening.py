@@ -68,7 +68,7 @@ def open_with_engine(opening: Opening, engine: EnginePlan) -> onnxruntime.Infere
             return _open_context(opening, engine, EngineContext(engine.folder, opening.path.stem))
     except OSError as error:
         raise InvalidOption(
-            f"engine_cache: {engine.folder} cannot be written: {error}; give another folder"
+            f"engine cache: {engine.folder} cannot be written: {error}; give another folder"
         ) from error
     return open_graph(_with_options(opening, engine, engine.options))
 
@@ -115,7 +115,7 @@ def _load(opening: Opening, engine: EnginePlan, context: EngineContext) -> onnxr
         raise ProviderUnavailable(
             f"{context.path} has not the tensors of {opening.path.name}: {engine.provider} takes only a part "
             "of the graph; "
-            "switch engine_context off"
+            "switch the engine context off"
         ) from error
     return session
 

@@ -5,8 +5,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import TypeVar
 
-from media import Modality
-from media.time_range import TimeRange
+from media import Modality, TimeRange
 
 from .errors import InvalidOption
 
@@ -27,18 +26,12 @@ class WeightMemory(StrEnum):
     LOW = "low"  # as in the file, which is mapped and shared by processes; a few per cent slower
 
 
-def parse_times(start_seconds: float, end_seconds: float | None, stride_seconds: float | None) -> TimeRange:
-    """The part of the media to read.
-
-    Raises:
-        InvalidOption: one is negative, NaN, infinite, or no number.
-        InvalidSpan: the end is not after the start, or the stride is too short.
-    """
-    times = {"start_seconds": start_seconds, "end_seconds": end_seconds, "stride_seconds": stride_seconds}
-    for name, value in times.items():
-        if value is not None and not (_is_number(value) and value >= 0):
-            raise InvalidOption(f"{name}={value!r}; give a time in seconds from 0")
-    return TimeRange(start_seconds=start_seconds, end_seconds=end_seconds, stride_seconds=stride_seconds)
+def check_time_range(time_range: TimeRange) -> None:
+    """Raise InvalidOption unless `time_range` is a `TimeRange`, which has checked its numbers itself."""
+    if not isinstance(time_range, TimeRange):
+        raise InvalidOption(
+            f"time_range={time_range!r}; give a TimeRange of start_seconds, end_seconds, stride_seconds"
+        )
 
 
 def check_top_k(top_k: int) -> None:

@@ -9,9 +9,9 @@ from typing import Self
 
 import numpy as np
 
-from media import Clip, MediaLimits, Modality, Source
+from media import Clip, MediaLimits, Modality, Source, TimeRange
 from media.modality_check import read_modalities
-from media.time_range import TimeRange
+from media.time_range import WHOLE_MEDIA
 
 from .bundle import Bundle, read_bundle
 from .engines import Engines
@@ -22,11 +22,11 @@ from .options import (
     check_memory,
     check_space,
     check_threshold,
+    check_time_range,
     check_top_k,
     parse_modalities,
-    parse_times,
 )
-from .providers import CPU, ProviderOptions
+from .providers import CPU, ExecutionProvider, split_providers
 from .result_assembly import OutputRequest, ResultBuilder
 from .results import ClipResult, LabelScore, StreamResult
 from .selftest import SelfTestReport, self_test
@@ -34,7 +34,7 @@ from .session import GraphSession
 from .session_options import SessionOptions
 from .signature import OUTPUT_KINDS, STREAM_OF_MODALITY, graphs_for, input_tensors, stream_values
 
-DEFAULT_MAX_BATCH_SIZE = 8
+DEFAULT_ENGINES = Engines()
 
 
 class Zorro:
@@ -44,22 +44,20 @@ class Zorro:
         self,
         bundle: Bundle,
         *,
-        providers: Sequence[str] = (CPU,),
+        providers: Sequence[ExecutionProvider] = (CPU,),
         num_threads: int | None = None,
         memory: WeightMemory | str = WeightMemory.FAST,
         allow_fallback: bool = False,
         variant: str | None = None,
-        provider_options: ProviderOptions | None = None,
-        max_batch_size: int = DEFAULT_MAX_BATCH_SIZE,
-        engine_cache: str | Path | None = None,
-        engine_context: bool = False,
+        engines: Engines = DEFAULT_ENGINES,
     ) -> None:
+        names, options = split_providers(providers)
         self._options = SessionOptions(
-            providers=providers,
+            providers=names,
             num_threads=num_threads,
             memory=check_memory(memory),
             allow_fallback=allow_fallback,
-            provider_options=provider_options or {},
+            provider_options=options,
         )
         self.bundle = bundle
         self._known_labels = {
@@ -69,9 +67,8 @@ class Zorro:
         """What answers; where a fallback was allowed and no variant asked for, that of the provider that
         really runs."""
         self._is_variant_asked_for = variant is not None
-        cache = None if engine_cache is None else Path(engine_cache).absolute()
-        self._engines = Engines(max_batch_size=max_batch_size, cache=cache, as_context=engine_context)
-        self._engines.check(providers, self._options.provider_options)
+        engines.check(names, options)
+        self._engines = engines
         self._sessions: dict[Modality, GraphSession] = {}
         self._opening = Lock()
 
@@ -80,36 +77,29 @@ class Zorro:
         cls,
         path: str | Path,
         *,
-        providers: Sequence[str] = (CPU,),
+        providers: Sequence[ExecutionProvider] = (CPU,),
         num_threads: int | None = None,
         memory: WeightMemory | str = WeightMemory.FAST,
         allow_fallback: bool = False,
         variant: str | None = None,
-        provider_options: ProviderOptions | None = None,
-        max_batch_size: int = DEFAULT_MAX_BATCH_SIZE,
-        engine_cache: str | Path | None = None,
-        engine_context: bool = False,
+        engines: Engines = DEFAULT_ENGINES,
     ) -> Self:
         """Verify and open the bundle at `path`.
 
         Args:
             path: folder NAME/VERSION of a bundle.
-            providers: ONNX Runtime's execution providers, in order of preference.
+            providers: ONNX Runtime's execution providers, in order of preference, each a name or a pair
+                (name, options), as its sessions take them; options given go before derived ones.
             num_threads: of one inference; default all cores.
             memory: how weights are held on a CPU, `fast` or `low`.
             allow_fallback: take another provider where one that was asked for does not run.
             variant: which of the bundle's; default what its table gives to the first provider.
-            provider_options: options by provider, as ONNX Runtime documents them; they go before derived
-                ones.
-            max_batch_size: most windows that run at once; TensorRT's engines are built for as many.
-            engine_cache: folder that keeps TensorRT's engines from one start to the next; default none.
-            engine_context: keep them as context models, with their sha256, which are opened without building
-                anything.
+            engines: the largest batch, and how TensorRT's engines for it are kept; default not at all.
 
         Raises:
             BundleError: it cannot be used; see `errors`.
             InvalidOption, ProviderUnavailable: providers, threads or a variant that there are not, or engines
-                of none.
+                that none of the providers builds.
         """
         return cls(
             read_bundle(path),
@@ -118,10 +108,7 @@ class Zorro:
             memory=memory,
             allow_fallback=allow_fallback,
             variant=variant,
-            provider_options=provider_options,
-            max_batch_size=max_batch_size,
-            engine_cache=engine_cache,
-            engine_context=engine_context,
+            engines=engines,
         )
 
     def session(self, modality: Modality) -> GraphSession:
@@ -230,9 +217,7 @@ class Zorro:
         modalities: Iterable[Modality | str] | str | None = None,
         top_k: int = 5,
         threshold: float | None = None,
-        start_seconds: float = 0.0,
-        end_seconds: float | None = None,
-        stride_seconds: float | None = None,
+        time_range: TimeRange = WHOLE_MEDIA,
         skip_missing: bool = False,
         limits: MediaLimits | None = None,
     ) -> ClipResult:
@@ -247,9 +232,8 @@ class Zorro:
             top_k: how many labels, from 1; more than there are means all.
             threshold: least probability of a label, 0 to 1; default the bundle's for each stream, 0 if it has
                 none. With 0 the best labels are shown, sure or not.
-            start_seconds: where to start.
-            end_seconds: where to end; default the end of the media.
-            stride_seconds: from window to window; default one window.
+            time_range: where to start and end, and the stride of windows; default all, in windows that
+                touch.
             skip_missing: pass over asked-for streams that the clip lacks instead of raising.
             limits: the most that the media may ask.
 
@@ -257,9 +241,9 @@ class Zorro:
             InvalidOption: an option is out of range or unknown.
             MediaError: the media; see `media.errors`.
         """
-        times = parse_times(start_seconds, end_seconds, stride_seconds)
+        check_time_range(time_range)
         request = self.label_request(top_k=top_k, threshold=threshold)
-        return self._answer(source, request, modalities, times, skip_missing=skip_missing, limits=limits)
+        return self._answer(source, request, modalities, time_range, skip_missing=skip_missing, limits=limits)
 
     def embed(
         self,
@@ -268,9 +252,7 @@ class Zorro:
         modalities: Iterable[Modality | str] | str | None = None,
         space: Space | str = Space.SHARED,
         normalize: bool = True,
-        start_seconds: float = 0.0,
-        end_seconds: float | None = None,
-        stride_seconds: float | None = None,
+        time_range: TimeRange = WHOLE_MEDIA,
         skip_missing: bool = False,
         limits: MediaLimits | None = None,
     ) -> ClipResult:
@@ -282,9 +264,8 @@ class Zorro:
                 read for.
             space: which vector.
             normalize: to unit length. In the shared space each window's vector has it anyway.
-            start_seconds: where to start.
-            end_seconds: where to end; default the end of the media.
-            stride_seconds: from window to window; default one window.
+            time_range: where to start and end, and the stride of windows; default all, in windows that
+                touch.
             skip_missing: pass over asked-for streams that the clip lacks instead of raising.
             limits: the most that the media may ask.
 
@@ -292,9 +273,9 @@ class Zorro:
             InvalidOption: an option is out of range or unknown.
             MediaError: the media; see `media.errors`.
         """
-        times = parse_times(start_seconds, end_seconds, stride_seconds)
+        check_time_range(time_range)
         request = self.embedding_request(space=space, normalize=normalize)
-        return self._answer(source, request, modalities, times, skip_missing=skip_missing, limits=limits)
+        return self._answer(source, request, modalities, time_range, skip_missing=skip_missing, limits=limits)
 
     def label_request(self, *, top_k: int = 5, threshold: float | None = None) -> OutputRequest:
         """The output that `classify` needs, and how it becomes labels.
@@ -332,7 +313,7 @@ class Zorro:
         source: Source,
         request: OutputRequest,
         modalities: Iterable[Modality | str] | str | None,
-        times: TimeRange,
+        time_range: TimeRange,
         *,
         skip_missing: bool,
         limits: MediaLimits | None,
@@ -344,7 +325,7 @@ class Zorro:
             self.bundle.clip_spec,
             asked,
             require_all=modalities is not None and not skip_missing,
-            times=times,
+            time_range=time_range,
             limits=limits,
         )
         builder = ResultBuilder(present)

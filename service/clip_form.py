@@ -180,7 +180,7 @@ class ClipForm:
             output=output,
             modalities=tuple(parse_modalities(chosen)),
             require_all=chosen is not None and not skips_missing,
-            times=TimeRange(start_seconds=start, end_seconds=end, stride_seconds=stride),
+            time_range=TimeRange(start_seconds=start, end_seconds=end, stride_seconds=stride),
             scope=scope,
         )
 

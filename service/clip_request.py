@@ -5,12 +5,10 @@ from enum import StrEnum
 from typing import assert_never
 
 from media import Modality
-from media.time_range import TimeRange
+from media.time_range import WHOLE_MEDIA, TimeRange
 from runtime import Space, Zorro
 from runtime.options import check_threshold, check_top_k
 from runtime.result_assembly import OutputRequest
-
-WHOLE_CLIP = TimeRange()
 
 
 class ClipTask(StrEnum):
@@ -69,7 +67,7 @@ class ClipRequest:
     """At least one, in the order of `Modality`, each once."""
     require_all: bool = False
     """Whether the clip must have what each of the modalities needs; otherwise those it lacks are left out."""
-    times: TimeRange = WHOLE_CLIP
+    time_range: TimeRange = WHOLE_MEDIA
     scope: Scope = Scope.CLIP
 
     def __post_init__(self) -> None:

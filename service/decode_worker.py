@@ -22,12 +22,11 @@ from threading import Lock, Thread
 
 import numpy as np
 
-from media import Clip, ClipSpec, MediaInfo, MediaLimits, Modality
+from media import Clip, ClipSpec, MediaInfo, MediaLimits, Modality, TimeRange
 from media.clip import ReadState
 from media.errors import MediaError
 from media.memory import data_bytes, held_bytes
 from media.modality_check import read_modalities
-from media.time_range import TimeRange
 
 MAX_OPEN_FILES = 64
 CHECK_SECONDS = 0.05  # between looks at whether anybody waits for the task that runs
@@ -45,7 +44,7 @@ class DecodeRequest:
     requested: Sequence[Modality]
     require_all: bool
     """Whether the file must have what each requested modality needs."""
-    times: TimeRange
+    time_range: TimeRange
     max_windows: int
     """Of one chunk."""
     limits: MediaLimits
@@ -242,7 +241,7 @@ def decode_chunk(task: DecodeTask) -> DecodedChunk:
         request.spec,
         request.requested,
         require_all=request.require_all,
-        times=request.times,
+        time_range=request.time_range,
         limits=replace(request.limits, max_threads=task.max_threads),
         state=task.state,
     )

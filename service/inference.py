@@ -152,7 +152,7 @@ class InferenceEngine:
             spec=model.bundle.clip_spec,
             requested=request.modalities,
             require_all=request.require_all,
-            times=request.times,
+            time_range=request.time_range,
             max_windows=MAX_WINDOWS_PER_CHUNK,
             limits=self._limits,
         )

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime import Bundle, WeightMemory, Zorro, find_bundles, read_bundle
+from runtime import Bundle, Engines, WeightMemory, Zorro, find_bundles, read_bundle
+from runtime.providers import pair_providers
 
 from .errors import ServiceError
 from .settings import Settings
@@ -93,15 +94,16 @@ def _load_model(settings: Settings, path: Path) -> ServedModel:
 def _open(settings: Settings, bundle: Bundle, num_threads: int, memory: WeightMemory) -> Zorro:
     model = Zorro(
         bundle,
-        providers=settings.providers,
+        providers=pair_providers(settings.providers, settings.provider_options),
         num_threads=num_threads,
         memory=memory,
         allow_fallback=settings.allow_fallback,
         variant=settings.variant,
-        provider_options=settings.provider_options,
-        max_batch_size=settings.max_batch_size,
-        engine_cache=settings.engine_cache,
-        engine_context=settings.engine_context,
+        engines=Engines(
+            max_batch_size=settings.max_batch_size,
+            cache=settings.engine_cache,
+            as_context=settings.engine_context,
+        ),
     )
     model.self_test()
     return model

@@ -1,5 +1,5 @@
-"""What the layout promises: serving without torch, arrows that point one way, names that are ours, settings
-that fit."""
+"""What the layout promises: serving without torch, arrows that point one way, functions of few parameters,
+names that are ours, settings that fit."""
 
 import ast
 import importlib.metadata
@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGES: list[str] = [name for name in PROJECT["tool"]["setuptools"]["packages"] if "." not in name]
 SERVING = ("media", "runtime", "service")
+MAX_PARAMETERS = 7
 
 LINT = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
 
@@ -92,6 +93,53 @@ def test_every_package_is_listed() -> None:
     assert folders == set(PACKAGES) == set(PROJECT["tool"]["importlinter"]["root_packages"])
     assert set(PROJECT["tool"]["coverage"]["run"]["source"]) == set(SERVING)
     assert set(SERVING) <= set(PROJECT["tool"]["mypy"]["packages"])
+
+
+def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> list[str]:
+    """Names of the parameters of a function, without the object or class that a method is called on."""
+    listed = function.args
+    every = [*listed.posonlyargs, *listed.args, listed.vararg, *listed.kwonlyargs, listed.kwarg]
+    return [x.arg for x in every if x is not None and x.arg not in ("self", "cls")]
+
+
+def crowded_functions(root: Path) -> list[str]:
+    """Functions with more than `MAX_PARAMETERS`; those of `cli` have one for each option of a command."""
+    return [
+        f"{path.relative_to(root)}:{node.lineno}"
+        for package in PACKAGES
+        if package != "cli"
+        for path in sorted((root / package).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        if len(parameters(node)) > MAX_PARAMETERS
+    ]
+
+
+def test_no_function_has_more_than_seven_parameters() -> None:
+    found = crowded_functions(ROOT)
+    assert found == [], "put options that belong together into a frozen dataclass"
+
+
+@pytest.mark.parametrize(
+    ("line", "is_refused"),
+    [
+        ("def f(a, b, c, d, e, f, g): ...", False),
+        ("def f(a, b, c, d, e, f, g, h): ...", True),
+        ("def f(a, /, b, c, d, *, e, f, g, h): ...", True),
+        ("async def f(a, b, c, d, e, f, *g, **h): ...", True),
+        ("class A:\n    def f(self, a, b, c, d, e, f, g): ...", False),
+        ("class A:\n    @classmethod\n    def f(cls, a, b, c, d, e, f, g, h): ...", True),
+        ("def f():\n    def g(a, b, c, d, e, f, g, h): ...", True),
+        ("f = lambda a, b, c, d, e, f, g, h: None", True),
+    ],
+)
+def test_no_function_has_more_than_seven_parameters_fails(
+    line: str, is_refused: bool, tmp_path: Path
+) -> None:
+    for package in ("cli", "media"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "spoiled.py").write_text(line + "\n")
+    assert [x.partition(":")[0] for x in crowded_functions(tmp_path)] == ["media/spoiled.py"] * is_refused
 
 
 def foreign_owners(names: list[str]) -> dict[str, list[str]]:

@@ -23,6 +23,7 @@ from datasets.shard_reader import ShardReader
 from media.clip import read_clips
 from media.container import MediaLimits
 from media.probe import probe
+from media.time_range import TimeRange
 from models.zorro import ZorroModel
 
 from .paired_batches import DrawnClips, label_vectors, stack_windows
@@ -56,11 +57,9 @@ def decode_window(
     if not (audio or video):
         return RecordingWindow(None, None)
     start = window_start(item, spec, info.duration_seconds or 0.0, place=place, max_jitter_seconds=jitter)
-    clip = next(
-        iter(
-            read_clips(content, spec, audio=audio, video=video, start_seconds=start, limits=SHARD_CLIP_LIMITS)
-        )
-    )
+    time_range, limits = TimeRange(start_seconds=start), SHARD_CLIP_LIMITS
+    reader = read_clips(content, spec, audio=audio, video=video, time_range=time_range, limits=limits)
+    clip = next(iter(reader))
     return RecordingWindow(
         *(None if x is None else torch.from_numpy(np.ascontiguousarray(x)) for x in (clip.audio, clip.video))
     )

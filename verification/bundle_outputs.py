@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from media import Modality
+from media import Modality, TimeRange
 from runtime import ClipResult, StreamResult, Zorro
 
 from .http_client import fetch, multipart_form
@@ -19,16 +19,16 @@ from .proof_requests import ComparedLabels, ProofRequest, RequestOutput, StreamO
 def run_graphs(model: Zorro, request: ProofRequest, compared: ComparedLabels) -> StreamOutputs:
     """Outputs of the runtime."""
     content = request.item.path.read_bytes()
-    start, end, modalities = request.start_seconds, request.end_seconds, request.modalities
+    time_range = TimeRange(start_seconds=request.start_seconds, end_seconds=request.end_seconds)
+    modalities = request.modalities
     labels = model.classify(
         content,
         modalities=modalities,
         top_k=len(compared.labels),
         threshold=0.0,
-        start_seconds=start,
-        end_seconds=end,
+        time_range=time_range,
     )
-    vectors = model.embed(content, modalities=modalities, start_seconds=start, end_seconds=end)
+    vectors = model.embed(content, modalities=modalities, time_range=time_range)
     found = {}
     for modality in request.modalities:
         scores = [{x.id: x.score for x in row.labels or ()} for row in _result_rows(labels, modality)]

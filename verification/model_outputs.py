@@ -13,13 +13,12 @@ from scipy.special import expit, softmax
 
 from datasets.manifests import Item
 from evaluation.predictors import Predictor
-from media import ClipSpec
+from media import ClipSpec, TimeRange
 from media.errors import MediaError
 from media.modality_check import read_modalities
 from media.pooling import pool, window_weights
 from media.probe import probe
 from media.progress import OnProgress
-from media.time_range import TimeRange
 from runtime import Scores
 
 from .proof_requests import ComparedLabels, ProofRequest, RequestOutput, StreamOutputs, make_requests
@@ -71,7 +70,7 @@ def _run_request(
         spec,
         request.modalities,
         require_all=True,
-        times=TimeRange(start_seconds=request.start_seconds, end_seconds=request.end_seconds),
+        time_range=TimeRange(start_seconds=request.start_seconds, end_seconds=request.end_seconds),
     )
     windows = list(reader)
     found = {}

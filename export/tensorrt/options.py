@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from media import Modality
-from runtime.engines import Profile, cache_options, graph_folder, profile_options, shapes_argument
+from runtime.engines import (
+    EngineIngredients,
+    Profile,
+    cache_options,
+    graph_folder,
+    profile_options,
+    shapes_argument,
+)
 from runtime.gpu import find_gpu
 from runtime.providers import ENGINE_PROVIDERS, TENSORRT
 
@@ -32,9 +39,10 @@ def provider_options(path: Path, profile: Profile, cache: Path, *, variant: str)
     shapes, digests, gpu = input_shapes(path), file_digests(path), find_gpu()
     options = {}
     for provider in ENGINE_PROVIDERS:
-        folder = graph_folder(
-            cache, path.stem, provider=provider, digests=digests, variant=variant, profile=profile, gpu=gpu
+        ingredients = EngineIngredients(
+            provider=provider, digests=digests, variant=variant, profile=profile, gpu=gpu
         )
+        folder = graph_folder(cache, path.stem, ingredients)
         options[provider] = profile_options(provider, shapes, profile) | cache_options(provider, folder)
     return options
 

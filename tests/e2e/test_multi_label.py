@@ -18,7 +18,7 @@ from export.checkpoint_scores import learned_scores
 from media import ClipSpec, Modality, probe, read_clips
 from media.pooling import window_weights
 from models.weights import load_checkpoint
-from runtime import Scores, StreamResult, Zorro, read_bundle
+from runtime import Scores, StreamResult, TimeRange, Zorro, read_bundle
 from service.app import create_app
 from service.schemas import ModelDescription, ModelDescriptions
 from service.settings import Settings
@@ -140,7 +140,8 @@ def test_one_view_of_a_film_is_served_by_all_streams_as_evaluated(
 ) -> None:
     item = Item(film, "both", ("a", "b"), "test")
     (start,) = view_starts(item, probe(film).duration_seconds, spec, 1)
-    whole = model.classify(film, top_k=9, start_seconds=start, end_seconds=start + spec.window_seconds).whole
+    time_range = TimeRange(start_seconds=start, end_seconds=start + spec.window_seconds)
+    whole = model.classify(film, top_k=9, time_range=time_range).whole
     for name, answers in _evaluated(model, item, spec, num_windows=1).items():
         np.testing.assert_allclose(_scores(whole[name]), answers.scores[0], rtol=1e-5)
 

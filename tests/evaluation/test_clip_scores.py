@@ -21,7 +21,7 @@ from evaluation.retrieval import common_embeddings
 from evaluation.scorer import Scorer, ScoringPlan
 from evaluation.stream_inputs import SERVED_STREAMS, STREAM_INPUTS
 from evaluation.views import ViewPlan
-from media import Clip, ClipSpec, Modality, read_clips
+from media import Clip, ClipSpec, Modality, TimeRange, read_clips
 from tests.made_media import jpeg_bytes, tone, write_clip
 
 HZ = {"low": 300.0, "high": 5000.0}
@@ -246,7 +246,11 @@ def test_views_are_averaged(items: list[Item], spec: ClipSpec) -> None:
     found = predict_clips(Counting(), items[:2], spec, plan)
     assert counts == {"audio": 2 * 2, "video": 2 * 6, "fused": 2 * 6}  # crops change no sound
     starts = (0.0, 1.2 - spec.window_seconds)
-    windows = [next(iter(read_clips(items[0].path, spec, video=False, start_seconds=s))) for s in starts]
+    readers = [
+        read_clips(items[0].path, spec, video=False, time_range=TimeRange(start_seconds=start))
+        for start in starts
+    ]
+    windows = [next(iter(reader)) for reader in readers]
     logits = PitchAndColour().logits(Modality.AUDIO, windows)
     expected = (np.exp(logits) / np.exp(logits).sum(1, keepdims=True)).mean(0)
     assert found.clean["audio"].scores[0] == pytest.approx(expected, abs=1e-3)

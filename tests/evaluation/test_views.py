@@ -9,7 +9,7 @@ import pytest
 
 from datasets.manifests import Item
 from evaluation.views import ViewPlan, average_scores, crop_thirds, read_views, view_starts
-from media import ClipSpec, probe, read_clips
+from media import ClipSpec, TimeRange, probe, read_clips
 from media.errors import InvalidSpan, MissingAudio
 from media.log_mel import log_mel
 from tests.made_media import jpeg_bytes, moving_frames, tone, write_clip
@@ -69,7 +69,8 @@ def test_the_middle_crop_is_what_a_server_sees(striped: Path, spec: ClipSpec) ->
     views = read_views(_item(striped), spec, probe(striped), plan, audio=True, video=True)
     assert [(view.window, view.crop) for view in views] == [(w, c) for w in (0, 1) for c in (0, 1, 2)]
     for view in (views[0], views[3]):
-        served = next(iter(read_clips(striped, spec, start_seconds=view.clip.start_seconds)))
+        time_range = TimeRange(start_seconds=view.clip.start_seconds)
+        served = next(iter(read_clips(striped, spec, time_range=time_range)))
         assert np.array_equal(view.clip.video, served.video)
         assert np.array_equal(view.clip.audio, served.audio)
 
@@ -78,7 +79,8 @@ def test_crops_of_a_larger_frame(striped: Path, spec: ClipSpec) -> None:
     """Of 64x96 pixels, scaled to 40x60, crops of 32x32: the middle is what a server sees."""
     spec = replace(spec, frame_size=32, crop_fraction=0.8)
     views = read_views(_item(striped), spec, probe(striped), ViewPlan(num_crops=3), audio=False, video=True)
-    served = next(iter(read_clips(striped, spec, start_seconds=views[0].clip.start_seconds, audio=False)))
+    time_range = TimeRange(start_seconds=views[0].clip.start_seconds)
+    served = next(iter(read_clips(striped, spec, time_range=time_range, audio=False)))
     assert np.array_equal(views[0].clip.video, served.video)
     _, left, right = (view.clip.video.mean((0, 1, 2)) for view in views)
     assert left[0] > 1.5 * left[1] > 15 * left[2]  # 20 columns of red, 12 of green

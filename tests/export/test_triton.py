@@ -31,7 +31,11 @@ from service.open_inference import split_body
 ROOT = Path(__file__).parents[2]
 AUDIO, VIDEO, LABELS = [16, 8], [2, 4, 4, 3], ["zither", "apple", "mower", "bee", "cow"]
 PROVENANCE = Provenance(
-    version="3", variant="fp32", clip_spec_hash="5pec", bundle_sha256="0123456789abcdef" * 4
+    name="made",
+    version="3",
+    variant="fp32",
+    clip_spec_hash="5pec",
+    bundle_sha256="0123456789abcdef" * 4,
 )
 TYPES = {"TYPE_FP32": TensorProto.FLOAT, "TYPE_UINT8": TensorProto.UINT8}
 NUMPY = {"TYPE_FP32": np.float32, "TYPE_UINT8": np.uint8}
@@ -81,7 +85,6 @@ def write(graphs: dict[Modality, Path], tmp_path: Path) -> Callable[..., triton.
         given = {
             "graphs": graphs,
             "out": tmp_path / "repository",
-            "name": "made",
             "labels": LABELS,
             "provenance": PROVENANCE,
         }
@@ -351,7 +354,7 @@ def test_labels_are_lines_in_their_order_fails(
 
 @pytest.mark.parametrize("name", ["a", "sights-sounds", "Grid.words_2"])
 def test_names_that_triton_takes(name: str, write: Callable[..., Any], read: Callable[..., Any]) -> None:
-    repository = write(name=name)
+    repository = write(provenance=replace(PROVENANCE, name=name))
     assert sorted(repository.models) == [f"{name}_audio", f"{name}_fused", f"{name}_video"]
     assert read(repository.path / f"{name}_fused" / "config.pbtxt").name == f"{name}_fused"
 
@@ -359,7 +362,7 @@ def test_names_that_triton_takes(name: str, write: Callable[..., Any], read: Cal
 @pytest.mark.parametrize("name", ["", "a/b", "..", "a..b", ".hidden", "two words", 'quo"te', "café", "new\n"])
 def test_names_that_triton_takes_fails(name: str, write: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match="give letters, digits, single"):
-        write(name=name)
+        write(provenance=replace(PROVENANCE, name=name))
 
 
 @pytest.mark.parametrize("link_weights", [True, False])
@@ -552,9 +555,8 @@ def test_the_committed_bundle(read: Callable[..., Any], tmp_path: Path) -> None:
     repository = write_triton(
         {modality: folder / f"{modality}.onnx" for modality in Modality},
         tmp_path / "repository",
-        name="sights-sounds",
         labels=labels,
-        provenance=replace(PROVENANCE, clip_spec_hash=manifest["clip_spec_hash"]),
+        provenance=replace(PROVENANCE, name="sights-sounds", clip_spec_hash=manifest["clip_spec_hash"]),
     )
     for modality in Modality:
         model = repository.path / f"sights-sounds_{modality}"

@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from media import ClipSpec, MediaLimits, Modality, probe, read_clips, read_frames, read_waveform
+from media import ClipSpec, MediaLimits, Modality, TimeRange, probe, read_clips, read_frames, read_waveform
 from media.errors import (
     CorruptMedia,
     EmptyMedia,
@@ -52,7 +52,7 @@ def test_flash_and_beep_of_one_moment_stay_together(suffix: str, spec: ClipSpec,
     waveform = np.zeros(3 * rate, np.float32)
     waveform[int(1.2 * rate) : int(1.6 * rate)] = tone(0.4, sample_rate=rate)
     path = write_clip(tmp_path / f"flash{suffix}", waveform=waveform, frames=frames, sample_rate=rate)
-    clips = list(read_clips(path, spec, stride_seconds=0.1))
+    clips = list(read_clips(path, spec, time_range=TimeRange(stride_seconds=0.1)))
     loud = np.array(
         [c.audio[16].max() > -8 for c in clips]
     )  # mel frame 16 is at 0.165 s, as is video frame 0
@@ -62,9 +62,9 @@ def test_flash_and_beep_of_one_moment_stay_together(suffix: str, spec: ClipSpec,
 
 
 def test_overlapping_windows_equal_windows_read_alone(film: Path, spec: ClipSpec) -> None:
-    overlapping = list(read_clips(film, spec, stride_seconds=0.2))
+    overlapping = list(read_clips(film, spec, time_range=TimeRange(stride_seconds=0.2)))
     for clip in overlapping[:6]:
-        alone = next(iter(read_clips(film, spec, start_seconds=clip.start_seconds)))
+        alone = next(iter(read_clips(film, spec, time_range=TimeRange(start_seconds=clip.start_seconds))))
         np.testing.assert_array_equal(clip.video, alone.video)
         np.testing.assert_array_equal(clip.audio, alone.audio)
 
@@ -72,14 +72,14 @@ def test_overlapping_windows_equal_windows_read_alone(film: Path, spec: ClipSpec
 @pytest.mark.slow
 def test_a_seek_gives_the_same_window(spec: ClipSpec, tmp_path: Path) -> None:
     path = write_clip(tmp_path / "long.mp4", waveform=tone(30.0), frames=moving_frames(30.0, size=(64, 64)))
-    through = list(read_clips(path, spec, stride_seconds=5.0))[4]
-    sought = next(iter(read_clips(path, spec, start_seconds=20.0)))
+    through = list(read_clips(path, spec, time_range=TimeRange(stride_seconds=5.0)))[4]
+    sought = next(iter(read_clips(path, spec, time_range=TimeRange(start_seconds=20.0))))
     np.testing.assert_array_equal(through.video, sought.video)
     np.testing.assert_allclose(through.audio, sought.audio, atol=0.3)  # AAC warms up
 
 
 def test_end_of_the_span_is_padding(film: Path, spec: ClipSpec) -> None:
-    clips = list(read_clips(film, spec, end_seconds=1.0))
+    clips = list(read_clips(film, spec, time_range=TimeRange(end_seconds=1.0)))
     assert len(clips) == 2
     assert clips[1].audio_seconds == pytest.approx(0.36)
     assert clips[1].padded
@@ -213,7 +213,7 @@ def test_missing_modalities_fail(song: Path, mute_film: Path, spec: ClipSpec) ->
 )
 def test_times_that_mean_nothing_fail(span: dict[str, float], film: Path, spec: ClipSpec) -> None:
     with pytest.raises(InvalidSpan):
-        read_clips(film, spec, **span)
+        read_clips(film, spec, time_range=TimeRange(**span))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from media import ClipSpec, MediaLimits, probe, read_clips
+from media import ClipSpec, MediaLimits, TimeRange, probe, read_clips
 from media.container import open_container, translated
 from media.errors import (
     CorruptMedia,
@@ -116,7 +116,8 @@ def test_a_film_over_a_limit_fails(tmp_path: Path) -> None:
 def test_the_duration_limit_is_of_the_span_that_is_read(tmp_path: Path) -> None:
     path = write_film(tmp_path / "a.mp4", seconds=2.0)
     limits = MediaLimits(max_duration_seconds=1.0)
-    assert len(list(read_clips(path, SPEC, start_seconds=0.5, end_seconds=1.5, limits=limits))) == 2
+    time_range = TimeRange(start_seconds=0.5, end_seconds=1.5)
+    assert len(list(read_clips(path, SPEC, time_range=time_range, limits=limits))) == 2
 
 
 def test_the_duration_limit_holds_where_the_header_is_silent(tmp_path: Path) -> None:

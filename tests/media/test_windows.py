@@ -3,16 +3,16 @@
 import resource
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from media import ClipReader, ClipSpec, MediaLimits, probe, read_clips
+from media import ClipReader, ClipSpec, MediaLimits, TimeRange, probe, read_clips
 from media.clip import ReadState
 from media.errors import InvalidSpan
-from media.time_range import TimeRange
 from tests.made_films import beep, flash, grey_at, write_film
 
 SPEC = ClipSpec(num_mel_frames=50, num_video_frames=2, frame_size=32)  # windows of 0.5 s
@@ -35,7 +35,8 @@ def test_every_window_holds_its_own_time(
     start: float, length: float | None, stride: float | None, film: Path
 ) -> None:
     end = None if length is None else start + length
-    clips = list(read_clips(film, SPEC, start_seconds=start, end_seconds=end, stride_seconds=stride))
+    time_range = TimeRange(start_seconds=start, end_seconds=end, stride_seconds=stride)
+    clips = list(read_clips(film, SPEC, time_range=time_range))
     stop = min(3.32, end or 3.32)
     for index, clip in enumerate(clips):
         assert clip.start_seconds == pytest.approx(start + index * (stride or 0.5))
@@ -51,9 +52,9 @@ def test_every_window_holds_its_own_time(
 @settings(max_examples=5, deadline=None)
 @given(stride=st.floats(0.1, 0.5))
 def test_overlapping_windows_equal_windows_read_alone(stride: float, film: Path) -> None:
-    for index, clip in enumerate(read_clips(film, SPEC, stride_seconds=stride)):
+    for index, clip in enumerate(read_clips(film, SPEC, time_range=TimeRange(stride_seconds=stride))):
         if index % 7 == 3:
-            alone = next(iter(read_clips(film, SPEC, start_seconds=clip.start_seconds)))
+            alone = next(iter(read_clips(film, SPEC, time_range=TimeRange(start_seconds=clip.start_seconds))))
             np.testing.assert_array_equal(clip.video, alone.video)
             np.testing.assert_array_equal(clip.audio, alone.audio)
             assert clip.video_seconds == pytest.approx(alone.video_seconds)
@@ -62,8 +63,10 @@ def test_overlapping_windows_equal_windows_read_alone(stride: float, film: Path)
 @pytest.mark.parametrize("first", [1, 5, 6, 7, 40])
 def test_reading_from_a_later_window_gives_the_rest(first: int, film: Path) -> None:
     state = ReadState(info=probe(film), first_window=first)
-    times, limits = TimeRange(), MediaLimits()
-    rest = list(ClipReader(film, SPEC, audio=True, video=True, times=times, limits=limits, state=state))
+    reader = ClipReader(
+        film, SPEC, audio=True, video=True, time_range=TimeRange(), limits=MediaLimits(), state=state
+    )
+    rest = list(reader)
     whole = list(read_clips(film, SPEC))[first:]
     assert [clip.start_seconds for clip in rest] == [clip.start_seconds for clip in whole]
     for clip, wanted in zip(rest, whole, strict=True):
@@ -87,7 +90,7 @@ def test_flash_and_beep_of_one_moment_land_in_one_window(
         size=(32, 32),
         video_start_seconds=late_seconds,
     )
-    clips = list(read_clips(path, SPEC, stride_seconds=0.06))
+    clips = list(read_clips(path, SPEC, time_range=TimeRange(stride_seconds=0.06)))
     # mel frame 12 is at 0.125 s, as is video frame 0
     loud = np.array([clip.start_seconds for clip in clips if clip.audio[12].max() > -9])
     bright = np.array([clip.start_seconds for clip in clips if clip.video[0].mean() > 128])
@@ -99,7 +102,8 @@ def test_a_flash_and_a_beep_after_a_seek_stay_together(tmp_path: Path) -> None:
     path = write_film(
         tmp_path / "a.mp4", seconds=40.0, fps=10, sound=beep(33.2), picture=picture, size=(32, 32)
     )
-    clips = list(read_clips(path, SPEC, start_seconds=32.5, end_seconds=34.0, stride_seconds=0.05))
+    time_range = TimeRange(start_seconds=32.5, end_seconds=34.0, stride_seconds=0.05)
+    clips = list(read_clips(path, SPEC, time_range=time_range))
     loud = np.array([clip.start_seconds for clip in clips if clip.audio[12].max() > -9])
     bright = np.array([clip.start_seconds for clip in clips if clip.video[0].mean() > 128])
     assert loud.mean() == pytest.approx(bright.mean(), abs=0.06)
@@ -155,7 +159,7 @@ def test_damage_in_the_middle_is_passed_over_and_told(tmp_path: Path) -> None:
 def test_a_start_past_the_end_of_an_unknown_length_fails(tmp_path: Path) -> None:
     path = write_film(tmp_path / "a.mkv", seconds=2.0, options={"live": "1"})
     with pytest.raises(InvalidSpan, match="nothing at 30 s"):
-        list(read_clips(path, SPEC, start_seconds=30.0))
+        list(read_clips(path, SPEC, time_range=TimeRange(start_seconds=30.0)))
 
 
 @pytest.mark.parametrize(
@@ -163,13 +167,18 @@ def test_a_start_past_the_end_of_an_unknown_length_fails(tmp_path: Path) -> None
     [
         ({"start_seconds": -1.0}, "start_seconds=-1.0"),
         ({"start_seconds": float("inf")}, "start_seconds=inf"),
+        ({"start_seconds": float("nan")}, "start_seconds=nan"),
         ({"end_seconds": 1.0}, "end_seconds=1.0"),
         ({"end_seconds": float("nan")}, "end_seconds=nan"),
         ({"stride_seconds": 0.0}, "stride_seconds=0.0"),
         ({"stride_seconds": float("nan")}, "stride_seconds=nan"),
+        ({"stride_seconds": float("inf")}, "stride_seconds=inf"),
+        ({"stride_seconds": -1}, "stride_seconds=-1 must be"),
+        ({"end_seconds": "2"}, "end_seconds='2'"),
+        ({"start_seconds": True}, "start_seconds=True"),
     ],
 )
-def test_numbers_that_are_no_times_fail(numbers: dict[str, float], match: str) -> None:
+def test_numbers_that_are_no_times_fail(numbers: dict[str, Any], match: str) -> None:
     with pytest.raises(InvalidSpan, match=match):
         TimeRange(**{"start_seconds": 1.0, "end_seconds": None, "stride_seconds": 1.0, **numbers})
 
@@ -182,7 +191,7 @@ def test_a_span_of_unknown_media_is_checked_later() -> None:
 def test_an_hour_takes_no_more_memory_than_a_minute(tmp_path: Path) -> None:
     path = write_film(tmp_path / "long.mov", seconds=240.0, fps=2, size=(640, 480), keyframe_every=100)
     unit = 1 if sys.platform == "darwin" else 1024
-    reader = iter(read_clips(path, SPEC, stride_seconds=1.0))
+    reader = iter(read_clips(path, SPEC, time_range=TimeRange(stride_seconds=1.0)))
     for _ in range(20):
         next(reader)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -10,7 +10,15 @@ from export.tensorrt.keys import file_digests
 from export.tensorrt.options import provider_options
 from media import Modality
 from runtime import Bundle, read_bundle
-from runtime.engines import EnginePlan, Engines, Profile, graph_folder, shapes_argument, stored_digests
+from runtime.engines import (
+    EngineIngredients,
+    EnginePlan,
+    Engines,
+    Profile,
+    graph_folder,
+    shapes_argument,
+    stored_digests,
+)
 from runtime.errors import InvalidOption
 from runtime.gpu import Gpu
 
@@ -92,8 +100,18 @@ def test_without_a_cache_there_is_the_profile_alone(opened: Bundle) -> None:
 
 
 def test_other_providers_have_no_engines(opened: Bundle) -> None:
-    engines = Engines(max_batch_size=8, cache=None, as_context=False)
+    engines = Engines()
+    assert (engines.max_batch_size, engines.cache, engines.as_context) == (8, None, False)
     assert engines.plan(opened, opened.variants["fp32"], Modality.AUDIO, providers=[CPU], options={}) is None
+
+
+def test_a_cache_stays_where_it_was_when_the_working_directory_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    engines = Engines(cache="engines")
+    monkeypatch.chdir("/")
+    assert engines.cache == tmp_path / "engines"
 
 
 # Folders
@@ -107,7 +125,7 @@ def folder(**changes: Any) -> Path:
         "profile": Profile(),
         "gpu": ADA,
     }
-    return graph_folder(Path("/engines"), "audio", **(wanted | changes))
+    return graph_folder(Path("/engines"), "audio", EngineIngredients(**(wanted | changes)))
 
 
 @pytest.mark.parametrize(
@@ -167,19 +185,19 @@ def test_engines_of_a_provider_that_builds_them_are_taken() -> None:
 @pytest.mark.parametrize(
     ("providers", "options", "changes", "match"),
     [
-        ([CPU], {}, {"as_context": False}, "engine_cache='/engines'; ask for one of"),
+        ([CPU], {}, {"as_context": False}, "engine cache '/engines'; ask for one of"),
         (
             [TENSORRT],
             {},
             {"cache": None},
-            "engine_context needs TensorrtExecutionProvider and an engine_cache",
+            "engine context needs TensorrtExecutionProvider and an engine cache",
         ),
-        ([TENSORRT_RTX], {}, {}, "engine_context needs TensorrtExecutionProvider"),
+        ([TENSORRT_RTX], {}, {}, "engine context needs TensorrtExecutionProvider"),
         (
             [TENSORRT],
             {TENSORRT: {"trt_engine_cache_path": "/mine"}},
             {},
-            r"has \['trt_engine_cache_path'\]; leave them",
+            r"have \['trt_engine_cache_path'\]; leave them",
         ),
         ([CPU], {}, {"max_batch_size": 0}, "max_batch_size=0; give at least 1"),
     ],

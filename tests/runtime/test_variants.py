@@ -104,11 +104,9 @@ def test_a_variant_that_is_off_fails_its_self_test(all_variants: Path) -> None:
 
 def test_options_reach_their_provider(all_variants: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = _list_cuda(monkeypatch)
-    options = {CUDA: {"device_id": "1"}}
-    Zorro.open(all_variants, providers=[CUDA, CPU], provider_options=options, allow_fallback=True).session(
-        Modality.AUDIO
-    )
-    assert asked[0] == ("fp16", [(CUDA, {"device_id": "1"}), (CPU, {})])
+    providers = [(CUDA, {"device_id": 1, "use_tf32": False}), CPU]
+    Zorro.open(all_variants, providers=providers, allow_fallback=True).session(Modality.AUDIO)
+    assert asked[0] == ("fp16", [(CUDA, {"device_id": "1", "use_tf32": "False"}), (CPU, {})])
 
 
 def test_a_fallback_is_said_and_takes_its_own_variant(
@@ -138,15 +136,19 @@ def test_a_fallback_keeps_the_variant_that_was_asked_for(
 
 
 @pytest.mark.parametrize(
-    ("options", "match"),
+    ("providers", "match"),
     [
-        ({CUDA: {"device_id": "0"}}, "has 'CUDAExecutionProvider'; give options"),
-        ({CPU: {"x": 1}}, r"\['x'\] must be str"),
+        ([(CPU, {"x": None})], r"\['x'\] must be str"),
+        ([(CPU, {"x": "1"}), CPU], "has CPUExecutionProvider twice, with different options"),
+        ([(CPU,)], r"\[\('CPUExecutionProvider',\)\]; give a list of names among .*, or of pairs"),
+        ([(CPU, "x")], "or of pairs"),
+        ((CPU, {"x": "1"}), "or of pairs"),
+        ([None], "or of pairs"),
     ],
 )
-def test_options_that_nobody_reads_fail(options: dict[str, Any], match: str, bundle: Path) -> None:
+def test_options_that_nobody_reads_fail(providers: Any, match: str, bundle: Path) -> None:
     with pytest.raises(InvalidOption, match=match):
-        Zorro.open(bundle, provider_options=options)
+        Zorro.open(bundle, providers=providers)
 
 
 @pytest.mark.parametrize("variants", [(), ("fp16",), ("fp32", "fp8")])

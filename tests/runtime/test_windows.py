@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from media import Clip, Modality, read_clips
-from runtime import Zorro
+from runtime import Engines, TimeRange, Zorro
 from runtime.errors import InvalidOption
-from runtime.pipeline import DEFAULT_MAX_BATCH_SIZE
 from tests.made_media import moving_frames, tone, write_clip
 
 
@@ -84,7 +83,8 @@ def test_windows_run_in_batches_while_they_are_read(
 
     monkeypatch.setattr(model, "run", recorded)
     assert len(model.classify(path).windows) == 20
-    assert batches == [DEFAULT_MAX_BATCH_SIZE, DEFAULT_MAX_BATCH_SIZE, 4]
+    size = Engines().max_batch_size
+    assert batches == [size, size, 4]
 
 
 def test_bytes_and_file_objects_are_answered_as_paths(model: Zorro, song: Path) -> None:
@@ -94,7 +94,8 @@ def test_bytes_and_file_objects_are_answered_as_paths(model: Zorro, song: Path) 
 
 
 def test_times_are_honoured(model: Zorro, film: Path) -> None:
-    result = model.classify(film, start_seconds=0.25, end_seconds=1.25, stride_seconds=0.32)
+    time_range = TimeRange(start_seconds=0.25, end_seconds=1.25, stride_seconds=0.32)
+    result = model.classify(film, time_range=time_range)
     assert [window.start_seconds for window in result.windows] == pytest.approx([0.25, 0.57, 0.89])
 
 
@@ -119,10 +120,8 @@ def test_a_threshold_and_top_k_are_honoured(model: Zorro, song: Path) -> None:
         ({"threshold": "0.5"}, "probability"),
         ({"threshold": -0.1}, "probability"),
         ({"modalities": "smell"}, r"\['smell'\]; give one or more of audio, video, fused"),
-        ({"start_seconds": float("nan")}, "start_seconds=nan; give a time in seconds"),
-        ({"end_seconds": float("nan")}, "end_seconds=nan"),
-        ({"end_seconds": "2"}, "end_seconds='2'"),
-        ({"stride_seconds": -1}, "stride_seconds=-1"),
+        ({"time_range": (0.0, 1.0)}, r"time_range=\(0.0, 1.0\); give a TimeRange"),
+        ({"time_range": None}, "time_range=None; give a TimeRange"),
     ],
 )
 def test_options_that_mean_nothing_fail(

@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from media import ClipSpec, MediaLimits, Modality
-from media.time_range import TimeRange
+from media import ClipSpec, MediaLimits, Modality, TimeRange
 from service.decode_worker import DecodeRequest
 
 
@@ -15,7 +14,7 @@ def decode_request(path: Path, spec: ClipSpec, **changes: Any) -> DecodeRequest:
         "spec": spec,
         "requested": tuple(Modality),
         "require_all": False,
-        "times": TimeRange(),
+        "time_range": TimeRange(),
         "max_windows": 16,
         "limits": MediaLimits(),
     }

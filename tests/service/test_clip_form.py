@@ -31,7 +31,7 @@ def _read(form: ClipForm = CLASSIFY, **fields: str) -> ClipRequest:
 
 
 def _segments(stride_seconds: float) -> ClipRequest:
-    return ClipRequest(output=LabelOptions(), times=TimeRange(stride_seconds=stride_seconds))
+    return ClipRequest(output=LabelOptions(), time_range=TimeRange(stride_seconds=stride_seconds))
 
 
 def test_fields_that_are_not_sent_have_their_defaults() -> None:
@@ -51,7 +51,7 @@ def test_every_field_is_honoured() -> None:
     expected = {
         "modalities": (Modality.AUDIO, Modality.VIDEO),
         "require_all": True,
-        "times": TimeRange(start_seconds=1.0, end_seconds=9.0, stride_seconds=0.5),
+        "time_range": TimeRange(start_seconds=1.0, end_seconds=9.0, stride_seconds=0.5),
         "scope": Scope.ASSET,
     }
     labels = _read(**common, stride_sec="0.5", top_k="2", threshold="0.5")

@@ -89,5 +89,24 @@ def test_engines_are_built_for_the_largest_batch(bundle: Path, tmp_path: Path) -
 
 
 def test_engines_of_the_cpu_fail(bundle: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidOption, match="engine_cache='.*'; ask for one of"):
+    with pytest.raises(InvalidOption, match="engine cache '.*'; ask for one of"):
         _load(bundle, engine_cache=tmp_path)
+
+
+def test_options_reach_their_provider(bundle: Path) -> None:
+    options = {"device_id": "1", "trt_builder_optimization_level": "3"}
+    models = _load(
+        bundle,
+        providers=("TensorrtExecutionProvider", "CPUExecutionProvider"),
+        allow_fallback=True,
+        provider_options={"TensorrtExecutionProvider": options},
+    )
+    opened = models.get(None)._options
+    assert opened.providers == ["TensorrtExecutionProvider", "CPUExecutionProvider"]
+    assert opened.of_provider("TensorrtExecutionProvider") == options
+    assert opened.of_provider("CPUExecutionProvider") == {}
+
+
+def test_options_of_a_provider_that_is_not_in_use_fail(bundle: Path) -> None:
+    with pytest.raises(InvalidOption, match="provider_options has 'CUDAExecutionProvider'; give options"):
+        _load(bundle, provider_options={"CUDAExecutionProvider": {"device_id": "0"}})

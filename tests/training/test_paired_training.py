@@ -15,7 +15,7 @@ import torch
 from datasets.layouts import read_items
 from datasets.manifests import Item, ManifestError, Spans
 from datasets.recordings import cut_frames, cut_log_mel, load_recordings, window_start
-from media import ClipSpec, read_clips
+from media import ClipSpec, TimeRange, read_clips
 from models.weights import load_checkpoint
 from tests.made_media import moving_frames, tone, write_clip
 from tests.training.small_runs import CLIP_SPEC, MODEL, logged, train_interrupted, train_killed, train_ranks
@@ -94,7 +94,7 @@ def test_windows_are_those_that_a_server_reads(data: Path, tmp_path: Path, spec:
     recording = load_recordings([item], spec, tmp_path, lambda *_: None).by_path[item.path]
     start = window_start(item, spec, 1.2)
     assert start == pytest.approx(0.32)
-    served = next(iter(read_clips(item.path, spec, start_seconds=start)))
+    served = next(iter(read_clips(item.path, spec, time_range=TimeRange(start_seconds=start))))
     inside = slice(2, -2)  # a window's own edges see silence before and after it
     np.testing.assert_allclose(
         cut_log_mel(recording.log_mel, start, spec)[inside], served.audio[inside], atol=0.05

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from cli.main import app
 from export.bundle_writer import seal_bundle
 from models.weights import load_checkpoint, save_checkpoint
-from runtime import Zorro, read_bundle
+from runtime import TimeRange, Zorro, read_bundle
 from tests.deciding_bundle import MODALITIES, deciding_bundle
 from tests.verification.conftest import ROWS
 from tests.verification.damaged_bundles import (
@@ -221,7 +221,10 @@ def test_accuracy_is_that_of_the_runtime(proven: Path, collection: Path) -> None
     )
     for name, label, start, end in clips:
         result = model.classify(
-            collection / name, modalities="audio", top_k=1, start_seconds=start, end_seconds=end
+            collection / name,
+            modalities="audio",
+            top_k=1,
+            time_range=TimeRange(start_seconds=start, end_seconds=end),
         )
         hits.append(result.whole["audio"].labels[0].id == label)
     figures = read_bundle(proven).manifest["end_to_end"]["fp32"]["http"]["audio"]
