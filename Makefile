@@ -3,8 +3,8 @@ PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
 BUNDLES ?= bundles
-DATA ?= data/sights_sounds
-RECIPE ?= training/recipes/sights-sounds.toml
+DATA ?= data
+RECIPE ?= training/recipes/everyday.toml
 BENCHMARKS ?=
 UPGRADE ?= --upgrade
 LOCK = constraints.txt
@@ -53,7 +53,7 @@ train: .venv/ready
 # export: export the last run of RECIPE to BUNDLES, with its scores on the test split of DATA, proven from bytes to answer
 export: .venv/ready
 	.venv/bin/zorro export runs/$(NAME)/checkpoint runs/$(NAME)/bundle/1 --force
-	.venv/bin/zorro evaluate runs/$(NAME)/bundle/1 --data $(DATA) --split test --json > runs/$(NAME)/test.json
+	.venv/bin/python -m experiments.$(NAME) runs/$(NAME)/bundle/1 --data $(DATA) --split test --scores runs/$(NAME)/test.json
 	.venv/bin/zorro export runs/$(NAME)/checkpoint $(BUNDLES)/$(NAME)/1 --force --data $(DATA) \
 		--metrics runs/$(NAME)/test.json $(ABOUT:%=--about %) $(CARD:%=--card %)
 	.venv/bin/zorro bundle prove $(BUNDLES)/$(NAME)/1 --data $(DATA)

@@ -20,7 +20,7 @@ LIBRARIES = (
     "torch",
 )
 ROOT = Path(__file__).parents[1]
-SHIPPED_BUNDLE = ROOT / "bundles" / "sights-sounds" / "1"
+SHIPPED_BUNDLE = ROOT / "bundles" / "everyday" / "1"
 RESULTS_OF_RUNS = (":!benchmarks/results", ":!docs/benchmarks.md")  # what a run itself writes
 
 

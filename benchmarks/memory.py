@@ -21,7 +21,7 @@ from .machine import ROOT, SHIPPED_BUNDLE
 from .measure import NUM_THREADS, REST_SECONDS, Measured
 from .result import Result
 
-TINY, BASE = "sights-sounds", "vit-base, untrained"
+TINY, BASE = "everyday", "vit-base, untrained"
 MAX_TIME, MAX_MEMORY = 1.15, 0.35
 
 

@@ -9,9 +9,9 @@ import typer
 if TYPE_CHECKING:
     from runtime import Bundle, Variant
 
-DEFAULT_BUNDLE = Path("sights-sounds", "1")
+DEFAULT_BUNDLE = Path("everyday", "1")
 """Below a model repository."""
-_ELSEWHERE = "default sights-sounds/1 of ZORRO_BUNDLES, of ./bundles or of the checkout"
+_ELSEWHERE = "default everyday/1 of ZORRO_BUNDLES, of ./bundles or of the checkout"
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder NAME/VERSION of a bundle.")]
@@ -51,7 +51,7 @@ def bundle_or_default(given: Path | None) -> Path:
 
     raise BundleNotFound(
         f"no bundle was given, and the default one is not at {' or '.join(map(str, candidates))}; "
-        "give a folder NAME/VERSION, or set ZORRO_BUNDLES to the folder that holds sights-sounds/1"
+        "give a folder NAME/VERSION, or set ZORRO_BUNDLES to the folder that holds everyday/1"
     )
 
 

@@ -10,7 +10,7 @@ from runtime.providers import pair_providers
 from .errors import ServiceError
 from .settings import Settings
 
-PROJECT_MODEL = "sights-sounds"
+PROJECT_MODEL = "everyday"
 """The bundle that comes with the project. It answers if no model is named, by client or operator."""
 
 

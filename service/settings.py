@@ -25,7 +25,7 @@ class Settings(BaseSettings):
     bundles: Path = Field(default=Path("bundles"), description="folder of bundles, each in NAME/VERSION/")
     default_model: str | None = Field(
         default=None,
-        description="model that answers if a request names none; default sights-sounds, else the first",
+        description="model that answers if a request names none; default everyday, else the first",
     )
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on")

@@ -55,7 +55,7 @@ def test_python_runs(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    shutil.copytree(bundle, tmp_path / "bundles" / "sights-sounds" / "1")
+    shutil.copytree(bundle, tmp_path / "bundles" / "everyday" / "1")
     shutil.copy(film, tmp_path / "clip.mp4")
     monkeypatch.chdir(tmp_path)
     exec(compile(block, "README.md", "exec"), {"__name__": "readme"})

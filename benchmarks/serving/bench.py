@@ -47,7 +47,7 @@ def measure_servers(rounds: int) -> Result:
     """Measure all servers in turn, `rounds` times."""
     parameters = {
         "clip": f"{CLIP_SECONDS} s, 640x360, 30 frames per second, stereo; 2 windows of 2 pictures each",
-        "tensors": "one window of the fused graph of sights-sounds, raw bytes; "
+        "tensors": "one window of the fused graph of everyday, raw bytes; "
         "of the audio graph of an untrained vit-base",
         "cores": len(os.sched_getaffinity(0)),
         "rounds": rounds,

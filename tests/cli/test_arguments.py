@@ -24,14 +24,14 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _place(repository: Path) -> Path:
     """A default bundle in a model repository; only its manifest is looked for."""
-    folder = repository / "sights-sounds" / "1"
+    folder = repository / "everyday" / "1"
     folder.mkdir(parents=True)
     (folder / "bundle.json").write_text("{}")
     return folder
 
 
 def test_the_default_bundle_is_that_of_the_checkout() -> None:
-    assert bundle_or_default(None) == ROOT / "bundles" / "sights-sounds" / "1"
+    assert bundle_or_default(None) == ROOT / "bundles" / "everyday" / "1"
 
 
 def test_bundles_of_the_working_directory_go_first(elsewhere: Path) -> None:
@@ -45,9 +45,9 @@ def test_a_configured_model_repository_is_the_only_one(
     _place(elsewhere / "bundles")
     monkeypatch.setenv("ZORRO_BUNDLES", str(elsewhere / "other"))
     assert model_repositories() == [elsewhere / "other"]
-    with pytest.raises(BundleNotFound, match=r"other/sights-sounds/1; give a folder NAME/VERSION"):
+    with pytest.raises(BundleNotFound, match=r"other/everyday/1; give a folder NAME/VERSION"):
         bundle_or_default(None)
-    assert bundle_or_default(_place(elsewhere / "other").parent) == elsewhere / "other" / "sights-sounds"
+    assert bundle_or_default(_place(elsewhere / "other").parent) == elsewhere / "other" / "everyday"
 
 
 def test_without_a_default_bundle_the_message_says_what_to_give(

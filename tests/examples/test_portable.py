@@ -95,23 +95,25 @@ def filtered(path: Path, kind: str, filters: str) -> Iterator[np.ndarray]:
                     break
 
 
-def extract_sound(film: Path, wav: Path) -> Path:
-    """What the README's command makes of a film's sound."""
+def extract_sound(film: Path, wav: Path, sample_rate: int) -> Path:
+    """What the README's command makes of a film's sound, at another rate than its own 32 kHz."""
     options = ffmpeg_options("sound.wav")
     assert options["-c:a"] == "pcm_f32le"
-    filters = f"{options['-af']},aresample={options['-ar']},aformat=sample_fmts=fltp"
+    assert options["-ar"] == "32000"
+    filters = f"{options['-af']},aresample={sample_rate},aformat=sample_fmts=fltp"
     channels = np.concatenate(list(filtered(film, "audio", filters)), axis=1)
-    return write_wav(wav, channels, sample_rate=int(options["-ar"]))
+    return write_wav(wav, channels, sample_rate=sample_rate)
 
 
 def extract_frames(film: Path, raw: Path, spec: ClipSpec) -> Path:
-    """What the README's command makes of a film's picture, in other sizes than its own 128 pixels."""
+    """What the README's command makes of a film's picture, in other sizes than its own 256 and 224
+    pixels."""
     options = ffmpeg_options("frames.rgb")
     assert (options["-f"], options["-pix_fmt"]) == ("rawvideo", "rgb24")
-    assert len(re.findall(r"\b(?:scale|crop)=128:128:", options["-vf"])) == 2
+    assert re.findall(r"\b(?:scale|crop)=\d+:\d+:", options["-vf"]) == ["scale=256:256:", "crop=224:224:"]
     cover, size = round(spec.frame_size / spec.crop_fraction), spec.frame_size
-    filters = options["-vf"].replace("scale=128:128:", f"scale={cover}:{cover}:")
-    filters = filters.replace("crop=128:128:", f"crop={size}:{size}:")
+    filters = options["-vf"].replace("scale=256:256:", f"scale={cover}:{cover}:")
+    filters = filters.replace("crop=224:224:", f"crop={size}:{size}:")
     raw.write_bytes(b"".join(rgb.tobytes() for rgb in filtered(film, "video", filters)))
     return raw
 
@@ -144,8 +146,8 @@ def stereo_film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def sound(stereo_film: Path) -> Path:
-    return extract_sound(stereo_film, stereo_film.with_name("sound.wav"))
+def sound(stereo_film: Path, spec: ClipSpec) -> Path:
+    return extract_sound(stereo_film, stereo_film.with_name("sound.wav"), spec.sample_rate)
 
 
 @pytest.fixture(scope="module")
@@ -478,15 +480,13 @@ def test_frames_are_chosen_by_time(front_end: ModuleType) -> None:
 
 
 def test_readme_takes_its_numbers_from_the_bundle() -> None:
-    spec = json.loads((PORTABLE.parents[1] / "bundles" / "sights-sounds" / "1" / "bundle.json").read_text())[
-        "clip_spec"
-    ]
-    assert ffmpeg_options("sound.wav")["-ar"] == str(spec["sample_rate"])
-    assert f"crop={spec['frame_size']}:{spec['frame_size']}:" in ffmpeg_options("frames.rgb")["-vf"]
-    assert golden_inputs(ClipSpec.from_dict(spec))["audio"].shape[1:] == (
-        spec["num_mel_frames"],
-        spec["num_mel_bins"],
-    )
+    manifest = json.loads((PORTABLE.parents[1] / "bundles" / "everyday" / "1" / "bundle.json").read_text())
+    spec = ClipSpec.from_dict(manifest["clip_spec"])
+    cover, size = round(spec.frame_size / spec.crop_fraction), spec.frame_size
+    assert ffmpeg_options("sound.wav")["-ar"] == str(spec.sample_rate)
+    assert f"scale={cover}:{cover}:" in ffmpeg_options("frames.rgb")["-vf"]
+    assert f"crop={size}:{size}:" in ffmpeg_options("frames.rgb")["-vf"]
+    assert golden_inputs(spec)["audio"].shape[1:] == (spec.num_mel_frames, spec.num_mel_bins)
 
 
 def test_ffmpeg_options_fails() -> None:

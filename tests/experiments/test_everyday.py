@@ -389,7 +389,7 @@ def test_table_of_files(model: ScoredModel, vocabulary: Vocabulary, data: Path, 
     film = write_clip(tmp_path / "film.mp4", waveform=tone(0.8, hz=200), frames=moving_frames(0.8))
     (tmp_path / "none.wav").write_bytes(b"none")
     files = [data / "sights_sounds" / "dog0.jpg", film, tmp_path / "none.wav"]
-    lines = table_of_files(model.predictor, model.spec, vocabulary, files).splitlines()
+    lines = table_of_files(model, vocabulary, files).splitlines()
     assert lines[0] == "| file | sound says | picture says | both say |"
     assert lines[2] == "| dog0.jpg |  | Dalmatian 95% |  |"
     cells = [cell.strip() for cell in lines[3].split("|")]

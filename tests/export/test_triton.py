@@ -352,7 +352,7 @@ def test_labels_are_lines_in_their_order_fails(
     assert {path.name for path in tmp_path.iterdir()} == {"bundle"}
 
 
-@pytest.mark.parametrize("name", ["a", "sights-sounds", "Grid.words_2"])
+@pytest.mark.parametrize("name", ["a", "every-day", "Grid.words_2"])
 def test_names_that_triton_takes(name: str, write: Callable[..., Any], read: Callable[..., Any]) -> None:
     repository = write(provenance=replace(PROVENANCE, name=name))
     assert sorted(repository.models) == [f"{name}_audio", f"{name}_fused", f"{name}_video"]
@@ -548,7 +548,7 @@ def test_text_quotes_what_it_must_fails() -> None:
 
 
 def test_the_committed_bundle(read: Callable[..., Any], tmp_path: Path) -> None:
-    bundle = ROOT / "bundles" / "sights-sounds" / "1"
+    bundle = ROOT / "bundles" / "everyday" / "1"
     folder = min(bundle.rglob("audio.onnx"), key=lambda path: (path.parent.name != "fp32", path)).parent
     manifest = json.loads((bundle / "bundle.json").read_text())
     labels = [x["label"] for x in manifest["labels"]]
@@ -556,16 +556,16 @@ def test_the_committed_bundle(read: Callable[..., Any], tmp_path: Path) -> None:
         {modality: folder / f"{modality}.onnx" for modality in Modality},
         tmp_path / "repository",
         labels=labels,
-        provenance=replace(PROVENANCE, name="sights-sounds", clip_spec_hash=manifest["clip_spec_hash"]),
+        provenance=replace(PROVENANCE, name="everyday", clip_spec_hash=manifest["clip_spec_hash"]),
     )
     for modality in Modality:
-        model = repository.path / f"sights-sounds_{modality}"
+        model = repository.path / f"everyday_{modality}"
         graph = onnx.load(model / "1" / "model.onnx", load_external_data=False)
         assert differences(read(model / "config.pbtxt"), graph) == []
         assert (model / "labels.txt").read_text().splitlines() == labels
     original, here = (
         run(folder / "audio.onnx", 1),
-        run(repository.path / "sights-sounds_audio" / "1" / "model.onnx", 1),
+        run(repository.path / "everyday_audio" / "1" / "model.onnx", 1),
     )
     assert all((original[name] == here[name]).all() for name in ("audio_embedding", "audio_logits"))
 
@@ -579,7 +579,7 @@ def test_the_guide_makes_a_request_for_these_tensors(tmp_path: Path, monkeypatch
         (tmp_path / "request.bin").read_bytes(), (tmp_path / "request.length").read_text()
     )
     (audio,) = question["inputs"]
-    manifest = json.loads((ROOT / "bundles" / "sights-sounds" / "1" / "bundle.json").read_text())
+    manifest = json.loads((ROOT / "bundles" / "everyday" / "1" / "bundle.json").read_text())
     spec = manifest["clip_spec"]
     assert audio["shape"] == [1, spec["num_mel_frames"], spec["num_mel_bins"]]
     assert (audio["name"], audio["datatype"], len(raw)) == ("audio", "FP32", 4 * np.prod(audio["shape"]))

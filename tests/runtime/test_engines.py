@@ -28,7 +28,7 @@ TENSORRT, TENSORRT_RTX, CPU = (
     "CPUExecutionProvider",
 )
 ADA = Gpu(name="NVIDIA RTX 4090", capability="8.9", cuda="13.0")
-SHIPPED = [Path(__file__).parents[2] / "bundles" / name / "1" for name in ("sights-sounds", "grid-words")]
+SHIPPED = [Path(__file__).parents[2] / "bundles" / name / "1" for name in ("everyday", "grid-words")]
 
 
 @pytest.fixture
