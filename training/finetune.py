@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import torch
+
 from datasets.manifests import Item, ManifestError, is_unpaired
 from models.weights import Checkpoint
 
@@ -24,6 +26,9 @@ OF_THE_DATA = (
 
 def finetuning_recipe(start: Checkpoint, items: Sequence[Item], *, seed: int = 0) -> Recipe:
     """The model and the preprocessing of `start`, lower rates for lower layers, and about twenty epochs.
+
+    Mobile stems keep the statistics of their batch norms. A processor without AVX-512 has no products in
+    bfloat16, and would take many times longer with them.
 
     Separate sounds and pictures are paired by label, clips that may hold both by clip; a clip with several
     labels makes the set multi-label.
@@ -72,4 +77,6 @@ def finetuning_recipe(start: Checkpoint, items: Sequence[Item], *, seed: int = 0
         layer_decay=0.75,
         average_decay=0.99,
         max_jitter_seconds=0.1,
+        freeze_statistics=start.config.mobile is not None,
+        bfloat16=torch.cuda.is_available() or torch.backends.cpu.get_cpu_capability() == "AVX512",
     )

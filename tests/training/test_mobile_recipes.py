@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
 from datasets.manifests import Item
@@ -37,3 +38,18 @@ def test_fine_tuning_on_other_labels_keeps_the_stems_and_drops_their_classifiers
     audio = torch.randn(1, *config.audio_shape)
     assert torch.equal(model.audio_tokens.map(audio), old.audio_tokens.map(audio))
     assert model(audio).audio.logits.shape == (1, 2)
+
+
+@pytest.mark.parametrize(("capability", "is_fast"), [("AVX2", False), ("AVX512", True)])
+def test_fine_tuning_takes_what_the_processor_is_fast_with(
+    capability: str, is_fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    items = [Item(path=Path("a.mp4"), modality="both", labels=("new",), split="train")]
+    for name, has_norms_of_its_own in (("mobile", True), ("vit-tiny", False)):
+        config = small_config(name)
+        start = Checkpoint(ZorroModel(config), config, spec_of(config).to_dict(), [])
+        recipe = finetuning_recipe(start, items)
+        assert recipe.bfloat16 == is_fast
+        assert recipe.freeze_statistics == has_norms_of_its_own
