@@ -21,6 +21,8 @@ PACKAGE_ray = ray[serve]==2.60.0
 NAME = $(basename $(notdir $(RECIPE)))
 ABOUT = $(wildcard $(basename $(RECIPE)).about.json)
 CARD = $(wildcard $(basename $(RECIPE)).card.md)
+DECISION = $(wildcard $(basename $(RECIPE)).decision.json)
+EXPORT = .venv/bin/zorro export runs/$(NAME)/checkpoint --force --variant fp32 --half-checkpoint $(DECISION:%=--decision %)
 export ORT_DISABLE_TELEMETRY = 1
 
 # help: list the targets
@@ -50,12 +52,12 @@ lint: .venv/ready
 train: .venv/ready
 	.venv/bin/zorro train $(RECIPE) --data $(DATA)
 
-# export: export the last run of RECIPE to BUNDLES, with its scores on the test split of DATA, proven from bytes to answer
+# export: export the last run of everyday.toml to BUNDLES, with its scores on the test split of DATA, proven from bytes to answer
 export: .venv/ready
-	.venv/bin/zorro export runs/$(NAME)/checkpoint runs/$(NAME)/bundle/1 --force
+	$(EXPORT) runs/$(NAME)/bundle/1
 	.venv/bin/python -m experiments.$(NAME) runs/$(NAME)/bundle/1 --data $(DATA) --split test --scores runs/$(NAME)/test.json
-	.venv/bin/zorro export runs/$(NAME)/checkpoint $(BUNDLES)/$(NAME)/1 --force --data $(DATA) \
-		--metrics runs/$(NAME)/test.json $(ABOUT:%=--about %) $(CARD:%=--card %)
+	$(EXPORT) $(BUNDLES)/$(NAME)/1 --data $(DATA) --metrics runs/$(NAME)/test.json \
+		$(ABOUT:%=--about %) $(CARD:%=--card %)
 	.venv/bin/zorro bundle prove $(BUNDLES)/$(NAME)/1 --data $(DATA)
 
 # bench: measure BENCHMARKS (and install the servers it compares with), write benchmarks/results/*.json and print tables
