@@ -10,6 +10,7 @@ the order of labels, encoding.
 
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,12 +128,16 @@ def _check_bundle(bundle: Bundle, checkpoint: Checkpoint, path: Path, source: Pa
 def _items(data: Path, split: str, checkpoint: Checkpoint) -> list[Item]:
     """Clips of the split, as the checkpoint was trained on such.
 
+    Without labels where it learned from teachers: those of the collections are then not its own.
+
     Raises ValueError for labels it does not know.
     """
     known = {str(label["id"]) for label in checkpoint.labels}
     items = [
         item for item in trained_spans(checkpoint.extra).of(read_items(data).items) if item.split == split
     ]
+    if checkpoint.extra.get("recipe", {}).get("distillation") is not None:
+        return [replace(item, labels=()) for item in items]
     if unknown := sorted({label for item in items for label in item.labels} - known):
         raise ValueError(
             f"{data} has labels that the model does not know: {', '.join(unknown[:5])}; give its collection"

@@ -7,6 +7,7 @@ another.
 import json
 import shutil
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from tests.verification.damaged_bundles import (
     set_initialiser,
 )
 from verification import variant_proof
-from verification.proof import add_report, prove_bundle
+from verification.proof import _items, add_report, prove_bundle
 from verification.server_process import free_port
 from verification.variant_proof import ProofError
 
@@ -305,6 +306,16 @@ def test_what_cannot_be_proven_is_said(
     (tmp_path / "strange" / "manifest.csv").write_text(f"{ROWS[0]}\nsong.wav,audio,z,test,,\n")
     with pytest.raises(ValueError, match="labels that the model does not know: z"):
         prove_bundle(bundle, checkpoint, tmp_path / "strange")
+
+
+def test_labels_of_collections_are_not_those_of_a_model_that_learned_from_teachers(
+    checkpoint: Path, collection: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(collection, tmp_path / "strange")
+    (tmp_path / "strange" / "manifest.csv").write_text(f"{ROWS[0]}\nsong.wav,audio,z,test,,\n")
+    taught = replace(load_checkpoint(checkpoint), extra={"recipe": {"distillation": {}}})
+    (item,) = _items(tmp_path / "strange", "test", taught)
+    assert (item.path.name, item.labels) == ("song.wav", ())
 
 
 def test_an_unknown_variant_is_said(bundle: Path, checkpoint: Path, collection: Path, tmp_path: Path) -> None:
