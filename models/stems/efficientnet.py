@@ -14,7 +14,7 @@ from typing import Final
 
 from torch import Tensor, nn
 
-from .residual import BlockPlan, ConvNorm, InvertedResidual, channels_last, scaled_channels
+from .residual import BlockPlan, ConvNorm, InvertedResidual, scaled_channels
 
 _FIRST_CHANNELS = 32
 _STAGES = (
@@ -45,7 +45,7 @@ class EfficientNetLite(nn.Module):
         self.last = ConvNorm(channels[-1], self.out_channels, 1, activation=nn.ReLU6)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.first(channels_last(x) if self.training else x)
+        x = self.first(x)
         for block in self.blocks:
             x = block(x)
         return self.last(x)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from .residual import BlockPlan, ConvNorm, InvertedResidual, channels_last, scaled_channels
+from .residual import BlockPlan, ConvNorm, InvertedResidual, scaled_channels
 
 _BLOCKS = (
     # kernel, hidden and out channels, squeeze-and-excitation, hardswish, stride
@@ -51,7 +51,7 @@ class MobileNetV3(nn.Module):
         self.last = ConvNorm(channels, self.out_channels, 1, activation=nn.Hardswish)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.first(channels_last(x) if self.training else x)
+        x = self.first(x)
         for block in self.blocks:
             x = block(x)
         return self.last(x)
