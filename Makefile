@@ -22,7 +22,12 @@ NAME = $(basename $(notdir $(RECIPE)))
 ABOUT = $(wildcard $(basename $(RECIPE)).about.json)
 CARD = $(wildcard $(basename $(RECIPE)).card.md)
 DECISION = $(wildcard $(basename $(RECIPE)).decision.json)
-EXPORT = .venv/bin/zorro export runs/$(NAME)/checkpoint --force --variant fp32 --half-checkpoint $(DECISION:%=--decision %)
+EXPORT = .venv/bin/zorro export runs/$(NAME)/checkpoint --force $(DECISION:%=--decision %)
+EXPORT_OPTIONS ?= $(if $(filter everyday,$(NAME)),--variant fp32 --half-checkpoint)
+# Its labels are not those of the collections that it is scored on.
+SCORE = $(if $(filter everyday,$(NAME)),.venv/bin/python -m experiments.everyday runs/$(NAME)/bundle/1 \
+	--data $(DATA) --split test --scores runs/$(NAME)/test.json,.venv/bin/zorro evaluate runs/$(NAME)/bundle/1 \
+	--data $(DATA) --split test --json > runs/$(NAME)/test.json)
 export ORT_DISABLE_TELEMETRY = 1
 
 # help: list the targets
@@ -52,11 +57,11 @@ lint: .venv/ready
 train: .venv/ready
 	.venv/bin/zorro train $(RECIPE) --data $(DATA)
 
-# export: export the last run of everyday.toml to BUNDLES, with its scores on the test split of DATA, proven from bytes to answer
+# export: export the last run of RECIPE to BUNDLES, with its scores on the test split of DATA, proven from bytes to answer
 export: .venv/ready
-	$(EXPORT) runs/$(NAME)/bundle/1
-	.venv/bin/python -m experiments.$(NAME) runs/$(NAME)/bundle/1 --data $(DATA) --split test --scores runs/$(NAME)/test.json
-	$(EXPORT) $(BUNDLES)/$(NAME)/1 --data $(DATA) --metrics runs/$(NAME)/test.json \
+	$(EXPORT) runs/$(NAME)/bundle/1 $(EXPORT_OPTIONS)
+	$(SCORE)
+	$(EXPORT) $(BUNDLES)/$(NAME)/1 --data $(DATA) $(EXPORT_OPTIONS) --metrics runs/$(NAME)/test.json \
 		$(ABOUT:%=--about %) $(CARD:%=--card %)
 	.venv/bin/zorro bundle prove $(BUNDLES)/$(NAME)/1 --data $(DATA)
 
